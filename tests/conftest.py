@@ -1,0 +1,18 @@
+"""What every test runs under: shapes and types checked, no display, the same examples each time."""
+
+import os
+import sys
+
+os.environ["MPLBACKEND"] = "Agg"
+os.environ.setdefault("JAX_PLATFORMS", "cpu")
+
+from hypothesis import settings
+from jaxtyping import install_import_hook
+
+if "dmcm" in sys.modules:
+    raise RuntimeError("dmcm was imported before conftest.py could have its annotations checked.")
+install_import_hook("dmcm", "beartype.beartype")
+
+# No deadline: compiling takes long once. No database, no randomness: a failure is found by all.
+settings.register_profile("dmcm", deadline=None, derandomize=True, database=None)
+settings.load_profile("dmcm")
