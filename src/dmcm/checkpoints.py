@@ -1,0 +1,60 @@
+"""Checkpoints of a training run: the two newest are kept, a damaged one falls back to the one before."""
+
+from __future__ import annotations
+
+import contextlib
+import re
+from pathlib import Path
+from typing import Any
+
+from dmcm.errors import CheckpointError, StorageError
+from dmcm.storage import fill_tree, load_arrays, save_arrays, tree_arrays
+
+_KEPT = 2
+_NAME = re.compile(r"step-(\d{9})\.safetensors")
+
+
+def save_checkpoint(folder: Path, step: int, state: Any, about: dict[str, Any]) -> None:
+    """Write a checkpoint and drop all but the newest two.
+
+    Raises:
+        StorageError: it cannot be written; older ones are then left alone.
+    """
+    save_arrays(folder / f"step-{step:09d}.safetensors", tree_arrays(state), {"step": step, **about})
+    for old in _newest_first(folder)[_KEPT:]:
+        with contextlib.suppress(OSError):
+            old.unlink()
+
+
+def load_checkpoint(folder: Path, like: Any) -> tuple[Any, dict[str, Any], list[str]] | None:
+    """The newest readable checkpoint.
+
+    Args:
+        folder: where checkpoints lie.
+        like: a state of the same structure.
+
+    Returns:
+        State, the JSON beside it and a note per damaged file passed over; None without any checkpoint.
+
+    Raises:
+        CheckpointError: there are checkpoints, and none can be used.
+    """
+    problems: list[str] = []
+    candidates = _newest_first(folder)
+    for path in candidates:
+        try:
+            arrays, about = load_arrays(path)
+            return fill_tree(like, arrays), about, problems
+        except StorageError as error:
+            problems.append(str(error))
+    if candidates:
+        raise CheckpointError(
+            "no checkpoint can be used: " + " ".join(problems) + " Start anew in another run folder."
+        )
+    return None
+
+
+def _newest_first(folder: Path) -> list[Path]:
+    if not folder.is_dir():
+        return []
+    return sorted((p for p in folder.iterdir() if _NAME.fullmatch(p.name)), reverse=True)

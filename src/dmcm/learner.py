@@ -1,0 +1,384 @@
+"""Learner: adapt contexts to a few samples, predict with contexts from anywhere."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections import OrderedDict
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.core
+import jax.numpy as jnp
+import numpy as np
+from jax.typing import ArrayLike
+from jaxtyping import Array, Float
+
+from dmcm.contexts import Contexts, Factors, check_compatible, check_sizes, same_model
+from dmcm.errors import ContextMismatchError, DataError, FactorError, ShapeError
+from dmcm.networks.base import Network
+from dmcm.pooling import solve_pooled
+from dmcm.priors import Prior
+from dmcm.samples import Samples, as_inputs, as_samples
+from dmcm.scaling import Scaler
+from dmcm.solvers.base import Solver, Values
+
+_FINGERPRINTS: OrderedDict[tuple[str | int, ...], tuple[list[Any], str]] = OrderedDict()
+_FINGERPRINTS_KEPT = 16
+
+
+class Learner(eqx.Module):
+    """A network, an inner loop and a prior: everything `adapt` and `predict` need.
+
+    A frozen pytree: `fit` returns a new one. All methods take and return raw units.
+
+    Attributes:
+        network: f_θ(x; c_1..c_K) on standardised data.
+        solver: the inner loop that finds contexts.
+        prior: learned prior of the contexts.
+        scaler: standardisation, set by `fit` from training data; None means raw units are used as they are.
+        factors: names and context sizes.
+    """
+
+    network: Network
+    solver: Solver
+    prior: Prior
+    scaler: Scaler | None
+    factors: Factors = eqx.field(static=True)
+
+    def __init__(
+        self,
+        network: Network,
+        solver: Solver,
+        factors: Factors,
+        *,
+        prior: Prior | None = None,
+        scaler: Scaler | None = None,
+    ):
+        """Put the parts together.
+
+        Raises:
+            FactorError: network, solver or prior are made for other factors.
+            ShapeError: solver or scaler are made for other numbers of columns.
+        """
+        if network.factors != factors:
+            raise FactorError(
+                f"the network is conditioned on {network.factors}, the learner is asked for {factors}; "
+                "build both from the same Factors."
+            )
+        solver.check_fits(network)
+        if prior is not None and (sizes := {k: v.size for k, v in prior.mean.items()}) != factors.sizes:
+            raise FactorError(f"the prior is one of {sizes}, the learner's factors are {factors.sizes}.")
+        if scaler is not None and (scaler.x_mean.shape, scaler.y_mean.shape) != (
+            (network.inputs,),
+            (network.outputs,),
+        ):
+            raise ShapeError(
+                f"the scaler has {scaler.x_mean.size} input and {scaler.y_mean.size} output columns, the "
+                f"network {network.inputs} and {network.outputs}."
+            )
+        self.network, self.solver, self.factors = network, solver, factors
+        self.prior = Prior(factors) if prior is None else prior
+        self.scaler = scaler
+
+    @property
+    def inputs(self) -> int:
+        """Number of input columns."""
+        return self.network.inputs
+
+    @property
+    def outputs(self) -> int:
+        """Number of output columns."""
+        return self.network.outputs
+
+    def adapt(
+        self,
+        x: ArrayLike,
+        y: ArrayLike,
+        *,
+        only: Iterable[str] | None = None,
+        given: Contexts | Mapping[str, ArrayLike] | None = None,
+    ) -> Contexts:
+        """Fit the contexts of one task to its samples.
+
+        Args:
+            x: inputs, shape (n, inputs), raw units.
+            y: outputs, shape (n, outputs), raw units.
+            only: factors to move; all others are held at `given`, or at the prior mean.
+                Default: all but `given`.
+            given: contexts to hold. Vectors of factors named in `only` are ignored.
+
+        Returns:
+            Contexts of all factors, each of shape (size,).
+
+        Raises:
+            ShapeError: arrays that do not fit the model; several tasks go to `adapt_many`.
+            DataError: no sample, or NaN or infinite values.
+            FactorError: an unknown factor in `only` or `given`.
+            ContextMismatchError: `given` of another model or size.
+        """
+        samples = as_samples(x, y, self.inputs, self.outputs)
+        if samples.x.ndim != 2:
+            raise ShapeError(
+                f"adapt takes one task, x (n, {self.inputs}); use adapt_many for {samples.x.shape}."
+            )
+        held = self._held(only, given, batch_shape=())
+        return Contexts(self._checked(_adapt(self, samples, held)), self.fingerprint())
+
+    def adapt_many(
+        self,
+        x: ArrayLike,
+        y: ArrayLike,
+        *,
+        only: Iterable[str] | None = None,
+        given: Contexts | Mapping[str, ArrayLike] | None = None,
+    ) -> Contexts:
+        """Fit the contexts of several tasks, each on its own.
+
+        Args:
+            x: inputs, shape (tasks, n, inputs), raw units.
+            y: outputs, shape (tasks, n, outputs), raw units.
+            only: as in `adapt`.
+            given: as in `adapt`; vectors of shape (size,) serve all tasks, (tasks, size) one each.
+
+        Returns:
+            Contexts of batch shape (tasks,).
+
+        Raises:
+            ShapeError, DataError, FactorError, ContextMismatchError: as `adapt`.
+        """
+        samples = as_samples(x, y, self.inputs, self.outputs)
+        if samples.x.ndim != 3:
+            raise ShapeError(f"adapt_many takes x (tasks, n, {self.inputs}), not {samples.x.shape}.")
+        return self.adapt_samples(samples, only=only, given=given)
+
+    def adapt_samples(
+        self,
+        samples: Samples,
+        *,
+        only: Iterable[str] | None = None,
+        given: Contexts | Mapping[str, ArrayLike] | None = None,
+        truth: dict[str, Float[Array, "tasks _"]] | None = None,
+    ) -> Contexts:
+        """As `adapt_many`, on checked samples that may be padded (weight 0), as datasets hold them.
+
+        Args:
+            samples: raw units, leading axis tasks.
+            only: as in `adapt`.
+            given: as in `adapt_many`.
+            truth: true factor values, for the oracle alone.
+        """
+        held = self._held(only, given, batch_shape=(samples.x.shape[0],))
+        return Contexts(self._checked(_adapt_many(self, samples, held, truth)), self.fingerprint())
+
+    def adapt_pooled(
+        self,
+        tasks: Iterable[tuple[ArrayLike, ArrayLike]],
+        *,
+        shared: str | Iterable[str],
+        given: Contexts | Mapping[str, ArrayLike] | None = None,
+    ) -> Contexts:
+        """One vector for a label that several tasks share, from all their samples at once.
+
+        Factors that are not shared get a private vector per task, fitted along and then dropped.
+
+        Args:
+            tasks: pairs x (n_i, inputs), y (n_i, outputs); numbers of samples may differ.
+            shared: the factor(s) whose label is the same in all tasks.
+            given: contexts to hold the same for all tasks.
+
+        Returns:
+            Contexts of the shared factors only; complete them with `share`.
+
+        Raises:
+            DataError: no task, or as `adapt`.
+            ShapeError, FactorError, ContextMismatchError: as `adapt`.
+        """
+        names = (shared,) if isinstance(shared, str) else tuple(shared)
+        self.factors.check(names)
+        if not names:
+            raise FactorError(f"name the factor the tasks share; valid: {', '.join(self.factors)}.")
+        pairs = list(tasks)
+        if not pairs:
+            raise DataError("no tasks to pool: give at least one pair (x, y).")
+        if any(len(pair) != 2 for pair in pairs):
+            raise ShapeError("adapt_pooled takes a list of pairs, [(x1, y1), (x2, y2), …].")
+        parts = [as_samples(x, y, self.inputs, self.outputs) for x, y in pairs]
+        if any(part.x.ndim != 2 for part in parts):
+            raise ShapeError(f"adapt_pooled takes pairs x (n, {self.inputs}), y (n, {self.outputs}).")
+        longest = max(part.x.shape[0] for part in parts)
+
+        def pad(leaf: Array) -> Array:
+            return jnp.pad(leaf, [(0, longest - leaf.shape[0])] + [(0, 0)] * (leaf.ndim - 1))
+
+        supports = jax.tree.map(lambda *leaves: jnp.stack([pad(leaf) for leaf in leaves]), *parts)
+        held = {} if given is None else self._held(None, given, batch_shape=())
+        held = {name: value for name, value in held.items() if name not in names}
+        return Contexts(self._checked(_adapt_pooled(self, supports, held, names)), self.fingerprint())
+
+    def predict(self, contexts: Contexts, x: ArrayLike) -> Float[Array, "..."]:
+        """Outputs for inputs under given contexts.
+
+        Args:
+            contexts: one vector per factor, from `adapt`, `share` or a `ContextBank`.
+            x: inputs, shape (n, inputs), raw units; with batched contexts also (tasks, n, inputs).
+
+        Returns:
+            Outputs in raw units, shape (n, outputs), or (tasks, n, outputs) for batched contexts.
+
+        Raises:
+            ShapeError, DataError: inputs that do not fit or are not finite.
+            FactorError: a factor without context.
+            ContextMismatchError: contexts of another model or size.
+        """
+        check_compatible(contexts, self.factors, self.fingerprint())
+        inputs = as_inputs(x, self.inputs)
+        batch = contexts.batch_shape
+        if len(batch) > 1 or inputs.ndim - 2 > len(batch) or (inputs.ndim == 3 and inputs.shape[:1] != batch):
+            raise ShapeError(
+                f"x {tuple(inputs.shape)} does not fit contexts of batch shape {batch}: "
+                "give (n, inputs), or (tasks, n, inputs) with as many tasks as contexts."
+            )
+        return _predict(self, contexts.values, inputs)
+
+    def prior_contexts(self) -> Contexts:
+        """Contexts at the prior mean: what the model assumes without any data."""
+        return Contexts(dict(self.prior.start()), self.fingerprint())
+
+    def fingerprint(self) -> str | None:
+        """Hash of structure and parameters, the same after saving and loading; None while JAX traces."""
+        leaves = jax.tree.leaves(eqx.filter(self, eqx.is_array))
+        if any(isinstance(leaf, jax.core.Tracer) for leaf in leaves):
+            return None
+        structure = json.dumps(self._structure(), sort_keys=True)
+        key = (structure, *map(id, leaves))
+        if key not in _FINGERPRINTS:
+            digest = hashlib.sha256(structure.encode())
+            for leaf in leaves:
+                # In single precision: it is the same model where JAX runs in double.
+                digest.update(np.asarray(leaf, np.float32).tobytes())
+            # Holding the leaves keeps their ids from being reused for other arrays.
+            _FINGERPRINTS[key] = (leaves, digest.hexdigest())
+            while len(_FINGERPRINTS) > _FINGERPRINTS_KEPT:
+                _FINGERPRINTS.popitem(last=False)
+        return _FINGERPRINTS[key][1]
+
+    def _structure(self) -> dict[str, Any]:
+        # The solver's settings are left out: contexts stay comparable when only the number of steps changes.
+        return {
+            "factors": list(self.factors.sizes.items()),
+            "network": [self.network.kind, self.network.spec()],
+            "solver": self.solver.kind,
+        }
+
+    def _held(
+        self,
+        only: Iterable[str] | None,
+        given: Contexts | Mapping[str, ArrayLike] | None,
+        batch_shape: tuple[int, ...],
+    ) -> Values:
+        """Contexts to hold, broadcast to the batch shape."""
+        values: dict[str, Array] = {}
+        if given is not None:
+            if isinstance(given, Contexts):
+                same_model((given.model, self.fingerprint()))
+                values = dict(given.values)
+            elif isinstance(given, Mapping):
+                values = {name: _vector(name, value) for name, value in given.items()}
+            else:
+                raise ContextMismatchError(
+                    f"given takes Contexts or {{factor: vector}}, not {type(given).__name__}."
+                )
+            self.factors.check(values)
+            check_sizes(values, self.factors)
+        if only is not None:
+            moving = (only,) if isinstance(only, str) else tuple(only)
+            self.factors.check(moving)
+            if not moving:
+                raise FactorError(
+                    f"only=() would move nothing; name at least one of {', '.join(self.factors)}."
+                )
+            start = self.prior.start()
+            values = {name: values.get(name, start[name]) for name in self.factors if name not in moving}
+        for name, value in values.items():
+            if value.shape[:-1] not in ((), batch_shape):
+                raise ContextMismatchError(
+                    f"the given context of '{name}' has shape {tuple(value.shape)}; "
+                    f"it needs {(self.factors[name],)} or {(*batch_shape, self.factors[name])}."
+                )
+        return {name: jnp.broadcast_to(v, (*batch_shape, v.shape[-1])) for name, v in values.items()}
+
+    def _checked(self, values: Values) -> Values:
+        """Refuse contexts that are not finite, where they are known."""
+        for name, value in values.items():
+            if not isinstance(value, jax.core.Tracer) and not np.all(np.isfinite(np.asarray(value))):
+                raise DataError(
+                    f"adaptation did not end in finite numbers for '{name}': the inner loop exploded. Check "
+                    "the units of the data against those trained on, or use the safeguarded solver "
+                    "LevenbergMarquardt."
+                )
+        return {name: values[name] for name in self.factors if name in values}
+
+
+def _vector(name: str, value: ArrayLike) -> Float[Array, "..."]:
+    """A context given as plain numbers."""
+    if isinstance(value, jax.core.Tracer):
+        return value
+    try:
+        array = np.asarray(value, np.float32)
+    except (TypeError, ValueError) as error:
+        raise DataError(f"the given context of '{name}' is not a vector of numbers: {error}.") from error
+    if not np.all(np.isfinite(array)):
+        raise DataError(f"the given context of '{name}' has NaN or infinite values.")
+    return jnp.asarray(array)
+
+
+def standardised(learner: Learner, samples: Samples) -> Samples:
+    """Samples in the model's own units."""
+    if learner.scaler is None:
+        return samples
+    return Samples(learner.scaler.scale_x(samples.x), learner.scaler.scale_y(samples.y), samples.weight)
+
+
+@eqx.filter_jit
+def _adapt(learner: Learner, samples: Samples, held: Values) -> Values:
+    return learner.solver.solve(learner.network, learner.prior, standardised(learner, samples), held)
+
+
+@eqx.filter_jit
+def _adapt_many(
+    learner: Learner, samples: Samples, held: Values, truth: dict[str, Array] | None
+) -> dict[str, Array]:
+    def one(support: Samples, given: Values, values: Values | None) -> Values:
+        return learner.solver.solve(learner.network, learner.prior, support, given, truth=values)
+
+    return jax.vmap(one)(standardised(learner, samples), held, truth)
+
+
+@eqx.filter_jit
+def _adapt_pooled(learner: Learner, supports: Samples, held: Values, shared: tuple[str, ...]) -> Values:
+    return solve_pooled(
+        learner.network,
+        learner.prior,
+        learner.solver,
+        standardised(learner, supports),
+        held,
+        shared,
+    )
+
+
+@eqx.filter_jit
+def _predict(learner: Learner, values: dict[str, Array], x: Float[Array, "..."]) -> Float[Array, "..."]:
+    network, scaler = learner.network, learner.scaler
+    inputs = x if scaler is None else scaler.scale_x(x)
+    batched = next(iter(values.values())).ndim == 2
+    if not batched:
+        outputs = network(inputs, values)
+    elif inputs.ndim == 2:
+        encoded = network.encode(inputs)
+        outputs = jax.vmap(lambda own: network.decode(encoded, own))(values)
+    else:
+        outputs = jax.vmap(network)(inputs, values)
+    return outputs if scaler is None else scaler.unscale_y(outputs)

@@ -1,0 +1,132 @@
+"""Build learners from plain settings; save and load trained ones."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import jax
+from jaxtyping import PRNGKeyArray
+
+from dmcm.baselines import NoAdaptation, Oracle, ParameterNetwork
+from dmcm.contexts import Factors
+from dmcm.errors import ConfigError, DmcmError, StorageError, unknown_name
+from dmcm.learner import Learner
+from dmcm.networks import ConcatNetwork, FilmNetwork, Network, TensorProductNetwork
+from dmcm.priors import Prior
+from dmcm.scaling import Scaler
+from dmcm.solvers import GradientDescent, LevenbergMarquardt, SetEncoder, Solver
+from dmcm.storage import fill_tree, load_arrays, save_arrays, tree_arrays
+
+NETWORKS: dict[str, type] = {
+    cls.kind: cls for cls in (ConcatNetwork, FilmNetwork, TensorProductNetwork, ParameterNetwork)
+}
+SOLVERS: dict[str, type] = {
+    cls.kind: cls for cls in (LevenbergMarquardt, GradientDescent, SetEncoder, NoAdaptation, Oracle)
+}
+
+
+def build_network(
+    kind: str, factors: Factors, inputs: int, outputs: int, key: PRNGKeyArray, **settings: Any
+) -> Network:
+    """A network by the name of its kind.
+
+    Raises:
+        ConfigError: no such kind, or settings it does not have.
+    """
+    if kind not in NETWORKS:
+        raise ConfigError(unknown_name("network", kind, NETWORKS))
+    try:
+        return NETWORKS[kind](factors, inputs, outputs, key=key, **settings)
+    except TypeError as error:
+        raise ConfigError(f"network '{kind}' cannot be built with {settings}: {error}.") from error
+
+
+def build_solver(
+    kind: str, factors: Factors, inputs: int, outputs: int, key: PRNGKeyArray, **settings: Any
+) -> Solver:
+    """A solver by the name of its kind; a set encoder or learned step sizes depend on the model's sizes.
+
+    Raises:
+        ConfigError: no such kind, or settings it does not have.
+    """
+    if kind not in SOLVERS:
+        raise ConfigError(unknown_name("solver", kind, SOLVERS))
+    cls = SOLVERS[kind]
+    try:
+        if cls is SetEncoder:
+            return SetEncoder(factors, inputs, outputs, key=key, **settings)
+        if cls is GradientDescent:
+            return GradientDescent(factors, **settings)
+        return cls(**settings)
+    except TypeError as error:
+        raise ConfigError(f"solver '{kind}' cannot be built with {settings}: {error}.") from error
+
+
+def describe(learner: Learner) -> dict[str, Any]:
+    """Everything about a learner but its numbers, as JSON values."""
+    return {
+        "factors": list(learner.factors.sizes.items()),
+        "inputs": learner.inputs,
+        "outputs": learner.outputs,
+        "network": {"kind": learner.network.kind, **learner.network.spec()},
+        "solver": {"kind": learner.solver.kind, **learner.solver.spec()},
+        "prior": {"floor": learner.prior.floor, "learn_mean": learner.prior.learn_mean},
+        "scaled": learner.scaler is not None,
+    }
+
+
+def from_description(about: Mapping[str, Any]) -> Learner:
+    """A learner of the described structure with arbitrary numbers.
+
+    Raises:
+        StorageError: the description is incomplete or names kinds that do not exist.
+    """
+    key = jax.random.key(0)
+    try:
+        factors = Factors(**dict(about["factors"]))
+        inputs, outputs = about["inputs"], about["outputs"]
+        network = build_network(factors=factors, inputs=inputs, outputs=outputs, key=key, **about["network"])
+        solver = build_solver(factors=factors, inputs=inputs, outputs=outputs, key=key, **about["solver"])
+        prior = Prior(factors, floor=about["prior"]["floor"], learn_mean=about["prior"]["learn_mean"])
+        scaler = Scaler.identity(inputs, outputs) if about["scaled"] else None
+    except (KeyError, TypeError, ValueError, DmcmError) as error:
+        raise StorageError(f"the stored description of the model cannot be used: {error}") from error
+    return Learner(network, solver, factors, prior=prior, scaler=scaler)
+
+
+def save_learner(path: Path | str, learner: Learner, **about: Any) -> None:
+    """Write a learner into one safetensors file.
+
+    Args:
+        path: the file.
+        learner: what to save; its network and solver must be kinds of this library.
+        **about: more JSON values to keep beside it.
+
+    Raises:
+        StorageError: the file cannot be written, or the learner has parts that could not be built again.
+    """
+    for part, known in ((learner.network, NETWORKS), (learner.solver, SOLVERS)):
+        if known.get(part.kind) is not type(part):
+            raise StorageError(
+                f"{type(part).__name__} cannot be saved: loading builds only {', '.join(known)}. "
+                "Save your own kinds with equinox.tree_serialise_leaves."
+            )
+    description = {**about, "learner": describe(learner), "fingerprint": learner.fingerprint()}
+    save_arrays(Path(path), tree_arrays(learner), description)
+
+
+def load_learner(path: Path | str) -> Learner:
+    """Read a learner that `save_learner` wrote.
+
+    Raises:
+        StorageError: no such file, a damaged one, or one that holds no learner.
+    """
+    arrays, about = load_arrays(Path(path))
+    if "learner" not in about:
+        raise StorageError(f"{path} holds no learner.")
+    learner = fill_tree(from_description(about["learner"]), arrays)
+    if learner.fingerprint() != about.get("fingerprint"):
+        raise StorageError(f"{path} holds another model than its fingerprint says.")
+    return learner

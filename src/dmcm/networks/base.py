@@ -1,0 +1,76 @@
+"""What every context-conditioned network offers: encode inputs once, decode with contexts."""
+
+# No `from __future__ import annotations`: Equinox does not know AbstractVar when it is text.
+
+from abc import abstractmethod
+from collections.abc import Callable
+from typing import Any, ClassVar
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from dmcm.contexts import Factors
+from dmcm.errors import ConfigError, unknown_name
+
+ACTIVATIONS: dict[str, Callable[[Array], Array]] = {
+    "tanh": jnp.tanh,
+    "silu": jax.nn.silu,
+    "relu": jax.nn.relu,
+    "gelu": jax.nn.gelu,
+    "sin": jnp.sin,
+}
+
+
+def activation_named(name: str) -> Callable[[Array], Array]:
+    """Look an activation up.
+
+    Raises:
+        ConfigError: no activation of that name.
+    """
+    if name not in ACTIVATIONS:
+        raise ConfigError(unknown_name("activation", name, ACTIVATIONS))
+    return ACTIVATIONS[name]
+
+
+class Network(eqx.Module):
+    """f_θ(x; c_1..c_K) on standardised inputs and outputs.
+
+    `encode` holds all that does not depend on contexts, so an inner loop computes it once.
+
+    Attributes:
+        factors: names and context sizes the network is conditioned on.
+        inputs: number of input columns.
+        outputs: number of output columns.
+    """
+
+    kind: ClassVar[str]
+    factors: eqx.AbstractVar[Factors]
+    inputs: eqx.AbstractVar[int]
+    outputs: eqx.AbstractVar[int]
+
+    @abstractmethod
+    def encode(self, x: Float[Array, "n inputs"]) -> Any:
+        """Everything that depends on x alone; leaves have leading axis n."""
+
+    @abstractmethod
+    def decode(self, encoded: Any, contexts: dict[str, Float[Array, " _"]]) -> Float[Array, "n outputs"]:
+        """Outputs from encoded inputs and one context vector per factor."""
+
+    @abstractmethod
+    def spec(self) -> dict[str, Any]:
+        """Constructor arguments as JSON values, without factors, inputs, outputs and key."""
+
+    def __call__(
+        self, x: Float[Array, "n inputs"], contexts: dict[str, Float[Array, " _"]]
+    ) -> Float[Array, "n outputs"]:
+        """Outputs for inputs and one context vector per factor."""
+        return self.decode(self.encode(x), contexts)
+
+
+def check_sizes(**sizes: int) -> None:
+    """Raise `ConfigError` unless each is a positive whole number."""
+    for name, size in sizes.items():
+        if isinstance(size, bool) or not isinstance(size, int) or size < 1:
+            raise ConfigError(f"{name}={size!r}: give a whole number of at least 1.")

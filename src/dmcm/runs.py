@@ -1,0 +1,158 @@
+"""Run folders: configuration, versions and git state, metrics as JSON lines, events, checkpoints, model."""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib.metadata
+import json
+import platform
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from tensorboardX import SummaryWriter
+
+from dmcm.errors import StorageError
+from dmcm.storage import read_json, write_atomic, write_json
+
+_PACKAGES = ("dmcm", "jax", "jaxlib", "equinox", "optax", "numpy")
+
+
+class RunFolder:
+    """One folder per run.
+
+    Holds `config.json`, `environment.json`, `metrics.jsonl` and a final `metrics.json`, `events/` for
+    TensorBoard, `checkpoints/`, `model.safetensors`, `plots/` and `report.html`.
+    """
+
+    def __init__(self, path: Path | str):
+        """Open or make the folder.
+
+        Raises:
+            StorageError: it cannot be made.
+        """
+        self.path = Path(path)
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise StorageError(f"cannot make the run folder {path}: {error.strerror or error}.") from error
+        self._events: SummaryWriter | None = None
+
+    @property
+    def checkpoints(self) -> Path:
+        """Folder of the checkpoints."""
+        return self.path / "checkpoints"
+
+    @property
+    def model(self) -> Path:
+        """File of the trained learner."""
+        return self.path / "model.safetensors"
+
+    @property
+    def report(self) -> Path:
+        """File of the report page."""
+        return self.path / "report.html"
+
+    @property
+    def plots(self) -> Path:
+        """Folder of the plots."""
+        return self.path / "plots"
+
+    def write_config(self, config: Any) -> None:
+        """Write the full configuration and the environment it ran in."""
+        value = dataclasses.asdict(config) if dataclasses.is_dataclass(config) else config  # type: ignore[arg-type]
+        write_json(self.path / "config.json", value)
+        write_json(self.path / "environment.json", environment())
+
+    def log(self, step: int, metrics: Mapping[str, float]) -> None:
+        """Append one line of metrics, also as TensorBoard events.
+
+        Raises:
+            StorageError: the disk is full or the folder is gone.
+        """
+        line = json.dumps({"step": step, **{k: float(v) for k, v in metrics.items()}})
+        try:
+            with (self.path / "metrics.jsonl").open("a", encoding="utf-8") as handle:
+                handle.write(line + "\n")
+            if self._events is None:
+                self._events = SummaryWriter(str(self.path / "events"), flush_secs=5)
+            for name, value in metrics.items():
+                self._events.add_scalar(name, float(value), step)
+        except OSError as error:
+            raise StorageError(f"cannot write metrics to {self.path}: {error.strerror or error}.") from error
+
+    def history(self) -> list[dict[str, float]]:
+        """All complete lines of metrics so far; a line cut by a crash is left out."""
+        file = self.path / "metrics.jsonl"
+        lines: list[dict[str, float]] = []
+        for line in file.read_text(encoding="utf-8").splitlines() if file.exists() else []:
+            try:
+                lines.append(json.loads(line))
+            except json.JSONDecodeError:
+                continue
+        return lines
+
+    def rewind(self, step: int) -> None:
+        """Drop metrics after a step: a resumed run writes them again."""
+        kept = [json.dumps(line) for line in self.history() if line["step"] <= step]
+        write_atomic(self.path / "metrics.jsonl", "".join(line + "\n" for line in kept).encode())
+
+    def write_metrics(self, metrics: Mapping[str, Any]) -> None:
+        """Write the final measures."""
+        write_json(self.path / "metrics.json", metrics)
+
+    def read_metrics(self) -> dict[str, Any]:
+        """The final measures.
+
+        Raises:
+            StorageError: the run has none.
+        """
+        return read_json(self.path / "metrics.json")
+
+    def close(self) -> None:
+        """Flush the events."""
+        if self._events is not None:
+            self._events.close()
+            self._events = None
+
+
+def environment() -> dict[str, Any]:
+    """Versions, platform and git state, for the record."""
+    versions = {}
+    for name in _PACKAGES:
+        try:
+            versions[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            versions[name] = "not installed"
+    return {
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "packages": versions,
+        "git": git_state(),
+        "command": sys.argv,
+    }
+
+
+def git_state() -> dict[str, Any]:
+    """Commit and whether the working tree differs from it; empty outside a repository."""
+
+    def git(*arguments: str) -> str | None:
+        try:
+            done = subprocess.run(
+                ["git", *arguments],
+                cwd=Path(__file__).parent,
+                capture_output=True,
+                text=True,
+                timeout=10,
+                check=True,
+            )
+        except (OSError, subprocess.SubprocessError):
+            return None
+        return done.stdout.strip()
+
+    commit = git("rev-parse", "HEAD")
+    if commit is None:
+        return {}
+    return {"commit": commit, "dirty": bool(git("status", "--porcelain"))}

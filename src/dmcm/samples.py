@@ -1,0 +1,113 @@
+"""Samples of tasks as the compiled code sees them: inputs, outputs and a weight per sample."""
+
+from __future__ import annotations
+
+from typing import cast
+
+import equinox as eqx
+import jax
+import jax.core
+import jax.numpy as jnp
+import numpy as np
+from jax.typing import ArrayLike
+from jaxtyping import Array, Bool, Float, Int
+
+from dmcm.errors import DataError, ShapeError
+
+
+class Samples(eqx.Module):
+    """Inputs and outputs of one task, or of many with a leading task axis.
+
+    Attributes:
+        x: inputs, shape (..., n, inputs).
+        y: outputs, shape (..., n, outputs).
+        weight: 1 for a real sample, 0 for padding, shape (..., n).
+    """
+
+    x: Float[Array, "*tasks n inputs"]
+    y: Float[Array, "*tasks n outputs"]
+    weight: Float[Array, "*tasks n"]
+
+
+class Batch(eqx.Module):
+    """Tasks of one outer step.
+
+    Attributes:
+        support: samples the contexts are fitted to, leading axis tasks.
+        query: samples the outer loss is taken on, leading axis tasks.
+        task: an integer a task; equal integers mean the same task drawn twice.
+        labels: per factor, an integer a task; equal integers mean equal labels.
+        valid: False for tasks that must neither be learned from nor donate.
+        values: true factor values as numbers, shape (tasks, v), where they are known (the oracle reads them).
+    """
+
+    support: Samples
+    query: Samples
+    task: Int[Array, " tasks"]
+    labels: dict[str, Int[Array, " tasks"]]
+    valid: Bool[Array, " tasks"]
+    values: dict[str, Float[Array, "tasks _"]] | None = None
+
+
+def weighted_mean(
+    squares: Float[Array, "*tasks n outputs"], weight: Float[Array, "*tasks n"]
+) -> Float[Array, "*tasks"]:
+    """Mean over samples and outputs, counting only samples of weight 1; 0 if there are none."""
+    total = jnp.sum(jnp.mean(squares, axis=-1) * weight, axis=-1)
+    return total / jnp.maximum(jnp.sum(weight, axis=-1), 1.0)
+
+
+def as_samples(x: ArrayLike, y: ArrayLike, inputs: int, outputs: int) -> Samples:
+    """Check and convert one task's (or a batch of tasks') arrays.
+
+    Args:
+        x: inputs, shape (..., n, inputs).
+        y: outputs, shape (..., n, outputs).
+        inputs: number of input columns the model has.
+        outputs: number of output columns the model has.
+
+    Raises:
+        ShapeError: shapes that do not fit each other or the model.
+        DataError: no sample, or NaN or infinite values.
+    """
+    checked_x = as_inputs(x, inputs)
+    checked_y = _as_columns(y, "y", outputs)
+    if checked_x.shape[:-1] != checked_y.shape[:-1]:
+        raise ShapeError(
+            f"x {checked_x.shape} and y {checked_y.shape} must have the same number of samples (and tasks)."
+        )
+    if checked_x.shape[-2] == 0:
+        raise DataError("no samples to adapt to: give at least one row of x and y.")
+    return Samples(checked_x, checked_y, jnp.ones(checked_x.shape[:-1]))
+
+
+def as_inputs(x: ArrayLike, inputs: int) -> Float[Array, "..."]:
+    """Check and convert inputs, shape (..., n, inputs); errors as in `as_samples`."""
+    return _as_columns(x, "x", inputs)
+
+
+def _as_columns(array: ArrayLike, name: str, columns: int) -> Float[Array, "..."]:
+    if isinstance(array, jax.core.Tracer):
+        converted = cast(Array, array)
+    else:
+        try:
+            host = np.asarray(array)
+            if np.iscomplexobj(host):
+                raise TypeError("complex numbers cannot be used")
+            with np.errstate(over="ignore"):
+                host = host.astype(np.float32)
+        except (TypeError, ValueError) as error:
+            raise DataError(f"{name} is not an array of numbers: {error}.") from error
+        if not np.all(np.isfinite(host)):
+            bad = tuple(int(i) for i in np.argwhere(~np.isfinite(host))[0])
+            raise DataError(
+                f"{name} has NaN, infinite or too large values, the first at index {bad}. "
+                "Drop those samples, or fill them, before adapting."
+            )
+        converted = jnp.asarray(host)
+    if converted.ndim < 2 or converted.shape[-1] != columns:
+        hint = f" Did you mean {name}[:, None]?" if converted.ndim == 1 and columns == 1 else ""
+        raise ShapeError(
+            f"{name} has shape {tuple(converted.shape)}; this model takes (samples, {columns}).{hint}"
+        )
+    return converted

@@ -1,0 +1,163 @@
+"""Files that hold arrays and JSON, written whole or not at all; loading one runs no code."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import struct
+import uuid
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from safetensors import SafetensorError
+from safetensors.numpy import load as load_tensors
+from safetensors.numpy import save as save_tensors
+
+from dmcm.errors import StorageError
+
+_FORMAT = "dmcm-1"
+
+
+def write_atomic(path: Path, content: bytes) -> None:
+    """Write a file so that, whenever the process dies, the old or the new content is there, never half.
+
+    Raises:
+        StorageError: the disk is full, or the folder cannot be written.
+    """
+    # Opened like any file, so that the umask alone says who may read it.
+    temporary = path.parent / f".{path.name}.{uuid.uuid4().hex[:8]}"
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            with temporary.open("xb") as handle:
+                handle.write(content)
+                handle.flush()
+                os.fsync(handle.fileno())
+            temporary.replace(path)
+        except BaseException:  # also Ctrl-C
+            with contextlib.suppress(OSError):
+                temporary.unlink(missing_ok=True)
+            raise
+    except OSError as error:
+        raise StorageError(
+            f"cannot write {path}: {error.strerror or error}. What was there before is untouched; free some "
+            "space or choose another folder, then run again."
+        ) from error
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write JSON atomically; NaN and infinities become null, so that every reader can parse it."""
+    write_atomic(path, (json.dumps(_finite(value), indent=2, allow_nan=False) + "\n").encode())
+
+
+def read_json(path: Path) -> Any:
+    """Read JSON.
+
+    Raises:
+        StorageError: no such file, or not JSON.
+    """
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise StorageError(f"there is no file {path}.") from error
+    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
+        raise StorageError(f"{path} is not readable JSON: {error}. It may be truncated.") from error
+
+
+def save_arrays(path: Path, arrays: Mapping[str, Any], about: Mapping[str, Any]) -> None:
+    """Write named arrays and JSON about them into one safetensors file with a digest.
+
+    Raises:
+        StorageError: the file cannot be written.
+    """
+    # Not ascontiguousarray, which makes vectors of single numbers.
+    tensors = {name: np.asarray(value, order="C") for name, value in arrays.items()}
+    try:
+        text = json.dumps(about, sort_keys=True, allow_nan=False)
+    except (TypeError, ValueError) as error:
+        raise StorageError(f"cannot write {path}: no JSON to keep beside the arrays, {error}.") from error
+    metadata = {"format": _FORMAT, "about": text, "sha256": _digest(tensors, text)}
+    write_atomic(path, save_tensors(tensors, metadata=metadata))
+
+
+def load_arrays(path: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+    """Read what `save_arrays` wrote, checked against its digest.
+
+    Raises:
+        StorageError: no such file, truncated, altered, or not one of ours.
+    """
+    try:
+        content = path.read_bytes()
+        tensors = load_tensors(content)
+        header = json.loads(content[8 : 8 + struct.unpack("<Q", content[:8])[0]])
+        metadata = header.get("__metadata__", {})
+    except FileNotFoundError as error:
+        raise StorageError(f"there is no file {path}.") from error
+    except (OSError, SafetensorError, ValueError, struct.error) as error:
+        raise StorageError(f"{path} is damaged or no safetensors file: {error}.") from error
+    if metadata.get("format") != _FORMAT or not {"about", "sha256"} <= metadata.keys():
+        raise StorageError(f"{path} was not written by this library (no '{_FORMAT}' mark).")
+    if metadata["sha256"] != _digest(tensors, metadata["about"]):
+        raise StorageError(f"{path} was altered or damaged: its digest does not match its content.")
+    about = json.loads(metadata["about"])
+    if not isinstance(about, dict):
+        raise StorageError(f"{path} was not written by this library: no JSON object beside the arrays.")
+    return tensors, about
+
+
+def tree_arrays(tree: Any, prefix: str = "") -> dict[str, np.ndarray]:
+    """Array leaves of a pytree by their paths."""
+    leaves = jax.tree_util.tree_leaves_with_path(eqx.filter(tree, eqx.is_array))
+    return {f"{prefix}{jax.tree_util.keystr(path)}": np.asarray(leaf) for path, leaf in leaves}
+
+
+def fill_tree(tree: Any, arrays: Mapping[str, np.ndarray], prefix: str = "") -> Any:
+    """A copy of a pytree with its array leaves replaced by stored ones of the same paths.
+
+    Raises:
+        StorageError: a leaf is missing or has another shape.
+    """
+
+    def stored(path: Any, leaf: Any) -> Any:
+        name = f"{prefix}{jax.tree_util.keystr(path)}"
+        if name not in arrays:
+            raise StorageError(f"stored arrays lack '{name}': the file belongs to another model.")
+        if arrays[name].shape != leaf.shape:
+            raise StorageError(
+                f"stored '{name}' has shape {arrays[name].shape}, the model's has {leaf.shape}."
+            )
+        return jnp.asarray(arrays[name], leaf.dtype)
+
+    dynamic, static = eqx.partition(tree, eqx.is_array)
+    return eqx.combine(jax.tree_util.tree_map_with_path(stored, dynamic), static)
+
+
+def _digest(tensors: Mapping[str, np.ndarray], text: str) -> str:
+    digest = hashlib.sha256(text.encode())
+    for name in sorted(tensors):
+        array = tensors[name]
+        # Single precision is the rule and goes unnamed.
+        kind = "" if array.dtype == np.float32 else array.dtype.str
+        digest.update(f"{name}{kind}{array.shape}".encode() + array.tobytes())
+    return digest.hexdigest()
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {str(k): _finite(v) for k, v in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_finite(item) for item in value]
+    if isinstance(value, (bool, int, str)) or value is None:
+        return value
+    if hasattr(value, "tolist"):
+        return _finite(value.tolist())
+    if isinstance(value, float):
+        return value if np.isfinite(value) else None
+    return str(value)

@@ -1,0 +1,203 @@
+"""Studies: methods as values, and cells (a method and a seed) trained once and remembered."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import math
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import equinox as eqx
+import jax
+import numpy as np
+
+from dmcm.baselines import parameter_factors
+from dmcm.contexts import Factors
+from dmcm.data import Sampler
+from dmcm.learner import Learner
+from dmcm.models import build_network, build_solver
+from dmcm.priors import Prior
+from dmcm.storage import read_json, write_json
+from dmcm.training import FitConfig, fit
+
+STUDENT_95 = {
+    2: 12.706,
+    3: 4.303,
+    4: 3.182,
+    5: 2.776,
+    6: 2.571,
+    7: 2.447,
+    8: 2.365,
+    9: 2.306,
+    10: 2.262,
+}
+"""Two-sided 95 % quantiles of Student's t by number of seeds."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Method:
+    """How one method is built and trained.
+
+    Attributes:
+        title: what it is, in a line of a table.
+        network: kind and settings of the network.
+        solver: kind and settings of the inner loop.
+        factors: context sizes; empty for the weights of the network itself (MAML, ANIL).
+        recombination: weight of the recombined loss.
+        dependence: weight of the dependence penalty.
+        learning_rate: tuned on validation tasks.
+        outlier_scale: as in `FitConfig`.
+    """
+
+    title: str
+    network: Mapping[str, Any]
+    solver: Mapping[str, Any]
+    factors: Mapping[str, int]
+    recombination: float = 4.0
+    dependence: float = 0.0
+    learning_rate: float = 3e-3
+    outlier_scale: float | None = 1e-3
+
+
+def build(method: Method, seed: int, *, inputs: int = 1, outputs: int = 1) -> Learner:
+    """An untrained learner of a method with random weights from a seed.
+
+    Raises:
+        ConfigError: a network or solver that does not exist, or settings it does not have.
+    """
+    network_key, solver_key = jax.random.split(jax.random.key(seed))
+    if method.factors:
+        factors = Factors(**method.factors)
+    else:
+        factors = parameter_factors(
+            inputs,
+            outputs,
+            width=method.network["width"],
+            last_layer_only=method.network.get("last_layer_only", False),
+        )
+    sizes = {"factors": factors, "inputs": inputs, "outputs": outputs}
+    network = build_network(key=network_key, **sizes, **method.network)
+    solver = build_solver(key=solver_key, **sizes, **method.solver)
+    # A shift of network weights starts at the weights themselves and is not pulled back to them.
+    floor, precision = (1e-8, 1e-3) if method.factors else (1e-12, 1e-12)
+    learn_mean = method.solver["kind"] in ("none", "set_encoder")
+    prior = Prior(factors, floor=floor, precision=precision, learn_mean=learn_mean)
+    return Learner(network, solver, factors, prior=prior)
+
+
+def run_cell(
+    method: Method,
+    seed: int,
+    sampler: Sampler,
+    folder: Path,
+    measure: Callable[[Learner], dict[str, Any]],
+    *,
+    steps: int,
+    about: Sequence[Any] = (),
+    progress: bool = True,
+) -> dict[str, Any]:
+    """One method and seed: read the finished cell, or train, measure and remember it in `folder`.
+
+    Can be stopped at any time; the next call resumes the training.
+
+    Args:
+        method: what to train.
+        seed: of initial weights and of training batches.
+        sampler: training batches.
+        folder: run folder of the cell; `cell.json` in it holds what was measured.
+        measure: JSON values to keep of a trained learner.
+        steps: outer steps.
+        about: JSON values that data and measures depend on; others make the cell measured anew.
+        progress: show a progress bar.
+
+    Raises:
+        DmcmError: as `build` and `fit`.
+    """
+    training = [dataclasses.asdict(method), steps, seed]
+    training_mark, mark = _hash(training), _hash([training, *about])
+    file = folder / "cell.json"
+    earlier = read_json(file) if file.exists() else {}
+    if earlier.get("mark") == mark:
+        return earlier
+    batch = jax.eval_shape(sampler.sample, jax.random.key(0))
+    columns = {"inputs": batch.support.x.shape[-1], "outputs": batch.support.y.shape[-1]}
+    config = FitConfig(
+        steps=steps,
+        learning_rate=method.learning_rate,
+        recombination=method.recombination,
+        dependence=method.dependence,
+        outlier_scale=method.outlier_scale,
+        seed=seed,
+        chunk=1_000,
+    )
+    result = fit(
+        build(method, seed, **columns),
+        sampler,
+        config,
+        run_dir=folder,
+        resume=True,
+        progress=progress,
+    )
+    weights = jax.tree.leaves(eqx.filter(result.learner, eqx.is_inexact_array))
+    cell = {
+        "mark": mark,
+        "training_mark": training_mark,
+        "seed": seed,
+        # Measured anew, a finished training is only loaded; its time stays the one it took.
+        "training_seconds": earlier["training_seconds"]
+        if earlier.get("training_mark") == training_mark
+        else result.seconds,
+        "weights": sum(leaf.size for leaf in weights),
+        **measure(result.learner),
+    }
+    write_json(file, cell)
+    return read_json(file)
+
+
+def _hash(value: Any) -> str:
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
+
+
+def summarise_errors(errors: np.ndarray) -> dict[str, float]:
+    """Mean, median and largest of the errors of tasks, shape (tasks,)."""
+    return {
+        "mean": float(np.mean(errors)),
+        "median": float(np.median(errors)),
+        "max": float(np.max(errors)),
+    }
+
+
+def summarise_seeds(values: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Mean over seeds with a 95 % interval, from what `summarise_errors` gave for each seed.
+
+    Returns:
+        "mean"; "ci95", the half-width of Student's t interval (None for one seed); "median" of the
+        seeds' medians; "per_seed", each seed's mean; and "way", the most frequent, if there are ways.
+    """
+    means = np.asarray([np.nan if value["mean"] is None else value["mean"] for value in values])
+    medians = [np.nan if value["median"] is None else value["median"] for value in values]
+    count = len(means)
+    half = None
+    if count > 1:
+        half = float(STUDENT_95.get(count, 2.0) * means.std(ddof=1) / math.sqrt(count))
+    summary: dict[str, Any] = {
+        "mean": float(means.mean()),
+        "ci95": half,
+        "median": float(np.median(medians)),
+        "per_seed": means.tolist(),
+    }
+    ways = [value["way"] for value in values if "way" in value]
+    if ways:
+        summary["way"] = max(sorted(set(ways)), key=ways.count)
+    return summary
+
+
+def summarise_cells(cells: Sequence[Any]) -> Any:
+    """Seeds' nested tables into one: `summarise_seeds` wherever there is a mean and a median."""
+    first = cells[0]
+    if "mean" in first and "median" in first:
+        return summarise_seeds(cells)
+    return {key: summarise_cells([cell[key] for cell in cells]) for key in first}

@@ -1,0 +1,364 @@
+"""fit: the compiled outer loop, with progress, checkpoints, resume and early stop."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import optax
+from jaxtyping import Array, Float, PRNGKeyArray
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from dmcm.checkpoints import load_checkpoint, save_checkpoint
+from dmcm.data import FactorDataset, Sampler
+from dmcm.errors import CheckpointError, ConfigError, DivergenceError, InterruptedRun, ShapeError
+from dmcm.learner import Learner
+from dmcm.models import describe, save_learner
+from dmcm.objective import outer_loss
+from dmcm.runs import RunFolder
+from dmcm.samples import Batch
+
+
+@dataclasses.dataclass(frozen=True)
+class FitConfig:
+    """Settings of the outer loop."""
+
+    steps: int = 20_000
+    """Outer steps in all."""
+    learning_rate: float = 3e-3
+    """Peak of Adam's learning rate; it warms up, then falls to a thousandth along a cosine."""
+    warmup: int = 500
+    """Steps until the peak, at most a tenth of all steps."""
+    clip: float = 1.0
+    """Largest norm of the outer gradient."""
+    recombination: float = 4.0
+    """Weight of the recombined-context query loss; 0 trains on own contexts alone."""
+    dependence: float = 0.0
+    """Weight of the penalty on statistical dependence between the factors' contexts."""
+    outlier_scale: float | None = None
+    """Errors of single tasks beyond this (mean square, standardised units) count by their root. Helps where the
+    data are free of noise and a few ill-determined tasks would rule the gradient; None counts all in full."""
+    chunk: int = 500
+    """Steps compiled into one scan; metrics are logged and checkpoints written between chunks."""
+    checkpoint_seconds: float = 20.0
+    """Least time between two checkpoints; one is always written at the end."""
+    patience: int = 0
+    """Stop after this many validations (one a chunk) without a new best; 0 never stops early."""
+    seed: int = 0
+    """Seed of batches and donors."""
+
+    def check(self) -> None:
+        """Raise `ConfigError` for a setting outside its range."""
+        limits = {
+            "steps": self.steps >= 1,
+            "learning_rate": 0 < self.learning_rate < float("inf"),
+            "warmup": self.warmup >= 0,
+            "clip": self.clip > 0,
+            "recombination": 0 <= self.recombination < float("inf"),
+            "dependence": 0 <= self.dependence < float("inf"),
+            "outlier_scale": self.outlier_scale is None or 0 < self.outlier_scale < float("inf"),
+            "chunk": self.chunk >= 1,
+            "checkpoint_seconds": self.checkpoint_seconds >= 0,
+            "patience": self.patience >= 0,
+            "seed": 0 <= self.seed < 2**32,
+        }
+        for name in ("steps", "warmup", "chunk", "patience", "seed"):
+            limits[name] = limits[name] and isinstance(getattr(self, name), int)
+        bad = [f"{name}={getattr(self, name)!r}" for name, fine in limits.items() if not fine]
+        if bad:
+            raise ConfigError(
+                f"training settings out of range: {', '.join(bad)}. See FitConfig for what each means."
+            )
+
+
+@dataclasses.dataclass(frozen=True)
+class FitResult:
+    """What `fit` returns.
+
+    Attributes:
+        learner: the trained learner; the best on validation data, if there were any.
+        history: metrics a chunk.
+        steps: outer steps done.
+        seconds: wall time of this call, compilation included.
+    """
+
+    learner: Learner
+    history: list[dict[str, float]]
+    steps: int
+    seconds: float
+
+
+class _State(eqx.Module):
+    """Everything a checkpoint must hold."""
+
+    trained: Any
+    optimiser: Any
+    best: Any
+    best_loss: Float[Array, ""]
+    waited: Array
+
+
+def fit(
+    learner: Learner,
+    data: FactorDataset | Sampler,
+    config: FitConfig | None = None,
+    *,
+    validation: FactorDataset | Sampler | None = None,
+    run_dir: Path | str | None = None,
+    resume: bool = False,
+    progress: bool = True,
+) -> FitResult:
+    """Train a learner's weights, prior and step sizes by the outer loop.
+
+    With equal arguments on the same machine the result is the same bit for bit, also when the run was killed
+    and resumed. A learner without scaler gets one measured on `data`.
+
+    Args:
+        learner: where to start.
+        data: a dataset, or anything with `sample(key) -> Batch` and `scaler()`.
+        config: settings; default `FitConfig()`.
+        validation: data for early stop and for choosing the best parameters.
+        run_dir: folder for metrics, events, checkpoints and the trained model; nothing is written without.
+        resume: go on from the newest checkpoint in `run_dir`, or start if there is none.
+        progress: show a progress bar with rate and time left.
+
+    Raises:
+        ConfigError: settings out of range, or early stop without validation data.
+        ShapeError: data that do not fit the learner.
+        DataError: data that cannot be learned from.
+        CheckpointError: `run_dir` holds a run and `resume` is off, or a checkpoint of other settings.
+        DivergenceError: most steps of a chunk had no finite gradient, or no validation loss was finite.
+        InterruptedRun: Ctrl-C; what was reached is saved.
+        StorageError: the disk is full; older checkpoints are intact.
+    """
+    config = FitConfig() if config is None else config
+    config.check()
+    if config.patience and validation is None:
+        raise ConfigError("patience needs validation data to stop on: pass `validation`, or set patience=0.")
+    if resume and run_dir is None:
+        raise ConfigError("resume needs the run_dir to resume from.")
+    sampler = data.sampler() if isinstance(data, FactorDataset) else data
+    checker = validation.sampler() if isinstance(validation, FactorDataset) else validation
+    for used in (sampler, checker) if checker is not None else (sampler,):
+        _check_fits(learner, used, config.recombination)
+    if learner.scaler is None:
+        learner = eqx.tree_at(
+            lambda tree: tree.scaler, learner, sampler.scaler(), is_leaf=lambda leaf: leaf is None
+        )
+
+    began = time.monotonic()
+    optimiser = _optimiser(config)
+    trained, static = eqx.partition(learner, eqx.is_inexact_array)
+    state = _State(trained, optimiser.init(trained), trained, jnp.asarray(jnp.inf), jnp.asarray(0))
+    # Weakly typed leaves would compile the first chunk twice.
+    state = jax.tree.map(lambda leaf: jnp.asarray(leaf, leaf.dtype), state)
+    folder = RunFolder(run_dir) if run_dir is not None else None
+    done, mark = 0, _mark(learner, config, validated=checker is not None)
+    if folder is not None:
+        state, done = _open_run(folder, state, mark, resume)
+    history = folder.history() if folder is not None else []
+    run_chunk = _compile_chunk(static, optimiser, config)
+    validate = _compile_validation(static, config)
+    # An argument of the compiled chunk, so that all seeds share one program.
+    base = jax.random.key(config.seed)
+    saved_at, saved_step = time.monotonic(), done
+
+    def save(step: int) -> None:
+        nonlocal saved_at, saved_step
+        if folder is not None and step != saved_step:
+            save_checkpoint(folder.checkpoints, step, state, {"mark": mark})
+            saved_at, saved_step = time.monotonic(), step
+
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[rate]}"),
+        TimeRemainingColumn(),
+        TextColumn("{task.fields[loss]}"),
+    )
+    with Progress(*columns, disable=not progress) as bar:
+        task = bar.add_task("training", total=config.steps, completed=done, rate="compiling", loss="")
+        try:
+            while done < config.steps and not (config.patience and int(state.waited) >= config.patience):
+                chunk_began = time.monotonic()
+                steps = min(config.chunk, config.steps - done)
+                new_state, parts = run_chunk(state, sampler, base, jnp.asarray(done), steps)
+                metrics = {name: float(value) for name, value in parts.items()}
+                if metrics["skipped"] > 0.5:
+                    save(done)
+                    raise DivergenceError(
+                        f"between steps {done} and {done + steps} {metrics['skipped']:.0%} of the gradients "
+                        "were not finite. Lower the learning rate, use the safeguarded LevenbergMarquardt "
+                        "solver, or raise the prior's floor."
+                    )
+                if checker is not None:
+                    new_state, loss = validate(new_state, checker)
+                    metrics["validation"] = float(loss)
+                state, done = new_state, done + steps
+                history.append({"step": done, **metrics})
+                if folder is not None:
+                    folder.log(done, metrics)
+                rate = steps / max(time.monotonic() - chunk_began, 1e-9)
+                shown = " ".join(
+                    f"{k} {metrics[k]:.2e}" for k in ("own", "recombined", "validation") if k in metrics
+                )
+                bar.update(task, completed=done, rate=f"{rate:,.0f} steps/s", loss=shown)
+                if time.monotonic() - saved_at >= config.checkpoint_seconds:
+                    save(done)
+            save(done)
+        except KeyboardInterrupt:
+            save(done)
+            where = (
+                f"Step {done} is saved; go on with resume=True (--resume)."
+                if folder
+                else "Nothing was kept: no run_dir."
+            )
+            raise InterruptedRun(f"stopped by the user. {where}") from None
+        finally:
+            if folder is not None:
+                folder.close()
+    if checker is not None and not jnp.isfinite(state.best_loss):
+        raise DivergenceError(
+            "the validation loss was never a finite number, so there is no best model to return. Check the "
+            "validation data, or use the safeguarded LevenbergMarquardt solver."
+        )
+    final = eqx.combine(state.best if checker is not None else state.trained, static)
+    if folder is not None:
+        save_learner(folder.model, final)
+    return FitResult(final, history, done, time.monotonic() - began)
+
+
+def _optimiser(config: FitConfig) -> optax.GradientTransformation:
+    warmup = min(config.warmup, config.steps // 10)
+    schedule = optax.warmup_cosine_decay_schedule(
+        0.0 if warmup else config.learning_rate,
+        config.learning_rate,
+        warmup,
+        max(config.steps, warmup + 1),
+        config.learning_rate * 1e-3,
+    )
+    return optax.chain(optax.clip_by_global_norm(config.clip), optax.adam(schedule))
+
+
+def _compile_chunk(static: Any, optimiser: optax.GradientTransformation, config: FitConfig):
+    """Many outer steps in one scan.
+
+    Keys follow from the base key and the step's number, so a resumed run draws the same batches.
+    """
+
+    def loss(trained: Any, batch: Batch, key: PRNGKeyArray):
+        return outer_loss(
+            eqx.combine(trained, static),
+            batch,
+            key,
+            recombination=config.recombination,
+            dependence=config.dependence,
+            outlier_scale=config.outlier_scale,
+        )
+
+    def step(carry: tuple[Any, Any], inputs: tuple[PRNGKeyArray, Sampler]):
+        trained, moments = carry
+        batch_key, donor_key = jax.random.split(inputs[0])
+        batch = inputs[1].sample(batch_key)
+        (value, parts), slopes = jax.value_and_grad(loss, has_aux=True)(trained, batch, donor_key)
+        size = optax.global_norm(slopes)
+        finite = jnp.isfinite(value) & jnp.isfinite(size)
+        updates, moved_moments = optimiser.update(slopes, moments, trained)
+        moved = optax.apply_updates(trained, updates)
+        # A batch that exploded changes nothing: one bad draw must not cost the run.
+        keep = lambda new, old: jnp.where(finite, new, old)  # noqa: E731
+        carry = jax.tree.map(keep, (moved, moved_moments), carry)
+        parts = {name: jnp.where(finite, part, 0.0) for name, part in parts.items()}
+        return carry, {**parts, "gradient": jnp.where(finite, size, 0.0), "skipped": 1.0 - finite}
+
+    @eqx.filter_jit
+    def chunk(state: _State, sampler: Sampler, base: PRNGKeyArray, first: Array, steps: int):
+        keys = jax.vmap(lambda i: jax.random.fold_in(base, i))(first + jnp.arange(steps))
+        (trained, moments), parts = jax.lax.scan(
+            lambda carry, key: step(carry, (key, sampler)), (state.trained, state.optimiser), keys
+        )
+        counted = jnp.maximum(steps - jnp.sum(parts["skipped"]), 1)
+        means = {name: jnp.sum(part) / counted for name, part in parts.items() if name != "skipped"}
+        means["skipped"] = jnp.mean(parts["skipped"])
+        return _State(trained, moments, state.best, state.best_loss, state.waited), means
+
+    return chunk
+
+
+def _compile_validation(static: Any, config: FitConfig):
+    """Loss on a fixed draw of validation batches; remembers the best parameters."""
+
+    @eqx.filter_jit
+    def validate(state: _State, checker: Sampler):
+        def one(key: PRNGKeyArray) -> Float[Array, ""]:
+            batch_key, donor_key = jax.random.split(key)
+            _, parts = outer_loss(
+                eqx.combine(state.trained, static),
+                checker.sample(batch_key),
+                donor_key,
+                recombination=config.recombination,
+                dependence=0.0,
+            )
+            return parts["own"] + config.recombination * parts["recombined"]
+
+        loss = jnp.mean(jax.lax.map(one, jax.random.split(jax.random.key(2**31 + 1), 8)))
+        better = loss < state.best_loss
+        best = jax.tree.map(lambda new, old: jnp.where(better, new, old), state.trained, state.best)
+        waited = jnp.where(better, 0, state.waited + 1)
+        best_loss = jnp.where(better, loss, state.best_loss)
+        return _State(state.trained, state.optimiser, best, best_loss, waited), loss
+
+    return validate
+
+
+def _check_fits(learner: Learner, sampler: Sampler, recombination: float) -> None:
+    """Raise unless a batch has the learner's columns and factors."""
+    batch = jax.eval_shape(sampler.sample, jax.random.key(0))
+    inputs, outputs = batch.support.x.shape[-1], batch.support.y.shape[-1]
+    if (inputs, outputs) != (learner.inputs, learner.outputs):
+        raise ShapeError(
+            f"the data have {inputs} input and {outputs} output columns, the learner takes {learner.inputs} "
+            f"and {learner.outputs}."
+        )
+    missing = [name for name in learner.factors if name not in batch.labels]
+    if missing and recombination > 0:
+        raise ConfigError(
+            f"the data have no label for {', '.join(missing)}; they have {', '.join(batch.labels)}. "
+            "Without labels only recombination=0 can be trained."
+        )
+
+
+def _mark(learner: Learner, config: FitConfig, *, validated: bool) -> str:
+    """Identifies runs that may resume each other: same start, same settings but for when to save."""
+    settings = dataclasses.asdict(config)
+    del settings["checkpoint_seconds"]
+    text = json.dumps([settings, describe(learner), learner.fingerprint(), validated], sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _open_run(folder: RunFolder, state: _State, mark: str, resume: bool) -> tuple[_State, int]:
+    """State to start from: fresh, or the newest checkpoint's."""
+    if not resume and (folder.checkpoints.is_dir() and any(folder.checkpoints.iterdir())):
+        raise CheckpointError(
+            f"{folder.path} already holds a run. Go on with resume=True (--resume), or choose another folder."
+        )
+    found = load_checkpoint(folder.checkpoints, state) if resume else None
+    if found is None:
+        folder.rewind(0)
+        return state, 0
+    stored, about, _ = found
+    if about.get("mark") != mark:
+        raise CheckpointError(
+            f"the checkpoint in {folder.path} is of other settings or another starting point. Resume with the "
+            "settings in its config.json, or choose another folder."
+        )
+    folder.rewind(about["step"])
+    return stored, about["step"]
