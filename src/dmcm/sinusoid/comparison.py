@@ -1,0 +1,174 @@
+"""The comparison: every method × every seed, trained alike, measured on the frozen protocol."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from pathlib import Path
+from typing import Any
+
+import equinox as eqx
+import numpy as np
+from rich.console import Console
+
+from dmcm import studies
+from dmcm.errors import ConfigError
+from dmcm.learner import Learner
+from dmcm.runs import environment
+from dmcm.sinusoid import protocol
+from dmcm.sinusoid.family import SinusoidSampler
+from dmcm.sinusoid.methods import METHODS, TOTAL_SIZE, method_named
+from dmcm.solvers import GradientDescent, LevenbergMarquardt
+from dmcm.storage import write_json
+
+
+@dataclasses.dataclass(frozen=True)
+class ComparisonConfig:
+    """What to compare, and for how long."""
+
+    methods: tuple[str, ...] = ("dmcm", "cavia")
+    """Names of methods; `all` for every one."""
+    seeds: int = 5
+    """Seeds 0, 1, … of initial weights and training batches."""
+    steps: int = 30_000
+    """Outer steps a seed, the same for all methods."""
+    out: Path = Path("runs/comparison")
+    """Folder with a run folder per method and seed; those already finished are not run again."""
+    results: Path | None = None
+    """File for the table, e.g. results/sinusoid.json."""
+    test_seed: int = protocol.TEST_SEED
+    """Seed of the test tasks; use another one (7) while tuning."""
+
+    def names(self) -> tuple[str, ...]:
+        """Methods to run.
+
+        Raises:
+            ConfigError: an unknown method, or settings out of range.
+        """
+        if self.seeds < 1 or self.steps < 1:
+            raise ConfigError(f"seeds={self.seeds} and steps={self.steps} must be at least 1.")
+        names = tuple(METHODS) if "all" in self.methods else self.methods
+        for name in names:
+            method_named(name)
+        return names
+
+
+def compare(config: ComparisonConfig, *, progress: bool = True) -> dict[str, Any]:
+    """Train and measure; returns the table in the layout of results/sinusoid.json.
+
+    Can be stopped and started again at any time: finished seeds are read, a half-trained one is resumed.
+
+    Raises:
+        DmcmError: as `fit`, or unknown methods.
+    """
+    console = Console(stderr=True, quiet=not progress)
+    methods: dict[str, Any] = {}
+    for name in config.names():
+        cells = []
+        for seed in range(config.seeds):
+            console.print(f"[bold]{name}[/bold], seed {seed}")
+            cells.append(run_cell(name, seed, config, progress=progress))
+        methods[name] = summarise(name, cells)
+    table = {
+        "protocol": describe_protocol(config),
+        "command": command(config),
+        "environment": environment(),
+        "methods": methods,
+    }
+    if config.results is not None:
+        write_json(config.results, table)
+    return table
+
+
+def run_cell(name: str, seed: int, config: ComparisonConfig, *, progress: bool = True) -> dict[str, Any]:
+    """One method and seed: train unless that was done, then measure."""
+
+    def measure(learner: Learner) -> dict[str, Any]:
+        return {
+            "measures": protocol.evaluate(learner, seed=config.test_seed),
+            "inner_steps": inner_step_curve(learner, config.test_seed),
+        }
+
+    folder = config.out / name / f"seed-{seed}"
+    return studies.run_cell(
+        METHODS[name],
+        seed,
+        SinusoidSampler(),
+        folder,
+        measure,
+        steps=config.steps,
+        about=["sinusoid", config.test_seed],
+        progress=progress,
+    )
+
+
+def inner_step_curve(
+    learner: Learner, test_seed: int, factors: tuple[float, ...] = (0.5, 2, 4)
+) -> dict[str, Any]:
+    """The measures with half, twice and four times the inner steps at use; empty for other solvers."""
+    solver = learner.solver
+    if not isinstance(solver, (LevenbergMarquardt, GradientDescent)):
+        return {}
+    curve = {}
+    for factor in factors:
+        steps = max(1, math.floor(solver.steps * factor))
+        changed = eqx.tree_at(lambda tree: tree.solver, learner, with_steps(solver, steps))
+        curve[str(steps)] = protocol.evaluate(changed, seed=test_seed)
+    return curve
+
+
+def with_steps(solver: LevenbergMarquardt | GradientDescent, steps: int) -> Any:
+    """The same solver with another number of steps at use."""
+    if isinstance(solver, LevenbergMarquardt):
+        return LevenbergMarquardt(steps, training_steps=solver.training_steps, safeguard=solver.safeguard)
+    changed = object.__new__(GradientDescent)
+    for field in dataclasses.fields(solver):
+        object.__setattr__(
+            changed, field.name, steps if field.name == "steps" else getattr(solver, field.name)
+        )
+    return changed
+
+
+def summarise(name: str, cells: list[dict[str, Any]]) -> dict[str, Any]:
+    """Mean over seeds with a 95 % interval, medians, and each seed's figures."""
+    method = METHODS[name]
+    return {
+        "title": method.title,
+        "settings": dataclasses.asdict(method),
+        "seeds": len(cells),
+        "weights": cells[0]["weights"],
+        "training_seconds": float(np.median([cell["training_seconds"] for cell in cells])),
+        **studies.summarise_cells([cell["measures"] for cell in cells]),
+        "inner_steps": studies.summarise_cells([cell["inner_steps"] for cell in cells]),
+    }
+
+
+def describe_protocol(config: ComparisonConfig) -> dict[str, Any]:
+    """The protocol's figures, for the results file."""
+    return {
+        "family": "y = A sin(x - phi)",
+        "train": {
+            "A": [0.1, 5.0],
+            "phi": [0.0, math.pi],
+            "x": [-5.0, 5.0],
+            "shots": 10,
+            "queries": 10,
+        },
+        "held_out": "A > 2.5 and phi > pi/2",
+        "range": "A in (5, 7] or phi in (pi, 1.25 pi]",
+        "test_tasks_a_split": protocol.TASKS,
+        "grid_points": protocol.GRID,
+        "test_seed": config.test_seed,
+        "training_steps": config.steps,
+        "total_context_size": TOTAL_SIZE,
+        "ci95": "half-width of Student's t interval over seeds",
+    }
+
+
+def command(config: ComparisonConfig) -> str:
+    """The command that makes this table."""
+    methods = " ".join(config.methods)
+    return (
+        f"dmcm sinusoid compare --methods {methods} --seeds {config.seeds} --steps {config.steps} "
+        f"--out {config.out} --results {config.results}"
+    )
