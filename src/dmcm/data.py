@@ -1,35 +1,22 @@
-"""Labelled tasks: arrays with a label per factor, and batches drawn from them."""
+"""Labelled tasks: samples with a label per factor, from arrays or files."""
 
 from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Protocol, runtime_checkable
+from typing import Any
 
-import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.typing import ArrayLike
-from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from dmcm.errors import DataError, ShapeError, StorageError, unknown_name
-from dmcm.samples import Batch, Samples
+from dmcm.samplers import DatasetSampler
+from dmcm.samples import Samples
 from dmcm.scaling import Scaler
-
-
-@runtime_checkable
-class Sampler(Protocol):
-    """Where `fit` takes its batches from: a frozen pytree whose `sample` JAX can trace."""
-
-    def sample(self, key: PRNGKeyArray) -> Batch:
-        """One batch of tasks."""
-        ...
-
-    def scaler(self) -> Scaler:
-        """Standardisation measured on the training data."""
-        ...
+from dmcm.task_arrays import check_task, column_names, encode_labels, pad_tasks, split_tasks
 
 
 @dataclasses.dataclass(frozen=True)
@@ -94,7 +81,7 @@ class FactorDataset:
             ShapeError: arrays that do not fit together.
             DataError: no tasks, NaN or infinite values, too few samples, missing labels.
         """
-        xs, ys = _task_arrays(x, "x"), _task_arrays(y, "y")
+        xs, ys = split_tasks(x, "x"), split_tasks(y, "y")
         if len(xs) != len(ys):
             raise ShapeError(f"x has {len(xs)} tasks, y has {len(ys)}; both need one entry per task.")
         names = tuple(task_names) if task_names is not None else tuple(f"task {i}" for i in range(len(xs)))
@@ -103,24 +90,24 @@ class FactorDataset:
         if len(set(names)) < len(names):
             raise DataError(f"task names must differ: {max(names, key=names.count)!r} occurs more than once.")
         for name, one_x, one_y in zip(names, xs, ys, strict=True):
-            _check_task(name, one_x, one_y, xs[0].shape[1], ys[0].shape[1])
-        codes, levels = _encode_labels(labels, len(xs))
+            check_task(name, one_x, one_y, xs[0].shape[1], ys[0].shape[1])
+        codes, levels = encode_labels(labels, len(xs))
         fixed = None
         if (query_x is None) != (query_y is None):
             raise DataError("query_x and query_y go together: give both or neither.")
         if query_x is not None and query_y is not None:
-            qx, qy = _task_arrays(query_x, "query_x"), _task_arrays(query_y, "query_y")
+            qx, qy = split_tasks(query_x, "query_x"), split_tasks(query_y, "query_y")
             if len(qx) != len(xs) or len(qy) != len(xs):
                 raise ShapeError(f"query data of {len(qx)} and {len(qy)} tasks for {len(xs)} tasks.")
             for name, one_x, one_y in zip(names, qx, qy, strict=True):
-                _check_task(f"{name} (query)", one_x, one_y, xs[0].shape[1], ys[0].shape[1])
-            fixed = Samples(*(jnp.asarray(a) for a in _pad(qx, qy)))
+                check_task(f"{name} (query)", one_x, one_y, xs[0].shape[1], ys[0].shape[1])
+            fixed = Samples(*(jnp.asarray(a) for a in pad_tasks(qx, qy)))
         smallest = min(len(one) for one in xs)
         if shots is None:
             shots = min(10, smallest if fixed is not None else max(1, smallest // 2))
-        padded_x, padded_y, weight = _pad(xs, ys)
-        columns = _column_names(input_names, "x", padded_x.shape[2])
-        results = _column_names(output_names, "y", padded_y.shape[2])
+        padded_x, padded_y, weight = pad_tasks(xs, ys)
+        columns = column_names(input_names, "x", padded_x.shape[2])
+        results = column_names(output_names, "y", padded_y.shape[2])
         _check_resolution(np.concatenate(xs), columns)
         _check_resolution(np.concatenate(ys), results)
         dataset = cls(
@@ -296,8 +283,8 @@ class FactorDataset:
             used = np.unique(self.labels[name])
             if used.size < 2:
                 raise DataError(
-                    f"factor '{name}' has one label only ({self.levels[name][used[0]]!r}): there is nothing to "
-                    "tell apart. Leave it out of the factors, or add tasks with another label."
+                    f"factor '{name}' has one label only ({self.levels[name][used[0]]!r}): there is nothing "
+                    "to tell apart. Leave it out of the factors, or add tasks with another label."
                 )
         if not isinstance(tasks_per_batch, int) or tasks_per_batch < 1:
             raise DataError(f"tasks_per_batch={tasks_per_batch} must be a whole number of at least 1.")
@@ -354,183 +341,3 @@ class FactorDataset:
                 raise DataError(unknown_name(f"label of '{factor}'", label, map(str, self.levels[factor])))
             chosen &= np.isin(self.labels[factor], matches)
         return chosen
-
-
-class DatasetSampler(eqx.Module):
-    """Batches from a `FactorDataset`: random tasks with a donor per factor, samples split anew.
-
-    Attributes:
-        support: all samples, leading axis tasks.
-        query: fixed queries, or None to split `support` in every draw.
-        labels: per factor, shape (tasks,).
-        values: per factor, labels as numbers, shape (tasks, 1); None unless all labels are numbers.
-        moments: standardisation of the whole dataset.
-        shots: support samples a task.
-        anchors: tasks drawn before their donors.
-    """
-
-    support: Samples
-    query: Samples | None
-    labels: dict[str, Int[Array, " tasks"]]
-    values: dict[str, Float[Array, "tasks _"]] | None
-    moments: Scaler
-    shots: int = eqx.field(static=True)
-    anchors: int = eqx.field(static=True)
-
-    def scaler(self) -> Scaler:
-        """Standardisation measured on all samples."""
-        return self.moments
-
-    def sample(self, key: PRNGKeyArray) -> Batch:
-        """One batch; see the class."""
-        task_key, split_key = jax.random.split(key)
-        index = self._draw_tasks(task_key)
-        pick = lambda tree: jax.tree.map(lambda leaf: leaf[index], tree)  # noqa: E731
-        if self.query is not None:
-            support, query = self._draw_support(pick(self.support), split_key), pick(self.query)
-        else:
-            support, query = self._split(pick(self.support), split_key)
-        return Batch(
-            support=support,
-            query=query,
-            task=index,
-            labels=pick(self.labels),
-            valid=jnp.ones(index.shape, bool),
-            values=pick(self.values),
-        )
-
-    def _draw_tasks(self, key: PRNGKeyArray) -> Int[Array, " batch"]:
-        count = self.support.x.shape[0]
-        if count <= self.anchors * (1 + len(self.labels)):
-            return jnp.arange(count)
-        anchor_key, *donor_keys = jax.random.split(key, 1 + len(self.labels))
-        anchors = jax.random.choice(anchor_key, count, (self.anchors,), replace=False)
-        drawn = [anchors]
-        for codes, donor_key in zip(self.labels.values(), donor_keys, strict=True):
-            allowed = (codes[anchors][:, None] == codes[None, :]) & (
-                anchors[:, None] != jnp.arange(count)[None, :]
-            )
-            score = jnp.where(allowed, jax.random.uniform(donor_key, allowed.shape), -1.0)
-            drawn.append(jnp.where(jnp.any(allowed, axis=1), jnp.argmax(score, axis=1), anchors))
-        return jnp.concatenate(drawn)
-
-    def _ordered(self, samples: Samples, key: PRNGKeyArray) -> Samples:
-        """Each task's samples in random order, padding last."""
-        score = jax.random.uniform(key, samples.weight.shape) + 2.0 * (samples.weight == 0)
-        order = jnp.argsort(score, axis=1)
-        take = lambda leaf: jnp.take_along_axis(  # noqa: E731
-            leaf, order.reshape(order.shape + (1,) * (leaf.ndim - 2)), axis=1
-        )
-        return jax.tree.map(take, samples)
-
-    def _draw_support(self, samples: Samples, key: PRNGKeyArray) -> Samples:
-        return jax.tree.map(lambda leaf: leaf[:, : self.shots], self._ordered(samples, key))
-
-    def _split(self, samples: Samples, key: PRNGKeyArray) -> tuple[Samples, Samples]:
-        ordered = self._ordered(samples, key)
-        return (
-            jax.tree.map(lambda leaf: leaf[:, : self.shots], ordered),
-            jax.tree.map(lambda leaf: leaf[:, self.shots :], ordered),
-        )
-
-
-def _task_arrays(array: Any, name: str) -> list[np.ndarray]:
-    """One float array (n, columns) per task."""
-    try:
-        arrays = [np.asarray(one) for one in array]
-        if any(np.iscomplexobj(one) for one in arrays):
-            raise TypeError("complex numbers cannot be used")
-        tasks = [one.astype(np.float64) for one in arrays]
-    except (TypeError, ValueError) as error:
-        raise DataError(f"{name} is not a list of arrays of numbers: {error}.") from error
-    if not tasks:
-        raise DataError(f"{name} has no tasks.")
-    for i, one in enumerate(tasks):
-        if one.ndim != 2 or one.shape[1] == 0:
-            raise ShapeError(f"{name} of task {i} has shape {one.shape}; it must be (samples, columns).")
-    return tasks
-
-
-def _check_task(name: str, x: np.ndarray, y: np.ndarray, inputs: int, outputs: int) -> None:
-    if x.shape[1] != inputs or y.shape[1] != outputs:
-        raise ShapeError(
-            f"{name} has {x.shape[1]} input and {y.shape[1]} output columns, the first task {inputs} and "
-            f"{outputs}."
-        )
-    if len(x) != len(y):
-        raise ShapeError(f"{name} has {len(x)} rows of x and {len(y)} of y.")
-    if len(x) == 0:
-        raise DataError(f"{name} has no samples; drop it.")
-    for array, what in ((x, "x"), (y, "y")):
-        with np.errstate(over="ignore"):
-            bad = np.argwhere(~np.isfinite(array.astype(np.float32)))
-        if bad.size:
-            raise DataError(
-                f"{name} has NaN, infinite or too large values in {what}, first in row {bad[0][0]}, "
-                f"column {bad[0][1]}."
-            )
-
-
-def _encode_labels(
-    labels: Mapping[str, Sequence[Any]], count: int
-) -> tuple[dict[str, np.ndarray], dict[str, tuple[Any, ...]]]:
-    if not labels:
-        raise DataError("no factor: give at least one, e.g. labels={'robot': [...]}.")
-    codes: dict[str, np.ndarray] = {}
-    levels: dict[str, tuple[Any, ...]] = {}
-    for factor, raw in labels.items():
-        values = _label_list(factor, raw)
-        if len(values) != count:
-            raise ShapeError(f"factor '{factor}' has {len(values)} labels for {count} tasks.")
-        for i, value in enumerate(values):
-            if value in (None, "") or (isinstance(value, float) and not np.isfinite(value)):
-                raise DataError(f"task {i} has no label of factor '{factor}' ({value!r}).")
-        numbers = all(isinstance(v, (int, float)) and not isinstance(v, bool) for v in values)
-        if not numbers:
-            values = [str(v) for v in values]
-        levels[factor] = tuple(sorted(set(values)))
-        position = {level: i for i, level in enumerate(levels[factor])}
-        codes[factor] = np.asarray([position[v] for v in values], dtype=np.int32)
-    return codes, levels
-
-
-def _label_list(factor: str, raw: Any) -> list[Any]:
-    """Labels as Python values, so that numbers stay numbers whatever array they come in."""
-    raw = np.asarray(raw).tolist() if isinstance(raw, (np.ndarray, jax.Array)) else raw
-    if isinstance(raw, str) or not isinstance(raw, Iterable):
-        raise ShapeError(f"factor '{factor}' needs a list of one label a task, not {raw!r}.")
-    values = [v.item() if hasattr(v, "item") and np.ndim(v) == 0 else v for v in raw]
-    if any(np.ndim(value) for value in values):
-        raise ShapeError(f"factor '{factor}' needs one label a task, not a list of labels for each.")
-    return values
-
-
-def _check_resolution(values: np.ndarray, names: tuple[str, ...]) -> None:
-    """Raise unless single precision tells the values of each column, shape (n, columns), apart."""
-    largest, spread = np.abs(values).max(axis=0), values.std(axis=0)
-    step = np.spacing(largest.astype(np.float32))
-    for name, s, top, gap in zip(names, spread, largest, step, strict=True):
-        # Columns that differ by rounding alone count as constant.
-        if 1e-12 * top < s < 100 * gap:
-            raise DataError(
-                f"column {name} varies by {s:.3g} around values up to {top:.3g}, which single precision "
-                f"resolves to {gap:.3g} only. Subtract an offset from it first."
-            )
-
-
-def _pad(xs: list[np.ndarray], ys: list[np.ndarray]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    longest = max(len(one) for one in xs)
-    x = np.zeros((len(xs), longest, xs[0].shape[1]), np.float32)
-    y = np.zeros((len(ys), longest, ys[0].shape[1]), np.float32)
-    weight = np.zeros((len(xs), longest), np.float32)
-    for i, (one_x, one_y) in enumerate(zip(xs, ys, strict=True)):
-        x[i, : len(one_x)], y[i, : len(one_y)], weight[i, : len(one_x)] = one_x, one_y, 1.0
-    return x, y, weight
-
-
-def _column_names(names: Sequence[str] | None, prefix: str, count: int) -> tuple[str, ...]:
-    if names is None:
-        return tuple(f"{prefix}{i}" for i in range(count))
-    if len(names) != count:
-        raise ShapeError(f"{len(names)} names for {count} {prefix} columns.")
-    return tuple(names)

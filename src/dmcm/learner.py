@@ -249,7 +249,7 @@ class Learner(eqx.Module):
 
     def fingerprint(self) -> str | None:
         """Hash of structure and parameters, the same after saving and loading; None while JAX traces."""
-        leaves = jax.tree.leaves(eqx.filter(self, eqx.is_array))
+        leaves = [leaf for leaf in jax.tree.leaves(self) if eqx.is_array(leaf)]
         if any(isinstance(leaf, jax.core.Tracer) for leaf in leaves):
             return None
         structure = json.dumps(self._structure(), sort_keys=True)
@@ -278,7 +278,7 @@ class Learner(eqx.Module):
         only: Iterable[str] | None,
         given: Contexts | Mapping[str, ArrayLike] | None,
         batch_shape: tuple[int, ...],
-    ) -> Values:
+    ) -> dict[str, Float[Array, "..."]]:
         """Contexts to hold, broadcast to the batch shape."""
         values: dict[str, Array] = {}
         if given is not None:
@@ -310,7 +310,7 @@ class Learner(eqx.Module):
                 )
         return {name: jnp.broadcast_to(v, (*batch_shape, v.shape[-1])) for name, v in values.items()}
 
-    def _checked(self, values: Values) -> Values:
+    def _checked(self, values: dict[str, Float[Array, "..."]]) -> dict[str, Float[Array, "..."]]:
         """Refuse contexts that are not finite, where they are known."""
         for name, value in values.items():
             if not isinstance(value, jax.core.Tracer) and not np.all(np.isfinite(np.asarray(value))):
@@ -349,7 +349,7 @@ def _adapt(learner: Learner, samples: Samples, held: Values) -> Values:
 
 @eqx.filter_jit
 def _adapt_many(
-    learner: Learner, samples: Samples, held: Values, truth: dict[str, Array] | None
+    learner: Learner, samples: Samples, held: dict[str, Array], truth: dict[str, Array] | None
 ) -> dict[str, Array]:
     def one(support: Samples, given: Values, values: Values | None) -> Values:
         return learner.solver.solve(learner.network, learner.prior, support, given, truth=values)

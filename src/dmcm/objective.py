@@ -57,7 +57,7 @@ def outer_loss(
             root instead of in full; None counts all in full.
 
     Returns:
-        The loss, and its parts "own", "recombined" (both plain mean squared errors on standardised outputs) and
+        The loss, and its parts "own", "recombined" (both plain mean squared errors, standardised outputs) and
         "dependence".
     """
 

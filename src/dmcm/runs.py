@@ -23,8 +23,8 @@ _PACKAGES = ("dmcm", "jax", "jaxlib", "equinox", "optax", "numpy")
 class RunFolder:
     """One folder per run.
 
-    Holds `config.json`, `environment.json`, `metrics.jsonl` and a final `metrics.json`, `events/` for
-    TensorBoard, `checkpoints/`, `model.safetensors`, `plots/` and `report.html`.
+    Holds `config.json`, `environment.json`, `training.json`, `metrics.jsonl` and a final `metrics.json`,
+    `events/` for TensorBoard, `checkpoints/`, `model.safetensors`, `plots/` and `report.html`.
     """
 
     def __init__(self, path: Path | str):

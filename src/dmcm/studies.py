@@ -16,10 +16,10 @@ import numpy as np
 
 from dmcm.baselines import parameter_factors
 from dmcm.contexts import Factors
-from dmcm.data import Sampler
 from dmcm.learner import Learner
 from dmcm.models import build_network, build_solver
 from dmcm.priors import Prior
+from dmcm.samplers import Sampler
 from dmcm.storage import read_json, write_json
 from dmcm.training import FitConfig, fit
 

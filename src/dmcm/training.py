@@ -17,13 +17,15 @@ from jaxtyping import Array, Float, PRNGKeyArray
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from dmcm.checkpoints import load_checkpoint, save_checkpoint
-from dmcm.data import FactorDataset, Sampler
+from dmcm.data import FactorDataset
 from dmcm.errors import CheckpointError, ConfigError, DivergenceError, InterruptedRun, ShapeError
 from dmcm.learner import Learner
 from dmcm.models import describe, save_learner
 from dmcm.objective import outer_loss
-from dmcm.runs import RunFolder
+from dmcm.runs import RunFolder, environment
+from dmcm.samplers import Sampler
 from dmcm.samples import Batch
+from dmcm.storage import write_json
 
 
 @dataclasses.dataclass(frozen=True)
@@ -43,8 +45,8 @@ class FitConfig:
     dependence: float = 0.0
     """Weight of the penalty on statistical dependence between the factors' contexts."""
     outlier_scale: float | None = None
-    """Errors of single tasks beyond this (mean square, standardised units) count by their root. Helps where the
-    data are free of noise and a few ill-determined tasks would rule the gradient; None counts all in full."""
+    """Errors of single tasks beyond this (mean square, standardised units) count by their root; None counts
+    all in full. Helps where data are free of noise and a few ill-determined tasks would rule the gradient."""
     chunk: int = 500
     """Steps compiled into one scan; metrics are logged and checkpoints written between chunks."""
     checkpoint_seconds: float = 20.0
@@ -163,6 +165,8 @@ def fit(
     done, mark = 0, _mark(learner, config, validated=checker is not None)
     if folder is not None:
         state, done = _open_run(folder, state, mark, resume)
+        about = {"settings": dataclasses.asdict(config), "learner": describe(learner)}
+        write_json(folder.path / "training.json", {**about, "environment": environment()})
     history = folder.history() if folder is not None else []
     run_chunk = _compile_chunk(static, optimiser, config)
     validate = _compile_validation(static, config)
@@ -357,8 +361,8 @@ def _open_run(folder: RunFolder, state: _State, mark: str, resume: bool) -> tupl
     stored, about, _ = found
     if about.get("mark") != mark:
         raise CheckpointError(
-            f"the checkpoint in {folder.path} is of other settings or another starting point. Resume with the "
-            "settings in its config.json, or choose another folder."
+            f"the checkpoint in {folder.path} is of other settings or another starting point. Resume with "
+            "the settings in its config.json, or choose another folder."
         )
     folder.rewind(about["step"])
     return stored, about["step"]

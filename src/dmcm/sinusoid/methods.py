@@ -16,7 +16,7 @@ TOTAL_SIZE = 6
 _TWO = {"amplitude": TOTAL_SIZE // 2, "phase": TOTAL_SIZE // 2}
 _ONE = {"task": TOTAL_SIZE}
 _LM: dict[str, Any] = {"kind": "levenberg_marquardt", "steps": 32, "training_steps": 6}
-_LM_DEEP: dict[str, Any] = {**_LM, "training_steps": 4}
+_LM_DEEP: dict[str, Any] = {**_LM, "training_steps": 2}
 """For networks whose Jacobian runs through every layer, which makes a step ten times dearer."""
 _GD: dict[str, Any] = {"kind": "gradient_descent", "steps": 5, "rate": 0.3}
 _ENCODER: dict[str, Any] = {"kind": "set_encoder"}
@@ -45,6 +45,7 @@ METHODS: dict[str, Method] = {
     ),
     "dmcm_penalty": Method("recombined, with dependence penalty", _TENSOR, _LM, dependence=0.1),
     "dmcm_free_scale": Method("tensor product without normalisation", {**_TENSOR, "normalise": False}, _LM),
+    "dmcm_plain_loss": Method("outer loss counts every error in full", _TENSOR, _LM, outlier_scale=None),
     "dmcm_unguarded": Method("LM without safeguard (Gauss-Newton)", _TENSOR, {**_LM, "safeguard": False}),
     "dmcm_gd": Method("tensor product, learned gradient steps", _TENSOR, _GD),
     "dmcm_gd_no_recombination": Method(

@@ -1,0 +1,122 @@
+"""Arrays and labels of tasks as users have them, checked and brought into one shape."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import jax
+import numpy as np
+
+from dmcm.errors import DataError, ShapeError
+
+
+def split_tasks(array: Any, name: str) -> list[np.ndarray]:
+    """One float array (n, columns) per task."""
+    try:
+        arrays = [np.asarray(one) for one in array]
+        if any(np.iscomplexobj(one) for one in arrays):
+            raise TypeError("complex numbers cannot be used")
+        tasks = [one.astype(np.float64) for one in arrays]
+    except (TypeError, ValueError) as error:
+        raise DataError(f"{name} is not a list of arrays of numbers: {error}.") from error
+    if not tasks:
+        raise DataError(f"{name} has no tasks.")
+    for i, one in enumerate(tasks):
+        if one.ndim != 2 or one.shape[1] == 0:
+            raise ShapeError(f"{name} of task {i} has shape {one.shape}; it must be (samples, columns).")
+    return tasks
+
+
+def check_task(name: str, x: np.ndarray, y: np.ndarray, inputs: int, outputs: int) -> None:
+    """Raise `ShapeError` or `DataError` unless a task's arrays fit each other and are finite."""
+    if x.shape[1] != inputs or y.shape[1] != outputs:
+        raise ShapeError(
+            f"{name} has {x.shape[1]} input and {y.shape[1]} output columns, the first task {inputs} and "
+            f"{outputs}."
+        )
+    if len(x) != len(y):
+        raise ShapeError(f"{name} has {len(x)} rows of x and {len(y)} of y.")
+    if len(x) == 0:
+        raise DataError(f"{name} has no samples; drop it.")
+    for array, what in ((x, "x"), (y, "y")):
+        with np.errstate(over="ignore"):
+            bad = np.argwhere(~np.isfinite(array.astype(np.float32)))
+        if bad.size:
+            raise DataError(
+                f"{name} has NaN, infinite or too large values in {what}, first in row {bad[0][0]}, "
+                f"column {bad[0][1]}."
+            )
+
+
+def encode_labels(
+    labels: Mapping[str, Sequence[Any]], count: int
+) -> tuple[dict[str, np.ndarray], dict[str, tuple[Any, ...]]]:
+    """Index and sorted levels per factor; numbers stay numbers, all else becomes text.
+
+    Raises:
+        DataError: no factor, or a task without label.
+        ShapeError: another number of labels than tasks.
+    """
+    if not labels:
+        raise DataError("no factor: give at least one, e.g. labels={'robot': [...]}.")
+    codes: dict[str, np.ndarray] = {}
+    levels: dict[str, tuple[Any, ...]] = {}
+    for factor, raw in labels.items():
+        values = _label_list(factor, raw)
+        if len(values) != count:
+            raise ShapeError(f"factor '{factor}' has {len(values)} labels for {count} tasks.")
+        for i, value in enumerate(values):
+            if value in (None, "") or (isinstance(value, float) and not np.isfinite(value)):
+                raise DataError(f"task {i} has no label of factor '{factor}' ({value!r}).")
+        numbers = all(isinstance(v, (int, float)) and not isinstance(v, bool) for v in values)
+        if not numbers:
+            values = [str(v) for v in values]
+        levels[factor] = tuple(sorted(set(values)))
+        position = {level: i for i, level in enumerate(levels[factor])}
+        codes[factor] = np.asarray([position[v] for v in values], dtype=np.int32)
+    return codes, levels
+
+
+def _label_list(factor: str, raw: Any) -> list[Any]:
+    """Labels as Python values, so that numbers stay numbers whatever array they come in."""
+    raw = np.asarray(raw).tolist() if isinstance(raw, (np.ndarray, jax.Array)) else raw
+    if isinstance(raw, str) or not isinstance(raw, Iterable):
+        raise ShapeError(f"factor '{factor}' needs a list of one label a task, not {raw!r}.")
+    values = [v.item() if hasattr(v, "item") and np.ndim(v) == 0 else v for v in raw]
+    if any(np.ndim(value) for value in values):
+        raise ShapeError(f"factor '{factor}' needs one label a task, not a list of labels for each.")
+    return values
+
+
+def _check_resolution(values: np.ndarray, names: tuple[str, ...]) -> None:
+    """Raise unless single precision tells the values of each column, shape (n, columns), apart."""
+    largest, spread = np.abs(values).max(axis=0), values.std(axis=0)
+    step = np.spacing(largest.astype(np.float32))
+    for name, s, top, gap in zip(names, spread, largest, step, strict=True):
+        # Columns that differ by rounding alone count as constant.
+        if 1e-12 * top < s < 100 * gap:
+            raise DataError(
+                f"column {name} varies by {s:.3g} around values up to {top:.3g}, which single precision "
+                f"resolves to {gap:.3g} only. Subtract an offset from it first."
+            )
+
+
+def pad_tasks(xs: list[np.ndarray], ys: list[np.ndarray]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """X (tasks, n, inputs), y (tasks, n, outputs) and weight (tasks, n) of tasks padded to the longest."""
+    longest = max(len(one) for one in xs)
+    x = np.zeros((len(xs), longest, xs[0].shape[1]), np.float32)
+    y = np.zeros((len(ys), longest, ys[0].shape[1]), np.float32)
+    weight = np.zeros((len(xs), longest), np.float32)
+    for i, (one_x, one_y) in enumerate(zip(xs, ys, strict=True)):
+        x[i, : len(one_x)], y[i, : len(one_y)], weight[i, : len(one_x)] = one_x, one_y, 1.0
+    return x, y, weight
+
+
+def column_names(names: Sequence[str] | None, prefix: str, count: int) -> tuple[str, ...]:
+    """The names given, or `prefix0`, `prefix1`, …; `ShapeError` if there are more or fewer than columns."""
+    if names is None:
+        return tuple(f"{prefix}{i}" for i in range(count))
+    if len(names) != count:
+        raise ShapeError(f"{len(names)} names for {count} {prefix} columns.")
+    return tuple(names)
