@@ -16,7 +16,7 @@ from dmcm.errors import DataError, ShapeError, StorageError, unknown_name
 from dmcm.samplers import DatasetSampler
 from dmcm.samples import Samples
 from dmcm.scaling import Scaler
-from dmcm.task_arrays import check_task, column_names, encode_labels, pad_tasks, split_tasks
+from dmcm.task_arrays import check_resolution, check_task, column_names, encode_labels, pad_tasks, split_tasks
 
 
 @dataclasses.dataclass(frozen=True)
@@ -108,8 +108,8 @@ class FactorDataset:
         padded_x, padded_y, weight = pad_tasks(xs, ys)
         columns = column_names(input_names, "x", padded_x.shape[2])
         results = column_names(output_names, "y", padded_y.shape[2])
-        _check_resolution(np.concatenate(xs), columns)
-        _check_resolution(np.concatenate(ys), results)
+        check_resolution(np.concatenate(xs), columns)
+        check_resolution(np.concatenate(ys), results)
         dataset = cls(
             x=padded_x,
             y=padded_y,

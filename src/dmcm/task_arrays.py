@@ -89,7 +89,7 @@ def _label_list(factor: str, raw: Any) -> list[Any]:
     return values
 
 
-def _check_resolution(values: np.ndarray, names: tuple[str, ...]) -> None:
+def check_resolution(values: np.ndarray, names: tuple[str, ...]) -> None:
     """Raise unless single precision tells the values of each column, shape (n, columns), apart."""
     largest, spread = np.abs(values).max(axis=0), values.std(axis=0)
     step = np.spacing(largest.astype(np.float32))
@@ -103,7 +103,7 @@ def _check_resolution(values: np.ndarray, names: tuple[str, ...]) -> None:
 
 
 def pad_tasks(xs: list[np.ndarray], ys: list[np.ndarray]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """X (tasks, n, inputs), y (tasks, n, outputs) and weight (tasks, n) of tasks padded to the longest."""
+    """Tasks padded to the longest: x (tasks, n, inputs), y (tasks, n, outputs), weight (tasks, n)."""
     longest = max(len(one) for one in xs)
     x = np.zeros((len(xs), longest, xs[0].shape[1]), np.float32)
     y = np.zeros((len(ys), longest, ys[0].shape[1]), np.float32)

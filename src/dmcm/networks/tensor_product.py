@@ -76,13 +76,14 @@ class TensorProductNetwork(Network):
         self.activation, self.normalise = activation, normalise
         act = activation_named(activation)
         trunk_key, head_key = jax.random.split(key)
-        self.trunk = eqx.nn.MLP(inputs, width, width, depth - 1, act, act, key=trunk_key)
+        self.trunk = eqx.nn.MLP(inputs, width, width, depth - 1, act, key=trunk_key)
         scale = 2.0 / math.sqrt((width + 1) * (1 if normalise else math.prod(sizes)))
         self.head = scale * jax.random.normal(head_key, (outputs, width + 1, *sizes))
 
     def encode(self, x: Float[Array, "n inputs"]) -> Any:
         """Weights of the context product for each sample: (n, outputs, d_1 + 1, …, d_K + 1)."""
-        features = jax.vmap(self.trunk)(x)
+        # Not as the trunk's final activation, which Equinox leaves out where there is one layer.
+        features = activation_named(self.activation)(jax.vmap(self.trunk)(x))
         features = jnp.concatenate([features, jnp.ones((x.shape[0], 1))], axis=-1)
         return jnp.tensordot(features, self.head, axes=(1, 1))
 
