@@ -6,9 +6,7 @@ import jax.numpy as jnp
 import dmcm
 
 factors = dmcm.Factors(amplitude=2, phase=2)
-network = dmcm.TensorProductNetwork(
-    factors, inputs=1, outputs=1, width=16, depth=2, key=jax.random.key(0)
-)
+network = dmcm.TensorProductNetwork(factors, inputs=1, outputs=1, width=16, depth=2, key=jax.random.key(0))
 learner = dmcm.Learner(network, dmcm.LevenbergMarquardt(steps=6), factors)
 x = jnp.linspace(-3.0, 3.0, 10)[:, None]
 a = learner.adapt(x, jnp.sin(x))

@@ -23,11 +23,7 @@ SDIST_EXTRAS = {"CHANGELOG.md", "LICENSE", "README.md", "pyproject.toml", "tests
 def package_files() -> set[str]:
     """Every file of the package, as a path below src/."""
     files = (path for path in (ROOT / "src" / "dmcm").rglob("*") if path.is_file())
-    return {
-        path.relative_to(ROOT / "src").as_posix()
-        for path in files
-        if "__pycache__" not in path.parts
-    }
+    return {path.relative_to(ROOT / "src").as_posix() for path in files if "__pycache__" not in path.parts}
 
 
 def only(folder: Path, pattern: str) -> Path:

@@ -1,18 +1,27 @@
 """DMCM: disentangled multi-context meta-learning. One context vector per known factor of a task."""
 
-from dmcm.contexts import Contexts, Factors, share, stack
-from dmcm.data import FactorDataset
-from dmcm.learner import Learner
-from dmcm.models import load_learner, save_learner
-from dmcm.networks import ConcatNetwork, FilmNetwork, Network, TensorProductNetwork
-from dmcm.priors import Prior
-from dmcm.solvers import GradientDescent, LevenbergMarquardt, SetEncoder, Solver
-from dmcm.training import FitConfig, FitResult, fit
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from dmcm.bank import ContextBank
+    from dmcm.contexts import Contexts, Factors, share, stack
+    from dmcm.data import FactorDataset
+    from dmcm.learner import Learner
+    from dmcm.models import load_learner, save_learner
+    from dmcm.networks import ConcatNetwork, FilmNetwork, Network, TensorProductNetwork
+    from dmcm.priors import Prior
+    from dmcm.solvers import GradientDescent, LevenbergMarquardt, SetEncoder, Solver
+    from dmcm.tables import read_samples, read_table, write_table
+    from dmcm.training import FitConfig, FitResult, fit
 
 __version__ = "0.1.0"
 
 __all__ = [
     "ConcatNetwork",
+    "ContextBank",
     "Contexts",
     "FactorDataset",
     "Factors",
@@ -29,7 +38,39 @@ __all__ = [
     "TensorProductNetwork",
     "fit",
     "load_learner",
+    "read_samples",
+    "read_table",
     "save_learner",
     "share",
     "stack",
+    "write_table",
 ]
+
+# Imported on first use: JAX takes seconds to import, which `dmcm --help` must not.
+_HOMES = {
+    "bank": ("ContextBank",),
+    "contexts": ("Contexts", "Factors", "share", "stack"),
+    "data": ("FactorDataset",),
+    "learner": ("Learner",),
+    "models": ("load_learner", "save_learner"),
+    "networks": ("ConcatNetwork", "FilmNetwork", "Network", "TensorProductNetwork"),
+    "priors": ("Prior",),
+    "solvers": ("GradientDescent", "LevenbergMarquardt", "SetEncoder", "Solver"),
+    "tables": ("read_samples", "read_table", "write_table"),
+    "training": ("FitConfig", "FitResult", "fit"),
+}
+
+
+def __getattr__(name: str) -> Any:
+    """Import a public name's module when the name is first used."""
+    for home, names in _HOMES.items():
+        if name in names:
+            value = getattr(importlib.import_module(f"dmcm.{home}"), name)
+            globals()[name] = value
+            return value
+    raise AttributeError(f"module 'dmcm' has no attribute '{name}'")
+
+
+def __dir__() -> list[str]:
+    """Public names, also those not imported yet."""
+    return sorted({*globals(), *__all__})

@@ -212,21 +212,21 @@ class FactorDataset:
         self._check_index(index)
         return self.levels[factor][self.labels[factor][index]]
 
-    def where(self, **labels: Any) -> FactorDataset:
+    def where(self, /, **labels: Any) -> FactorDataset:
         """Only the tasks that carry all these labels, e.g. `where(origin="Quebec")`.
 
         Raises:
             DataError: an unknown factor or label, or no task left.
         """
-        return self.subset(np.flatnonzero(self._carrying(labels)))
+        return self.subset(np.flatnonzero(self._carrying(labels)).tolist())
 
-    def without(self, **labels: Any) -> FactorDataset:
+    def without(self, /, **labels: Any) -> FactorDataset:
         """All but the tasks that carry all these labels: holds a combination out.
 
         Raises:
             DataError: an unknown factor or label, or no task left.
         """
-        return self.subset(np.flatnonzero(~self._carrying(labels)))
+        return self.subset(np.flatnonzero(~self._carrying(labels)).tolist())
 
     def subset(self, indices: Iterable[int]) -> FactorDataset:
         """Only the tasks at these positions, or where a mask is true; levels stay as they are.
@@ -243,7 +243,7 @@ class FactorDataset:
             raise DataError("no task is left after this selection.")
         if chosen.ndim != 1 or chosen.dtype.kind not in "iu":
             raise DataError("positions of tasks must be a list of whole numbers.")
-        for index in (chosen.min(), chosen.max()):
+        for index in (int(chosen.min()), int(chosen.max())):
             self._check_index(index)
         if len(set(chosen % len(self))) < chosen.size:
             # It would be its own donor.

@@ -7,7 +7,6 @@ import importlib.metadata
 import json
 import platform
 import subprocess
-import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -83,10 +82,10 @@ class RunFolder:
         except OSError as error:
             raise StorageError(f"cannot write metrics to {self.path}: {error.strerror or error}.") from error
 
-    def history(self) -> list[dict[str, float]]:
+    def history(self) -> list[dict[str, float | int]]:
         """All complete lines of metrics so far; a line cut by a crash is left out."""
         file = self.path / "metrics.jsonl"
-        lines: list[dict[str, float]] = []
+        lines: list[dict[str, float | int]] = []
         for line in file.read_text(encoding="utf-8").splitlines() if file.exists() else []:
             try:
                 lines.append(json.loads(line))
@@ -128,10 +127,9 @@ def environment() -> dict[str, Any]:
             versions[name] = "not installed"
     return {
         "python": platform.python_version(),
-        "platform": platform.platform(),
+        "platform": f"{platform.system()} {platform.machine()}",
         "packages": versions,
         "git": git_state(),
-        "command": sys.argv,
     }
 
 

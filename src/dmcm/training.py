@@ -92,7 +92,7 @@ class FitResult:
     """
 
     learner: Learner
-    history: list[dict[str, float]]
+    history: list[dict[str, float | int]]
     steps: int
     seconds: float
 
@@ -273,7 +273,7 @@ def _compile_chunk(static: Any, optimiser: optax.GradientTransformation, config:
         batch_key, donor_key = jax.random.split(inputs[0])
         batch = inputs[1].sample(batch_key)
         (value, parts), slopes = jax.value_and_grad(loss, has_aux=True)(trained, batch, donor_key)
-        size = optax.global_norm(slopes)
+        size = jnp.sqrt(sum(jnp.sum(leaf**2) for leaf in jax.tree.leaves(slopes)))
         finite = jnp.isfinite(value) & jnp.isfinite(size)
         updates, moved_moments = optimiser.update(slopes, moments, trained)
         moved = optax.apply_updates(trained, updates)

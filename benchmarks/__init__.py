@@ -1,0 +1,1 @@
+"""Speed and quality against peers; run by hand, never a part of the tests."""

@@ -1,0 +1,112 @@
+"""What the main method costs: adapting, memory over steps, time over tasks, a full training."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+import dmcm
+from benchmarks.chunks import chunk_runner
+from dmcm.sinusoid.family import SinusoidSampler
+from dmcm.sinusoid.methods import build_method
+from dmcm.sinusoid.single import SingleConfig, train
+from dmcm.training import FitConfig, fit
+
+METHOD = "dmcm"
+MEMORY_MARKS = (1_000, 2_000, 4_000, 8_000)
+TASK_GRIDS = ((6, 6), (8, 9), (12, 12), (16, 18), (24, 24), (32, 36))
+
+
+def adapt_milliseconds(calls: int) -> dict[str, float]:
+    """Latency of `adapt` of ten points: NumPy arrays in, contexts ready, all checks and Python included."""
+    factors = dmcm.Factors(amplitude=3, phase=3)
+    network = dmcm.TensorProductNetwork(factors, 1, 1, width=64, key=jax.random.key(0))
+    learner = dmcm.Learner(network, dmcm.LevenbergMarquardt(16), factors, scaler=SinusoidSampler().scaler())
+    rng = np.random.default_rng(0)
+    times = []
+    for _ in range(calls + 20):
+        x = rng.uniform(-5, 5, (10, 1))
+        y = 2.0 * np.sin(x - 1.0)
+        began = time.perf_counter()
+        jax.block_until_ready(learner.adapt(x, y).values)
+        times.append((time.perf_counter() - began) * 1e3)
+    settled = np.asarray(times[20:])
+    return {
+        "median": float(np.median(settled)),
+        "p10": float(np.quantile(settled, 0.1)),
+        "p90": float(np.quantile(settled, 0.9)),
+        "first_call": times[0],
+    }
+
+
+def memory_megabytes() -> dict[str, float]:
+    """Resident memory of this process while one `fit` runs, at some numbers of outer steps."""
+    chunk = 500
+    found: dict[str, float] = {}
+    with tempfile.TemporaryDirectory() as folder:
+        log, ended = Path(folder) / "metrics.jsonl", threading.Event()
+
+        def watch() -> None:
+            while not ended.wait(0.02):
+                done = chunk * log.read_bytes().count(b"\n") if log.exists() else 0
+                for mark in MEMORY_MARKS:
+                    if done >= mark:
+                        found.setdefault(str(mark), resident_megabytes())
+
+        watcher = threading.Thread(target=watch)
+        watcher.start()
+        try:
+            config = FitConfig(steps=MEMORY_MARKS[-1] + chunk, chunk=chunk)
+            fit(build_method(METHOD, 0), SinusoidSampler(), config, run_dir=folder, progress=False)
+        finally:
+            ended.set()
+            watcher.join()
+    return found
+
+
+def resident_megabytes() -> float:
+    """Memory this process holds now (Linux)."""
+    pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1])
+    return pages * os.sysconf("SC_PAGE_SIZE") / 2**20
+
+
+def tasks_line(rounds: int) -> dict[str, Any]:
+    """Milliseconds an outer step by tasks a batch, and the least-squares line through the medians."""
+    runs = {}
+    for rows, columns in TASK_GRIDS:
+        steps = max(5, 3_600 // (rows * columns))
+        config = FitConfig(steps=10**6, chunk=steps)
+        run = chunk_runner(build_method(METHOD, 0), SinusoidSampler(rows, columns), config)
+        run()  # compiles
+        runs[rows * columns] = run, steps
+    times: dict[int, list[float]] = {tasks: [] for tasks in runs}
+    for _ in range(rounds):
+        for tasks, (run, steps) in runs.items():
+            began = time.perf_counter()
+            run()
+            times[tasks].append((time.perf_counter() - began) / steps * 1e3)
+    tasks = np.asarray(list(times), float)
+    medians = np.asarray([np.median(series) for series in times.values()])
+    slope, intercept = np.polyfit(tasks, medians, 1)
+    residual = medians - (slope * tasks + intercept)
+    return {
+        "milliseconds": {str(int(n)): float(ms) for n, ms in zip(tasks, medians, strict=True)},
+        "per_task": float(slope),
+        "fixed": float(intercept),
+        "r2": float(1 - np.sum(residual**2) / np.sum((medians - medians.mean()) ** 2)),
+    }
+
+
+def training_seconds(steps: int) -> float:
+    """Wall time of one full training of the main method as `dmcm sinusoid train` does it, compilation included."""
+    with tempfile.TemporaryDirectory() as folder:
+        began = time.perf_counter()
+        train(SingleConfig(method=METHOD, steps=steps, out=Path(folder)))
+        return time.perf_counter() - began

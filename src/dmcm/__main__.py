@@ -1,0 +1,7 @@
+"""`python -m dmcm`."""
+
+import sys
+
+from dmcm.cli import main
+
+sys.exit(main())

@@ -1,0 +1,361 @@
+"""Context bank: a folder of context vectors to keep, pass on and mix, one file per factor and name."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import json
+import re
+from collections.abc import Iterable
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+
+from dmcm.contexts import Contexts, check_sizes, share
+from dmcm.errors import BankError, DmcmError, FactorError, StorageError, unknown_name
+from dmcm.learner import Learner
+from dmcm.storage import load_arrays, read_json, save_arrays, write_json
+
+_NAME = re.compile(r"[A-Za-z0-9_](?:[A-Za-z0-9_.\- ]*[A-Za-z0-9_\-])?")
+_LONGEST_NAME = 100
+# Windows opens devices under these names, whatever the suffix.
+_RESERVED = {"con", "prn", "aux", "nul"} | {f"{port}{i}" for port in ("com", "lpt") for i in range(10)}
+_TEXTS = ("factor", "name", "source", "model", "created")
+
+
+@dataclasses.dataclass(frozen=True)
+class BankEntry:
+    """One context vector in a bank, and where it comes from.
+
+    Attributes:
+        factor: the factor it is a context of.
+        name: what it was saved as.
+        value: the vector.
+        prior_mean: mean of the model's prior, one number a dimension.
+        prior_precision: diagonal precision of the prior, in units of 1/context².
+        source: which data it was fitted to, in the words of who saved it.
+        samples: number of samples it was fitted to.
+        model: fingerprint of the model.
+        created: when it was saved, ISO 8601 in UTC.
+        path: the safetensors file.
+        problem: why the entry cannot be used; None if it can. The fields between are then empty.
+    """
+
+    factor: str
+    name: str
+    value: tuple[float, ...]
+    prior_mean: tuple[float, ...]
+    prior_precision: tuple[float, ...]
+    source: str
+    samples: int
+    model: str
+    created: str
+    path: Path
+    problem: str | None = None
+
+    @property
+    def size(self) -> int:
+        """Context size."""
+        return len(self.value)
+
+
+class ContextBank:
+    """A folder of context vectors: `<bank>/<factor>/<name>.safetensors`, each beside a `.json` to read.
+
+    Both hold the same. The safetensors file is the truth. A `.json` that says something else makes the entry
+    unusable until one of them is removed or the entry is saved again, so the two never disagree unnoticed. A
+    missing `.json` does no harm.
+    """
+
+    def __init__(self, path: Path | str):
+        """Name the folder; `save` makes it."""
+        self.path = Path(path)
+
+    def save(
+        self,
+        name: str,
+        contexts: Contexts,
+        learner: Learner,
+        *,
+        source: str,
+        samples: int,
+        factors: Iterable[str] | None = None,
+        overwrite: bool = False,
+    ) -> list[Path]:
+        """Keep the vectors of one task, one file per factor.
+
+        Args:
+            name: name of the entries; it becomes part of file names.
+            contexts: what `adapt` or `adapt_pooled` returned, of a single task.
+            learner: the model that made them.
+            source: which data they were fitted to, in a few words.
+            samples: number of samples they were fitted to.
+            factors: factors to keep; default all in `contexts`.
+            overwrite: replace entries of this name.
+
+        Returns:
+            The safetensors files written.
+
+        Raises:
+            BankError: an unusable name, contexts of another model or size, of several tasks or of unknown
+                origin, no source, an impossible number of samples, or an existing entry. Nothing is written
+                then.
+            FactorError: factors that are not in `contexts` or not the model's.
+            StorageError: a file cannot be written.
+        """
+        _check_name(name)
+        chosen = contexts.select(*_names(factors, contexts))
+        self._check_contexts(chosen, learner)
+        if not source.strip():
+            raise BankError("say which data the context comes from: source='…'.")
+        if isinstance(samples, bool) or samples < 0:
+            raise BankError(f"samples={samples!r}: give the number of samples the context was fitted to.")
+        self._check_free(name, chosen.values, overwrite)
+        # Labels of entries, not results: the clock decides nothing.
+        created = datetime.now(UTC).isoformat(timespec="seconds")
+        mean, precision = learner.prior.start(), learner.prior.precision()
+        written = []
+        for factor, value in chosen.values.items():
+            path = self._file(factor, name)
+            arrays = {
+                "value": np.asarray(value, np.float32),
+                "prior_mean": np.asarray(mean[factor], np.float32),
+                "prior_precision": np.asarray(precision[factor], np.float32),
+            }
+            about = {
+                "factor": factor,
+                "name": name,
+                "source": source,
+                "samples": int(samples),
+                "model": chosen.model,
+                "created": created,
+            }
+            # An old description left beside a new vector would be at odds with it after a crash in between.
+            with contextlib.suppress(OSError):
+                path.with_suffix(".json").unlink()
+            save_arrays(path, arrays, about)
+            write_json(path.with_suffix(".json"), _description(arrays, about))
+            written.append(path)
+        return written
+
+    def load(self, factor: str, name: str, learner: Learner) -> Contexts:
+        """The vector of one entry, as contexts of that factor alone.
+
+        Raises:
+            FactorError: the model has no such factor.
+            BankError: no such entry, a damaged one, or one of another model or size.
+        """
+        learner.factors.check((factor,))
+        names = self._names(factor)
+        if name not in names:
+            raise BankError(f"In {self.path}, factor '{factor}': {unknown_name('entry', name, names)}")
+        entry = self._read(factor, name)
+        if entry.model != learner.fingerprint():
+            raise BankError(
+                f"entry '{name}' of '{factor}' in {self.path} was made by model {entry.model[:12]}, this is "
+                f"model {(learner.fingerprint() or 'unknown')[:12]}. A context means something only to its "
+                "own model: load that model, or adapt this one to the data again (they were: "
+                f"{entry.source}) and save with overwrite=True."
+            )
+        if entry.size != learner.factors[factor]:
+            raise BankError(
+                f"entry '{name}' of '{factor}' in {self.path} has size {entry.size}, the model's contexts of "
+                f"'{factor}' have size {learner.factors[factor]}."
+            )
+        return Contexts({factor: jnp.asarray(entry.value, jnp.float32)}, entry.model)
+
+    def mix(self, learner: Learner, /, **names: str) -> Contexts:
+        """Contexts out of several entries: `bank.mix(learner, amplitude="a", phase="b")`.
+
+        Factors that are not named are left out; complete them with `share`, or adapt them with `given`.
+
+        Raises:
+            FactorError: no factor named, or one the model does not have.
+            BankError: as `load`.
+        """
+        if not names:
+            raise FactorError(
+                "name an entry per factor, e.g. mix(learner, "
+                f"{', '.join(f'{f}=…' for f in learner.factors)})."
+            )
+        return share(**{factor: self.load(factor, name, learner) for factor, name in names.items()})
+
+    def entries(self) -> list[BankEntry]:
+        """All entries, sorted by factor and name.
+
+        Damaged ones are listed with their `problem` rather than raised: one bad file must not hide the good
+        ones.
+
+        Raises:
+            BankError: the folder does not exist or cannot be read.
+        """
+        found = []
+        for factor in self._factors():
+            for name in self._names(factor):
+                try:
+                    found.append(self._read(factor, name))
+                except BankError as error:
+                    found.append(
+                        BankEntry(
+                            factor, name, (), (), (), "", 0, "", "", self._file(factor, name), str(error)
+                        )
+                    )
+        return found
+
+    def _check_contexts(self, contexts: Contexts, learner: Learner) -> None:
+        learner.factors.check(contexts.values)
+        if contexts.batch_shape:
+            raise BankError(
+                f"these contexts are of several tasks (batch shape {contexts.batch_shape}). Save one, "
+                "contexts.at(i), or one vector for all of them from adapt_pooled."
+            )
+        try:
+            check_sizes(contexts.values, learner.factors)
+        except DmcmError as error:
+            raise BankError(f"not saved: {error}") from error
+        if contexts.model is None:
+            raise BankError(
+                "not saved: nobody knows which model these contexts are of. If it is this one, say so with "
+                "Contexts(values, learner.fingerprint())."
+            )
+        if contexts.model != learner.fingerprint():
+            raise BankError(
+                f"not saved: these contexts are of model {contexts.model[:12]}, this is model "
+                f"{(learner.fingerprint() or 'unknown')[:12]}. Save with the model that made them, or adapt "
+                "again."
+            )
+        mean, precision = learner.prior.start(), learner.prior.precision()
+        for factor, value in contexts.values.items():
+            if not np.all(np.isfinite([value, mean[factor], precision[factor]])):
+                raise BankError(f"not saved: the context or the prior of '{factor}' is not finite: {value}.")
+
+    def _check_free(self, name: str, factors: Iterable[str], overwrite: bool) -> None:
+        for factor in factors:
+            for other in self._names(factor) if (self.path / factor).is_dir() else []:
+                if other == name and not overwrite:
+                    raise BankError(
+                        f"{self.path} already has an entry '{name}' of '{factor}'. Choose another name, or "
+                        "replace it with overwrite=True."
+                    )
+                if other != name and other.casefold() == name.casefold():
+                    raise BankError(
+                        f"{self.path} has an entry '{other}' of '{factor}', which some file systems take for "
+                        f"'{name}'. Choose a name that differs in more than capitals."
+                    )
+
+    def _file(self, factor: str, name: str) -> Path:
+        # Not with_suffix: names may have dots.
+        return self.path / factor / f"{name}.safetensors"
+
+    def _factors(self) -> list[str]:
+        if not self.path.is_dir():
+            raise BankError(
+                f"there is no context bank at {self.path}. Save contexts into it first: "
+                "ContextBank(path).save(name, contexts, learner, …)."
+            )
+        return [folder.name for folder in _listing(self.path) if folder.is_dir() and folder.name[0] != "."]
+
+    def _names(self, factor: str) -> list[str]:
+        """Entries of a factor; one whose vector or description is lost is still one."""
+        known = self._factors()
+        if factor not in known:
+            raise BankError(f"In {self.path}: {unknown_name('factor', factor, known)}")
+        return sorted(
+            {
+                path.stem
+                for path in _listing(self.path / factor)
+                if path.suffix in (".safetensors", ".json") and path.name[0] != "."
+            }
+        )
+
+    def _read(self, factor: str, name: str) -> BankEntry:
+        path = self._file(factor, name)
+        try:
+            arrays, about = load_arrays(path)
+        except StorageError as error:
+            raise BankError(
+                f"entry '{name}' of '{factor}' cannot be used: {error} Save it again with overwrite=True, or "
+                "delete it."
+            ) from error
+        _check_content(path, arrays, about)
+        if (about["factor"], about["name"]) != (factor, name):
+            raise BankError(
+                f"{path} holds entry '{about['name']}' of '{about['factor']}': it was renamed or moved. Move "
+                "it back, or save it again under the new name."
+            )
+        beside = path.with_suffix(".json")
+        if beside.exists():
+            try:
+                same = read_json(beside) == json.loads(json.dumps(_description(arrays, about)))
+            except StorageError:
+                same = False
+            if not same:
+                raise BankError(
+                    f"{beside} does not say what {path.name} holds, which is what counts: it was edited, "
+                    f"damaged or comes from another entry. Delete {beside.name} to use the entry, or save it "
+                    "again with overwrite=True."
+                )
+        vectors = {key: tuple(float(v) for v in arrays[key]) for key in arrays}
+        return BankEntry(path=path, **vectors, **about)
+
+
+def _names(factors: Iterable[str] | None, contexts: Contexts) -> tuple[str, ...]:
+    if factors is None:
+        return tuple(contexts.values)
+    names = (factors,) if isinstance(factors, str) else tuple(factors)
+    if not names:
+        raise FactorError(
+            f"name at least one factor to save; these contexts have {', '.join(contexts.values)}."
+        )
+    return names
+
+
+def _check_name(name: str) -> None:
+    if not _NAME.fullmatch(name) or len(name) > _LONGEST_NAME or name.partition(".")[0].lower() in _RESERVED:
+        raise BankError(
+            f"{name!r} cannot name an entry, because it becomes a file name: up to {_LONGEST_NAME} letters "
+            "a–z, digits, '_' and '-' are valid, with dots and spaces inside, and no device name such as "
+            "'con'."
+        )
+
+
+def _listing(folder: Path) -> list[Path]:
+    try:
+        return sorted(folder.iterdir())
+    except OSError as error:
+        raise BankError(f"{folder} cannot be read: {error.strerror or error}.") from error
+
+
+def _check_content(path: Path, arrays: dict[str, np.ndarray], about: dict[str, Any]) -> None:
+    """Raise unless a file that is whole also holds a context."""
+    value = arrays.get("value")
+    fine = (
+        arrays.keys() == {"value", "prior_mean", "prior_precision"}
+        and about.keys() == {*_TEXTS, "samples"}
+        and all(isinstance(about[key], str) for key in _TEXTS)
+        and isinstance(about["samples"], int)
+        and value is not None
+        and value.ndim == 1
+        and all(array.shape == value.shape and array.dtype == np.float32 for array in arrays.values())
+        and all(bool(np.all(np.isfinite(array))) for array in arrays.values())
+    )
+    if not fine:
+        raise BankError(f"{path} is a file of this library and holds no context; take it out of the bank.")
+
+
+def _description(arrays: dict[str, np.ndarray], about: dict[str, Any]) -> dict[str, Any]:
+    """What the JSON beside a vector says."""
+    return {
+        "factor": about["factor"],
+        "name": about["name"],
+        "size": len(arrays["value"]),
+        "value": arrays["value"].tolist(),
+        "prior": {"mean": arrays["prior_mean"].tolist(), "precision": arrays["prior_precision"].tolist()},
+        "source": about["source"],
+        "samples": about["samples"],
+        "model": about["model"],
+        "created": about["created"],
+    }

@@ -1,0 +1,176 @@
+"""`dmcm adapt`: samples of a situation into contexts, kept in a bank."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import Annotated
+
+import numpy as np
+import tyro
+
+from dmcm.bank import ContextBank
+from dmcm.cli.arguments import parse_pairs
+from dmcm.cli.contexts import show_vector
+from dmcm.cli.runs import Run, load_run
+from dmcm.cli.show import show_path, show_table
+from dmcm.cli.situations import Situations, read_situations
+from dmcm.contexts import Contexts
+from dmcm.errors import BankError, ConfigError
+from dmcm.report import Table
+from dmcm.table_measures import POOLED_MOST
+
+EXAMPLES = """
+dmcm adapt runs/plants new.csv --bank bank                      each task of the table
+dmcm adapt runs/plants new.csv --bank bank --task 1990P8        one of them
+dmcm adapt runs/plants plants.csv --bank bank --pool variety    one context per variety, from all its tasks
+dmcm adapt runs/robots log.csv --bank bank --only robot --given terrain=flat --name spot-3
+"""
+
+
+@dataclasses.dataclass(frozen=True)
+class AdaptConfig:
+    """Turn a few samples of a situation into contexts, and keep them in a bank.
+
+    The table needs the run's input and output columns. If it has the task column, each task is adapted on
+    its own; else all rows are one situation, which --name names. --pool takes all tasks of a label together.
+    """
+
+    run: tyro.conf.Positional[Path]
+    """Run folder."""
+    table: tyro.conf.Positional[Path]
+    """Samples: a table or an NPZ file."""
+    bank: Path
+    """Folder of the bank; it is made if it does not exist."""
+    task: str | None = None
+    """Adapt only to the task of this name."""
+    where: Annotated[tuple[str, ...], tyro.conf.arg(metavar="NAME=LABEL …", help_behavior_hint="")] = ()
+    """Adapt only to tasks with these labels."""
+    pool: str | None = None
+    """A factor: take all tasks that share its label as one, for one context per label."""
+    only: tuple[str, ...] = ()
+    """Factors to adapt; the others are held at the prior mean or at --given."""
+    given: Annotated[tuple[str, ...], tyro.conf.arg(metavar="NAME=ENTRY …", help_behavior_hint="")] = ()
+    """Contexts from the bank to hold while the others adapt."""
+    name: str | None = None
+    """What to call the entry; default the task's name or the pooled label."""
+    overwrite: bool = False
+    """Replace entries of the same name."""
+
+
+CONFIG = AdaptConfig
+
+
+@dataclasses.dataclass(frozen=True)
+class _Entry:
+    """What goes into the bank."""
+
+    name: str
+    contexts: Contexts
+    samples: int
+    error: float | None
+    source: str
+
+
+def run(config: AdaptConfig) -> None:
+    """Adapt, save, print."""
+    opened = load_run(config.run)
+    bank = ContextBank(config.bank)
+    where = parse_pairs(config.where, "--where", "variety=P")
+    held = parse_pairs(config.given, "--given", "terrain=flat")
+    given = bank.mix(opened.learner, **held) if held else None
+    opened.learner.factors.check([*config.only, *([config.pool] if config.pool else [])])
+    if config.pool and config.only:
+        raise ConfigError("--pool adapts the pooled factor alone, so --only has no place beside it.")
+    needs_labels = bool(where or config.pool)
+    found = read_situations(opened, config.table, labelled=needs_labels, name=config.name)
+    found = found.select(config.task, where)
+    adapt = _pooled if config.pool else _each
+    entries = adapt(opened, found, config, given)
+    if config.name is not None:
+        if len(entries) > 1:
+            what = "labels" if config.pool else "tasks"
+            raise ConfigError(
+                f"--name names one entry, and there are {len(entries)} {what}. Choose one with --task or "
+                "--where, or "
+                "leave --name out."
+            )
+        entries = [dataclasses.replace(entries[0], name=config.name)]
+    _check_free(bank, entries, config.overwrite)
+    rows = []
+    for entry in entries:
+        bank.save(
+            entry.name,
+            entry.contexts,
+            opened.learner,
+            source=entry.source,
+            samples=entry.samples,
+            overwrite=config.overwrite,
+        )
+        for factor, value in entry.contexts.values.items():
+            vector = show_vector(tuple(np.asarray(value).tolist()))
+            rows.append([factor, entry.name, vector, entry.samples, entry.error])
+    caption = "Fit error: root mean square over the samples adapted to, " + (
+        f"in units of {opened.outputs[0]}."
+        if len(opened.outputs) == 1
+        else "in standard deviations of the outputs."
+    )
+    show_table(
+        Table(("factor", "name", "context", "samples", "fit error"), rows, "" if config.pool else caption)
+    )
+    show_path("bank", config.bank)
+
+
+def _each(opened: Run, found: Situations, config: AdaptConfig, given: Contexts | None) -> list[_Entry]:
+    """Every situation on its own."""
+    learner = opened.learner
+    contexts = learner.adapt_samples(found.samples, only=config.only or None, given=given)
+    gaps = np.asarray(learner.predict(contexts, found.samples.x)) - np.asarray(found.samples.y)
+    if len(opened.outputs) > 1 and learner.scaler is not None:
+        gaps = gaps / np.asarray(learner.scaler.y_std)
+    weight = np.asarray(found.samples.weight)
+    errors = np.sqrt(np.sum(np.mean(gaps**2, axis=-1) * weight, axis=1) / np.sum(weight, axis=1))
+    held = set(given.values) if given is not None else set()
+    moved = config.only or tuple(name for name in learner.factors if name not in held)
+    return [
+        _Entry(
+            name,
+            contexts.at(i).select(*moved),
+            found.count(i),
+            float(errors[i]),
+            f"{config.table.name}, {name}",
+        )
+        for i, name in enumerate(found.names)
+    ]
+
+
+def _pooled(opened: Run, found: Situations, config: AdaptConfig, given: Contexts | None) -> list[_Entry]:
+    """All situations of a label together."""
+    assert config.pool is not None
+    entries = []
+    labels = found.labels[config.pool]
+    for label in dict.fromkeys(labels):
+        carriers = [i for i, own in enumerate(labels) if own == label]
+        chosen = np.unique(
+            np.linspace(0, len(carriers) - 1, min(len(carriers), POOLED_MOST)).round().astype(int)
+        )
+        used = [carriers[i] for i in chosen]
+        contexts = opened.learner.adapt_pooled([found.task(i) for i in used], shared=config.pool, given=given)
+        source = f"{config.table.name}, {config.pool} {label}: {len(used)} of {len(carriers)} tasks pooled"
+        entries.append(_Entry(str(label), contexts, sum(found.count(i) for i in used), None, source))
+    return entries
+
+
+def _check_free(bank: ContextBank, entries: list[_Entry], overwrite: bool) -> None:
+    """Refuse before anything is saved, so that it is all entries or none."""
+    if overwrite or not bank.path.is_dir():
+        return
+    taken = {(entry.factor, entry.name) for entry in bank.entries()}
+    clashes = [f"{f}/{e.name}" for e in entries for f in e.contexts.values if (f, e.name) in taken]
+    if clashes:
+        more = f" and {len(clashes) - 4} more" if len(clashes) > 4 else ""
+        raise BankError(
+            f"{bank.path} already has {', '.join(clashes[:4])}{more}. Nothing was saved. Replace them with "
+            "--overwrite, "
+            "or choose another --name or --bank."
+        )

@@ -1,0 +1,177 @@
+"""Which command is meant, its help, and how errors end: a line on stderr and an exit code, no traceback."""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib
+import inspect
+import itertools
+import logging
+import os
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+import tyro
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from dmcm.errors import ConfigError, DmcmError, InterruptedRun, unknown_name
+
+USAGE_ERROR = 2
+"""Exit code of every error a user can cause."""
+INTERRUPTED = 130
+"""Exit code after Ctrl-C."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Command:
+    """One command.
+
+    Attributes:
+        module: where its `CONFIG` (a dataclass), `EXAMPLES` and `run(config)` are; imported when called.
+        summary: a line for the list of commands.
+    """
+
+    module: str
+    summary: str
+
+
+COMMANDS: dict[str, Command] = {
+    "demo": Command("demo", "Learn, adapt, mix and predict on sinusoids, with a report"),
+    "fit": Command("fit", "Learn from a labelled table: one context per label column"),
+    "adapt": Command("adapt", "Turn samples of a situation into contexts in a bank"),
+    "contexts": Command("contexts", "List the contexts in a bank"),
+    "predict": Command("predict", "Predict a mix of contexts: a situation nobody gave data of"),
+    "evaluate": Command("evaluate", "Measure a trained run again"),
+    "report": Command("report", "Write a run's report page again"),
+    "sinusoid train": Command("sinusoid_train", "Train one method of the sinusoid table"),
+    "sinusoid compare": Command("sinusoid_compare", "Methods × seeds on the frozen sinusoid protocol"),
+    "sinusoid support": Command("sinusoid_support", "Study: how many pairs must training see, and which"),
+    "sinusoid sizes": Command("sinusoid_sizes", "Study: how large must a context be"),
+    "pendulum compare": Command("pendulum_compare", "Methods × seeds on driven pendulums, three factors"),
+}
+"""All commands by what one types."""
+
+_STYLE = (
+    tyro.conf.FlagCreatePairsOff,
+    tyro.conf.DisallowNone,
+    tyro.conf.PositionalMetavarFromFieldName,
+)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command.
+
+    Args:
+        arguments: what follows `dmcm`; default those of this process.
+
+    Returns:
+        The exit code: 0, 2 for errors of use, 130 after Ctrl-C.
+    """
+    _quiet_jax()
+    try:
+        return _dispatch([*(sys.argv[1:] if arguments is None else arguments)])
+    except SystemExit as stop:  # tyro has printed help, or what it could not parse
+        return stop.code if isinstance(stop.code, int) else USAGE_ERROR
+    except InterruptedRun as error:
+        return _end("stopped", str(error), "yellow", INTERRUPTED)
+    except KeyboardInterrupt:
+        return _end("stopped", "by the user; nothing was left half-written.", "yellow", INTERRUPTED)
+    except DmcmError as error:
+        return _end("error", str(error), "red", USAGE_ERROR)
+    except BrokenPipeError:
+        # Whoever read the output has gone; Python must not complain about it on exit either.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except OSError as error:
+        what = f"{error.filename}: " if error.filename else ""
+        return _end("error", f"{what}{error.strerror or error}.", "red", USAGE_ERROR)
+    except MemoryError:
+        return _end(
+            "error", "out of memory. Use fewer or smaller tasks, or a smaller network.", "red", USAGE_ERROR
+        )
+
+
+def _dispatch(arguments: list[str]) -> int:
+    if "--version" in arguments[:1]:
+        from dmcm import __version__
+
+        print(f"dmcm {__version__}")
+        return 0
+    words = list(itertools.takewhile(lambda word: not word.startswith("-"), arguments[:2]))
+    name = next((n for n in (" ".join(words), *words[:1]) if n in COMMANDS), None)
+    if name is None:
+        return _help_or_error(arguments, words)
+    command = importlib.import_module(f"dmcm.cli.{COMMANDS[name].module}")
+    config = tyro.cli(
+        command.CONFIG,
+        prog=f"dmcm {name}",
+        description=_description(command.CONFIG, command.EXAMPLES),
+        args=arguments[len(name.split()) :],
+        config=_STYLE,
+    )
+    command.run(config)
+    return 0
+
+
+def _help_or_error(arguments: list[str], words: list[str]) -> int:
+    """The list of commands, all or those of a group; an error for a name that is neither."""
+    groups = {name.split()[0] for name in COMMANDS if " " in name}
+    group = words[0] if words and words[0] in groups else ""
+    rest = words[1:] if group else words
+    if rest:
+        valid = [name.removeprefix(f"{group} ") for name in COMMANDS if name.startswith(group)]
+        raise ConfigError(unknown_name(f"{group} command".strip(), rest[0], valid))
+    asked = any(argument in ("-h", "--help") for argument in arguments)
+    odd = [argument for argument in arguments[len(words) :] if argument not in ("-h", "--help")]
+    if odd:
+        raise ConfigError(f"'{odd[0]}' comes before any command. See dmcm --help.")
+    _print_help(group, error=not asked)
+    return 0 if asked else USAGE_ERROR
+
+
+def _print_help(group: str, *, error: bool) -> None:
+    console = Console(stderr=error, highlight=False)
+    console.print(f"usage: dmcm {group + ' ' if group else ''}COMMAND …", soft_wrap=True)
+    if not group:
+        console.print("\nDMCM: one context vector per known factor. Adapt to a few samples, mix, predict.\n")
+    width = max(map(len, COMMANDS))
+    for title, wanted in (("commands", ""), ("domains", " ")):
+        names = [n for n in COMMANDS if (" " in n) == bool(wanted) and n.startswith(group)]
+        if not names:
+            continue
+        table = Table(box=None, show_header=False, padding=(0, 3, 0, 0))
+        for name in names:
+            table.add_row(Text(f"  {name.ljust(width)}", "cyan"), COMMANDS[name].summary)
+        console.print(Text(title, "bold"))
+        console.print(table)
+        console.print()
+    if not group:
+        console.print(Text("examples", "bold"))
+        console.print(
+            "  dmcm demo\n"
+            "  dmcm fit plants.csv --task plot --factors variety=2 year=2 --inputs day --outputs weight_g\n"
+            "  dmcm fit --help        every command explains itself like this\n"
+            "  dmcm --version",
+            soft_wrap=True,
+        )
+
+
+def _description(config: Any, examples: str) -> str:
+    text = inspect.cleandoc(config.__doc__ or "")
+    lines = "\n".join(f"  {line}" for line in inspect.cleandoc(examples).splitlines())
+    return f"{text}\n\nexamples:\n{lines}"
+
+
+def _end(title: str, message: str, style: str, code: int) -> int:
+    line = Text.assemble((f"{title}: ", f"bold {style}"), message)
+    Console(stderr=True).print(line, soft_wrap=True)
+    return code
+
+
+def _quiet_jax() -> None:
+    """No notes about accelerators that are not there. Sets nothing that changes results."""
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    logging.getLogger("jax._src.xla_bridge").setLevel(logging.ERROR)

@@ -1,0 +1,77 @@
+"""`dmcm evaluate`: measure a trained run again."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import tyro
+
+from dmcm.cli.runs import Run, load_run
+from dmcm.cli.show import say, show_path, show_table
+from dmcm.errors import ConfigError
+from dmcm.sinusoid import page, single
+from dmcm.table_measures import few_shot_errors, measure_table, swap_errors
+from dmcm.table_page import combination_table, error_table
+from dmcm.table_runs import TableConfig, split_tasks
+
+EXAMPLES = """
+dmcm evaluate runs/demo
+dmcm evaluate runs/plants              the table it was trained on
+dmcm evaluate runs/plants other.csv    another table with the same columns
+"""
+
+
+@dataclasses.dataclass(frozen=True)
+class EvaluateConfig:
+    """Measure a run: sinusoids by the frozen protocol, tables few-shot and by swapped contexts.
+
+    Prints the errors and writes them to metrics.json of the run; those on another table are only printed.
+    """
+
+    run: tyro.conf.Positional[Path]
+    """Run folder."""
+    table: tyro.conf.Positional[Path | None] = None
+    """Another table, or NPZ file, with the same columns."""
+
+
+CONFIG = EvaluateConfig
+
+
+def run(config: EvaluateConfig) -> None:
+    """Measure and print."""
+    opened = load_run(config.run)
+    if opened.table is not None:
+        _evaluate_table(opened, opened.table, config.table)
+    elif config.table is not None:
+        raise ConfigError(
+            f"{config.run} learned sinusoids; its protocol needs no table. Leave {config.table} out."
+        )
+    else:
+        metrics = single.measure(opened.folder)
+        show_table(
+            page.error_table(opened.about, metrics, page.read_control(opened.folder)), "Mean squared error"
+        )
+        show_path("metrics", opened.folder.path / "metrics.json")
+
+
+def _evaluate_table(opened: Run, own: TableConfig, table: Path | None) -> None:
+    data = own.read(table)
+    if table is None:
+        metrics = measure_table(opened.learner, split_tasks(own, data))
+        opened.folder.write_metrics(metrics)
+    else:
+        few, swapped = few_shot_errors(opened.learner, data), swap_errors(opened.learner, data)
+        metrics = {"few_shot": few, "swap": swapped}
+    show_table(combination_table(data, own.hold_out if table is None else {}))
+    show_errors(metrics)
+    if table is None:
+        show_path("metrics", opened.folder.path / "metrics.json")
+
+
+def show_errors(metrics: dict) -> None:
+    """The errors of a table run."""
+    show_table(error_table(metrics), "Mean squared error in units of the outputs' variance")
+    lonely = metrics["swap"]["without_donor"]
+    if lonely:
+        say(f"{lonely} tasks were not swapped: no other task carries one of their labels.", "yellow")

@@ -1,0 +1,102 @@
+"""`dmcm predict`: a mix of contexts from a bank on given inputs."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import Annotated
+
+import numpy as np
+import tyro
+
+from dmcm.bank import ContextBank
+from dmcm.cli.arguments import parse_pairs, parse_range
+from dmcm.cli.runs import Run, load_run
+from dmcm.cli.show import say, show_path, show_table
+from dmcm.errors import ConfigError
+from dmcm.plots import check_figure_path, prediction_curves, save_figure
+from dmcm.report import Table
+from dmcm.tables import read_samples, write_table
+
+EXAMPLES = """
+dmcm predict runs/plants --bank bank --mix variety=P year=1990 --range day=14:84:7
+dmcm predict runs/plants --bank bank --mix variety=P year=1990 --inputs days.csv --out predicted.csv \\
+    --plot predicted.png
+"""
+_SHOWN = 12
+
+
+@dataclasses.dataclass(frozen=True)
+class PredictConfig:
+    """Predict with contexts out of a bank, each from another situation if you like."""
+
+    run: tyro.conf.Positional[Path]
+    """Run folder."""
+    bank: Path
+    """Folder of the bank."""
+    mix: Annotated[tuple[str, ...], tyro.conf.arg(metavar="NAME=ENTRY …")]
+    """For each factor, the entry to take its context from."""
+    inputs: Path | None = None
+    """Table with the input columns to predict at."""
+    range: Annotated[str | None, tyro.conf.arg(metavar="INPUT=FIRST:LAST:STEP")] = None
+    """In place of a table: evenly spaced values of the one input."""
+    out: Path | None = None
+    """Table to write inputs and predictions to (.csv, .tsv or .parquet)."""
+    plot: Path | None = None
+    """Picture to write, for models with one input (.png or .svg)."""
+
+
+CONFIG = PredictConfig
+
+
+def run(config: PredictConfig) -> None:
+    """Mix, predict, write, print."""
+    opened = load_run(config.run)
+    if config.plot is not None:
+        check_figure_path(config.plot)
+        if len(opened.inputs) != 1:
+            raise ConfigError(f"--plot draws models with one input; this one has {', '.join(opened.inputs)}.")
+    pairs = parse_pairs(config.mix, "--mix", "variety=P year=1990")
+    bank = ContextBank(config.bank)
+    missing = [name for name in opened.learner.factors if name not in pairs]
+    opened.learner.factors.check(pairs)
+    if missing:
+        known = ", ".join(entry.name for entry in bank.entries() if entry.factor == missing[0])
+        raise ConfigError(
+            f"--mix names no context of '{missing[0]}'. Entries of it in {config.bank}: {known or 'none'}."
+        )
+    contexts = bank.mix(opened.learner, **pairs)
+    x = np.asarray(_read_inputs(config, opened), np.float64)
+    y = np.asarray(opened.learner.predict(contexts, x), np.float64)
+    names = [*opened.inputs, *opened.outputs]
+    columns = dict(zip(names, np.column_stack([x, y]).T, strict=True))
+    if config.out is not None:
+        write_table(config.out, columns)
+    if config.plot is not None:
+        title = ", ".join(f"{factor} {name}" for factor, name in pairs.items())
+        figure = prediction_curves(
+            x[:, 0], y, input_name=opened.inputs[0], output_names=opened.outputs, title=title
+        )
+        save_figure(figure, config.plot)
+    show_table(Table(tuple(columns), [[float(v) for v in row] for row in np.column_stack([x, y])[:_SHOWN]]))
+    if len(x) > _SHOWN:
+        say(
+            f"… and {len(x) - _SHOWN:,} more rows" + ("" if config.out else "; --out FILE.csv keeps them"),
+            "dim",
+        )
+    for label, path in (("table", config.out), ("plot", config.plot)):
+        if path is not None:
+            show_path(label, path)
+
+
+def _read_inputs(config: PredictConfig, opened: Run) -> np.ndarray:
+    if (config.inputs is None) == (config.range is None):
+        raise ConfigError(
+            f"say where to predict: --inputs TABLE with columns {', '.join(opened.inputs)}, or --range for "
+            "an even "
+            "spacing (one of the two)."
+        )
+    if config.range is not None:
+        return parse_range(config.range, opened.inputs)
+    assert config.inputs is not None
+    return read_samples(config.inputs, opened.inputs)[0]

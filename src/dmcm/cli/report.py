@@ -1,0 +1,36 @@
+"""`dmcm report`: write a run's report page again."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import tyro
+
+from dmcm import table_page
+from dmcm.cli.runs import load_run
+from dmcm.cli.show import show_path
+from dmcm.sinusoid import page
+
+EXAMPLES = """
+dmcm report runs/demo
+"""
+
+
+@dataclasses.dataclass(frozen=True)
+class ReportConfig:
+    """Write report.html of a finished run again, from what lies in its folder (and its table)."""
+
+    run: tyro.conf.Positional[Path]
+    """Run folder."""
+
+
+CONFIG = ReportConfig
+
+
+def run(config: ReportConfig) -> None:
+    """Rebuild the page."""
+    opened = load_run(config.run)
+    write = page.write_report if opened.table is None else table_page.write_report
+    write(opened.folder, opened.about)
+    show_path("report", opened.folder.report)

@@ -1,0 +1,45 @@
+"""Printing: tables as in reports, and plain lines."""
+
+from __future__ import annotations
+
+import sys
+
+from rich import box
+from rich.console import Console
+from rich.table import Table as RichTable
+from rich.text import Text
+
+from dmcm.report import Table, show_cell
+
+_WIDE = 120
+
+
+def console() -> Console:
+    """Standard output; wide where it is not a terminal, so that files keep whole rows."""
+    return Console(highlight=False, width=None if sys.stdout.isatty() else _WIDE)
+
+
+def say(text: str, style: str = "") -> None:
+    """A line of text; nothing in it is taken for markup."""
+    console().print(Text(text, style), soft_wrap=not sys.stdout.isatty())
+
+
+def show_path(label: str, path: object) -> None:
+    """A path on a line of its own, never broken."""
+    console().print(Text.assemble((f"{label}: ", "bold"), str(path)), soft_wrap=True)
+
+
+def show_table(table: Table, title: str = "") -> None:
+    """A table as in a report: numbers to the right, the best bold."""
+    drawn = RichTable(box=box.SIMPLE_HEAD, title=Text(title, "bold") if title else None, title_justify="left")
+    groups = [name for name, span in table.groups for _ in range(span)] or [""] * len(table.columns)
+    for j, (group, column) in enumerate(zip(groups, table.columns, strict=True)):
+        first = j == 0 or groups[j - 1] != group
+        heading = Text(f"{group if first else ''}\n{column}" if any(groups) else column)
+        drawn.add_column(heading, justify="right" if table.numeric(j) else "left", overflow="fold")
+    for i, row in enumerate(table.rows):
+        cells = [Text(show_cell(cell), "bold" if table.is_best(i, j) else "") for j, cell in enumerate(row)]
+        drawn.add_row(*cells)
+    console().print(drawn)
+    if table.caption:
+        console().print(Text(table.caption, "dim"))

@@ -1,0 +1,114 @@
+"""Reading the samples that `dmcm adapt` turns into contexts: one situation, or several."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from dmcm.cli.runs import Run
+from dmcm.data import FactorDataset
+from dmcm.errors import ConfigError, DataError, unknown_name
+from dmcm.samples import Samples, as_samples
+from dmcm.tables import column_names, read_samples, read_table
+
+
+@dataclasses.dataclass(frozen=True)
+class Situations:
+    """Samples of one or more situations.
+
+    Attributes:
+        names: one a situation.
+        samples: leading axis situations, padded.
+        labels: label of each situation by factor; empty where the file has none.
+    """
+
+    names: tuple[str, ...]
+    samples: Samples
+    labels: Mapping[str, tuple[Any, ...]]
+
+    def task(self, index: int) -> tuple[np.ndarray, np.ndarray]:
+        """Real samples x (n, inputs) and y (n, outputs) of one situation."""
+        real = np.asarray(self.samples.weight)[index] > 0
+        return np.asarray(self.samples.x)[index][real], np.asarray(self.samples.y)[index][real]
+
+    def count(self, index: int) -> int:
+        """Number of samples of one situation."""
+        return int(np.sum(np.asarray(self.samples.weight)[index]))
+
+    def subset(self, indices: list[int]) -> Situations:
+        """Only those at these positions."""
+        chosen = np.asarray(indices)
+        parts = (self.samples.x, self.samples.y, self.samples.weight)
+        return Situations(
+            tuple(self.names[i] for i in indices),
+            Samples(*(part[chosen] for part in parts)),
+            {name: tuple(labels[i] for i in indices) for name, labels in self.labels.items()},
+        )
+
+    def select(self, task: str | None, where: Mapping[str, str]) -> Situations:
+        """Those of a name, and with given labels.
+
+        Raises:
+            DataError: no such name or label.
+        """
+        chosen = range(len(self.names))
+        if task is not None:
+            if task not in self.names:
+                raise DataError(unknown_name("task", task, self.names))
+            chosen = [self.names.index(task)]
+        for factor, label in where.items():
+            if factor not in self.labels:
+                raise DataError(unknown_name("label column", factor, self.labels))
+            here = [str(own) for own in self.labels[factor]]
+            if label not in here:
+                raise DataError(unknown_name(f"label of '{factor}'", label, dict.fromkeys(here)))
+            chosen = [i for i in chosen if here[i] == label]
+        if not chosen:
+            raise DataError("no task is left after this selection.")
+        return self.subset(list(chosen))
+
+
+def read_situations(run: Run, path: Path, *, labelled: bool, name: str | None) -> Situations:
+    """The situations in a file.
+
+    A table with the run's task column has one situation per task, one without it but with all label
+    columns one per combination of labels, any other is a single situation, which needs a name.
+
+    Args:
+        run: whose columns to read.
+        path: table or NPZ file.
+        labelled: whether the labels are needed.
+        name: what a single situation is to be called.
+
+    Raises:
+        ConfigError: a single situation without a name.
+        DmcmError: as `read_table`, `read_samples` and `FactorDataset.from_npz`.
+    """
+    if path.suffix.lower() == ".npz":
+        return _from_dataset(FactorDataset.from_npz(path, shots=1))
+    columns = column_names(path)
+    task = run.table.task if run.table is not None else None
+    factors = run.learner.factors.names
+    use: dict[str, Any] = {"inputs": run.inputs, "outputs": run.outputs, "shots": 1}
+    if labelled or (task is None and all(factor in columns for factor in factors)):
+        return _from_dataset(read_table(path, task=task, factors=factors, **use))
+    if task is not None and task in columns:
+        found = _from_dataset(read_table(path, factors=(task,), **use))
+        return dataclasses.replace(found, names=tuple(str(own) for own in found.labels[task]), labels={})
+    x, y = read_samples(path, run.inputs, run.outputs)
+    assert y is not None
+    if name is None:
+        raise ConfigError(
+            f"{path.name} names no tasks, so all its rows are one situation. Say what to call it: --name "
+            "NAME."
+        )
+    return Situations((name,), as_samples(x[None], y[None], len(run.inputs), len(run.outputs)), {})
+
+
+def _from_dataset(data: FactorDataset) -> Situations:
+    labels = {factor: tuple(data.label(factor, i) for i in range(len(data))) for factor in data.factor_names}
+    return Situations(data.task_names, data.samples(), labels)

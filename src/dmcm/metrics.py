@@ -1,0 +1,233 @@
+"""What contexts carry, for any domain: probes, the swap test and the clamp test."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+import jax.numpy as jnp
+import numpy as np
+from numpy.typing import ArrayLike
+
+from dmcm.contexts import Contexts, share
+from dmcm.errors import ContextMismatchError, DataError, FactorError, ShapeError
+from dmcm.learner import Learner
+from dmcm.samples import Samples
+from dmcm.solvers.base import Values
+
+_LEAST_TASKS = 20
+_WIDTHS = (0.25, 0.5, 1.0, 2.0, 4.0)
+_RIDGES = (1e-8, 1e-6, 1e-4, 1e-2, 1.0)
+
+Readout = Callable[[Contexts], Mapping[str, np.ndarray]]
+"""What predictions under contexts of batch shape (tasks,) say about each factor, (tasks,) each."""
+
+
+def probe_number(contexts: ArrayLike, values: ArrayLike, *, seed: int = 0) -> float:
+    """R² with which an RBF kernel ridge regression reads a number off context vectors.
+
+    Half of the tasks train it, a quarter chooses kernel width and ridge, R² is of the last quarter:
+    1 is perfect, 0 no better than the mean; worse than that is negative.
+
+    Args:
+        contexts: one vector a task, shape (tasks, size).
+        values: the number to read, shape (tasks,).
+        seed: of the random split.
+
+    Raises:
+        ShapeError: not one value a task.
+        DataError: fewer than 20 tasks, or numbers that are not finite, or values all equal.
+    """
+    features = _features(contexts)
+    target = np.asarray(values, np.float64)
+    _check_targets(features, target)
+    if not np.all(np.isfinite(target)) or np.ptp(target) == 0:
+        raise DataError("a probe needs finite values that differ between tasks.")
+    train, check, test = _split(len(features), seed)
+    predicted = _best_ridge(
+        features, target[:, None], (train, check, test), lambda p, at: _r2(target[at], p[:, 0])
+    )
+    return _r2(target[test], predicted[:, 0])
+
+
+def probe_label(contexts: ArrayLike, labels: ArrayLike, *, seed: int = 0) -> float:
+    """Share of held-out tasks whose label a kernel ridge classifier reads off context vectors.
+
+    Split and errors as in `probe_number`; compare with `chance_label`.
+
+    Args:
+        contexts: one vector a task, shape (tasks, size).
+        labels: text or whole numbers, shape (tasks,).
+        seed: of the random split.
+    """
+    features = _features(contexts)
+    names, codes = np.unique(np.asarray(labels), return_inverse=True)
+    _check_targets(features, codes)
+    parts = _split(len(features), seed)
+    predicted = _best_ridge(
+        features,
+        np.eye(len(names))[codes],
+        parts,
+        lambda p, at: float(np.mean(np.argmax(p, axis=1) == codes[at])),
+    )
+    return float(np.mean(np.argmax(predicted, axis=1) == codes[parts[2]]))
+
+
+def chance_label(labels: ArrayLike, *, seed: int = 0) -> float:
+    """Accuracy on `probe_label`'s held-out tasks of naming the most frequent training label."""
+    names, codes = np.unique(np.asarray(labels), return_inverse=True)
+    _check_targets(codes, codes)
+    train, _, test = _split(len(codes), seed)
+    most = np.argmax(np.bincount(codes[train], minlength=len(names)))
+    return float(np.mean(codes[test] == most))
+
+
+def swap_test(
+    contexts: Contexts,
+    donors: ArrayLike,
+    read: Readout,
+    truth: Mapping[str, np.ndarray],
+    *,
+    differences: Mapping[str, Callable[[np.ndarray, np.ndarray], np.ndarray]] | None = None,
+) -> dict[str, dict[str, dict[str, float]]]:
+    """Replace one factor's context by another task's: what should follow, and does the rest stay?
+
+    For each swapped factor and each readout: how far the readout is from what it should be. That is
+    the donor's true value for the swapped factor, and what was read before the swap for all others.
+    Divided by the standard deviation of the true values: 0 is perfect, 1 as bad as a constant.
+
+    Args:
+        contexts: of tasks, batch shape (tasks,).
+        donors: for each task, position of the task whose context it takes, shape (tasks,).
+        read: reads each factor's value off predictions under contexts.
+        truth: true values of each factor, shape (tasks,); factors without are not swapped.
+        differences: the function to use where a difference is not a − b, as for angles.
+
+    Returns:
+        `{swapped: {readout: {"rms": …, "median": …}}}`, the median of absolute deviations.
+
+    Raises:
+        ShapeError: `donors` or `truth` do not have a value a task.
+        FactorError: `truth` names a factor without context.
+    """
+    order = np.asarray(donors)
+    _check_tasks(contexts, {"donors": order, **truth})
+    before = read(contexts)
+    table: dict[str, dict[str, dict[str, float]]] = {}
+    for swapped in truth:
+        sources = {name: contexts.at(order) if name == swapped else contexts for name in contexts.values}
+        after = read(share(**sources))
+        table[swapped] = {}
+        for name, values in truth.items():
+            expected = np.asarray(values)[order] if name == swapped else before[name]
+            difference = (differences or {}).get(name, np.subtract)
+            gap = np.abs(difference(np.asarray(after[name]), np.asarray(expected))) / np.std(values)
+            table[swapped][name] = {
+                "rms": float(np.sqrt(np.mean(gap**2))),
+                "median": float(np.median(gap)),
+            }
+    return table
+
+
+def clamp_test(
+    learner: Learner,
+    samples: Samples,
+    errors: Callable[[Contexts], np.ndarray],
+    *,
+    truth: Values | None = None,
+) -> dict[str, float | dict[str, float]]:
+    """Which factor the model listens to: mean error with one factor's context at the prior mean.
+
+    Args:
+        learner: the model.
+        samples: support points, leading axis tasks.
+        errors: error of each task under contexts, shape (tasks,).
+        truth: true factor values, for the oracle alone.
+
+    Returns:
+        "free", the error with adapted contexts, and per factor "replaced", where the prior mean
+        replaces its adapted context, and "held", where it stays there from the start, so that the
+        others adapt without it and may make up for it.
+    """
+    free = learner.adapt_samples(samples, truth=truth)
+    prior = learner.prior_contexts()
+    tasks = samples.x.shape[0]
+    table: dict[str, float | dict[str, float]] = {"free": float(np.mean(errors(free)))}
+    for name in learner.factors:
+        start = jnp.broadcast_to(prior[name], (tasks, learner.factors[name]))
+        replaced = Contexts({**free.values, name: start}, free.model)
+        held = learner.adapt_samples(samples, given={name: start}, truth=truth)
+        table[name] = {
+            "replaced": float(np.mean(errors(replaced))),
+            "held": float(np.mean(errors(held))),
+        }
+    return table
+
+
+def _features(contexts: ArrayLike) -> np.ndarray:
+    features = np.asarray(contexts, np.float64)
+    if features.ndim != 2:
+        raise ShapeError(f"a probe takes contexts (tasks, size), not {features.shape}.")
+    if not np.all(np.isfinite(features)):
+        raise DataError("a probe needs contexts of finite numbers.")
+    return features
+
+
+def _check_targets(features: np.ndarray, target: np.ndarray) -> None:
+    if target.shape != features.shape[:1]:
+        raise ShapeError(f"a probe takes one value a task: {features.shape[:1]}, not {target.shape}.")
+    if len(features) < _LEAST_TASKS:
+        raise DataError(f"a probe needs at least {_LEAST_TASKS} tasks, not {len(features)}.")
+
+
+def _check_tasks(contexts: Contexts, arrays: Mapping[str, np.ndarray]) -> None:
+    if len(contexts.batch_shape) != 1:
+        raise ContextMismatchError("the swap test takes contexts of several tasks; see dmcm.stack.")
+    for name, array in arrays.items():
+        if name != "donors" and name not in contexts.values:
+            raise FactorError(f"there is a truth of '{name}', but no context to swap.")
+        if np.shape(array) != contexts.batch_shape:
+            raise ShapeError(f"{name} has shape {np.shape(array)}, the tasks {contexts.batch_shape}.")
+
+
+def _split(tasks: int, seed: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Positions of the training, validation and test part: a half, a quarter, a quarter."""
+    order = np.random.default_rng(seed).permutation(tasks)
+    train, check, test = np.split(order, [tasks // 2, tasks * 3 // 4])
+    return train, check, test
+
+
+def _best_ridge(
+    features: np.ndarray,
+    targets: np.ndarray,
+    parts: tuple[np.ndarray, np.ndarray, np.ndarray],
+    score: Callable[[np.ndarray, np.ndarray], float],
+) -> np.ndarray:
+    """Predictions for the test part, with width and ridge that score best on the validation part.
+
+    `score` gets predictions and the positions of the tasks they are for.
+    """
+    train, check, test = parts
+    spread = features[train].std(axis=0)
+    scaled = (features - features[train].mean(axis=0)) / np.where(spread > 0, spread, 1.0)
+    squares = np.sum(scaled**2, axis=1)
+    gaps = np.maximum(squares[:, None] + squares[None, train] - 2 * scaled @ scaled[train].T, 0.0)
+    typical = np.median(gaps[train][gaps[train] > 0]) if np.any(gaps[train] > 0) else 1.0
+    mean = targets[train].mean(axis=0)
+    # The mean alone is a candidate too: contexts that carry nothing are not to be overfitted.
+    chosen = np.broadcast_to(mean, (len(test), targets.shape[1]))
+    best = score(np.broadcast_to(mean, (len(check), targets.shape[1])), check)
+    for width in _WIDTHS:
+        kernel = np.exp(-gaps / (2 * typical * width**2))
+        values, vectors = np.linalg.eigh(kernel[train])
+        rotated = vectors.T @ (targets[train] - mean)
+        for ridge in _RIDGES:
+            dual = vectors @ (rotated / (np.maximum(values, 0.0) + ridge * len(train))[:, None])
+            reached = score(kernel[check] @ dual + mean, check)
+            if reached > best:
+                best, chosen = reached, kernel[test] @ dual + mean
+    return chosen
+
+
+def _r2(truth: np.ndarray, predicted: np.ndarray) -> float:
+    spread = np.sum((truth - np.mean(truth)) ** 2)
+    return float(1 - np.sum((truth - predicted) ** 2) / spread) if spread > 0 else 0.0

@@ -1,0 +1,119 @@
+"""The comparison on pendulums: every method × every seed, trained alike."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from rich.console import Console
+
+from dmcm.errors import ConfigError
+from dmcm.pendulum import protocol
+from dmcm.pendulum.family import BLOCK, RANGES, SHOTS, PendulumSampler
+from dmcm.pendulum.methods import METHODS, method_named
+from dmcm.runs import environment
+from dmcm.storage import write_json
+from dmcm.studies import run_cell, summarise_cells
+
+
+@dataclasses.dataclass(frozen=True)
+class PendulumConfig:
+    """What to compare, and for how long."""
+
+    methods: tuple[str, ...] = ("all",)
+    """Names of methods; `all` for every one."""
+    seeds: int = 3
+    """Seeds 0, 1, … of initial weights and training batches."""
+    steps: int = 20_000
+    """Outer steps a seed, the same for all methods."""
+    out: Path = Path("runs/pendulum")
+    """Folder with a run folder per method and seed; those already finished are not run again."""
+    results: Path | None = None
+    """File for the table, e.g. results/pendulum.json."""
+    test_seed: int = protocol.TEST_SEED
+    """Seed of the test tasks; use another one (7) while tuning."""
+
+    def names(self) -> tuple[str, ...]:
+        """Methods to run.
+
+        Raises:
+            ConfigError: an unknown method, or settings out of range.
+        """
+        if self.seeds < 1 or self.steps < 1:
+            raise ConfigError(f"seeds={self.seeds} and steps={self.steps} must be at least 1.")
+        names = tuple(METHODS) if "all" in self.methods else self.methods
+        for name in names:
+            method_named(name)
+        return names
+
+
+def run_pendulum(config: PendulumConfig, *, progress: bool = True) -> dict[str, Any]:
+    """Train and measure; returns the table in the layout of results/pendulum.json.
+
+    Can be stopped and started again at any time.
+
+    Raises:
+        DmcmError: settings out of range, or as `fit`.
+    """
+    console = Console(stderr=True, quiet=not progress)
+    methods: dict[str, Any] = {}
+    for name in config.names():
+        method, cells = METHODS[name], []
+        for seed in range(config.seeds):
+            console.print(f"[bold]{name}[/bold], seed {seed}")
+            cell = run_cell(
+                method,
+                seed,
+                PendulumSampler(),
+                config.out / name / f"seed-{seed}",
+                lambda learner: {"measures": protocol.evaluate(learner, seed=config.test_seed)},
+                steps=config.steps,
+                about=["pendulum", config.test_seed],
+                progress=progress,
+            )
+            cells.append(cell)
+        measures = [cell["measures"] for cell in cells]
+        probes = [cell.pop("probes") for cell in measures]
+        methods[name] = {
+            "title": method.title,
+            "settings": dataclasses.asdict(method),
+            "weights": cells[0]["weights"],
+            "training_seconds": float(np.median([cell["training_seconds"] for cell in cells])),
+            **summarise_cells(measures),
+            "probes": {
+                context: {
+                    factor: float(np.mean([probe[context][factor] for probe in probes])) for factor in RANGES
+                }
+                for context in method.factors
+            },
+        }
+    results = {
+        "study": "driven pendulums: three factors, no product",
+        "command": command(config),
+        "environment": environment(),
+        "protocol": {
+            "family": "angle'' = -d angle' - k sin(angle) + F cos(2 t), angle(0) = -1.5, at rest",
+            "train": {name: list(limits) for name, limits in RANGES.items()},
+            "held_out": " and ".join(f"{name} > {limit}" for name, limit in BLOCK.items()),
+            "shots": SHOTS,
+            "test_tasks_a_split": protocol.TASKS,
+            "test_seed": config.test_seed,
+            "training_steps": config.steps,
+            "seeds": config.seeds,
+        },
+        "methods": methods,
+    }
+    if config.results is not None:
+        write_json(config.results, results)
+    return results
+
+
+def command(config: PendulumConfig) -> str:
+    """The command that makes this table."""
+    return (
+        f"dmcm pendulum compare --methods {' '.join(config.methods)} --seeds {config.seeds} "
+        f"--steps {config.steps} --test-seed {config.test_seed} --out {config.out} "
+        f"--results {config.results}"
+    )

@@ -1,0 +1,40 @@
+"""The methods compared on pendulums."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from dmcm.errors import ConfigError, unknown_name
+from dmcm.pendulum.family import RANGES
+from dmcm.studies import Method
+
+SIZE = 3
+"""Numbers in the context of each factor; a single context has as many as all together."""
+_EACH = dict.fromkeys(RANGES, SIZE)
+_ONE = {"task": SIZE * len(RANGES)}
+_LM: dict[str, Any] = {"kind": "levenberg_marquardt", "steps": 16, "training_steps": 4}
+_TENSOR: dict[str, Any] = {"kind": "tensor_product", "width": 40, "activation": "tanh"}
+_CONCAT: dict[str, Any] = {"kind": "concat", "width": 40, "activation": "tanh"}
+_FILM: dict[str, Any] = {"kind": "film", "width": 40, "activation": "tanh"}
+_FREE: dict[str, Any] = {**_TENSOR, "normalise": False}
+
+METHODS: dict[str, Method] = {
+    "dmcm": Method("DMCM: tensor product, LM, recombined", _TENSOR, _LM, _EACH),
+    "dmcm_no_recombination": Method("DMCM without the recombined loss", _TENSOR, _LM, _EACH, 0.0),
+    "dmcm_free_scale": Method("tensor product without normalisation", _FREE, _LM, _EACH),
+    "film": Method("FiLM, LM, recombined", _FILM, _LM, _EACH),
+    "concat": Method("concatenation, LM, recombined", _CONCAT, _LM, _EACH),
+    "single": Method("single context, same network and solver", _TENSOR, _LM, _ONE, 0.0),
+}
+"""All methods by name."""
+
+
+def method_named(name: str) -> Method:
+    """Look a method up.
+
+    Raises:
+        ConfigError: no method of that name.
+    """
+    if name not in METHODS:
+        raise ConfigError(unknown_name("method", name, METHODS))
+    return METHODS[name]

@@ -1,0 +1,344 @@
+"""One self-contained HTML page out of text, tables and pictures. Knows no domain; escapes all it is given."""
+
+from __future__ import annotations
+
+import base64
+import dataclasses
+import math
+import re
+from collections.abc import Mapping, Sequence
+from html import escape
+from typing import Any
+
+from matplotlib.figure import Figure
+
+from dmcm.plots import plain, to_svg
+from dmcm.runs import RunFolder
+from dmcm.storage import read_json, write_atomic
+
+
+@dataclasses.dataclass(frozen=True)
+class Estimate:
+    """A measured number, with the half-width of its interval if there is one."""
+
+    value: int | float | None
+    half_width: int | float | None = None
+
+
+Cell = str | int | float | Estimate | None
+"""What a table holds; None is shown as a dash."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Table:
+    """Rows of text and numbers.
+
+    Attributes:
+        columns: a heading a column.
+        rows: cells; columns of numbers are set right.
+        caption: what to see, one or two sentences.
+        best: columns whose lowest number is set bold.
+        groups: headings over several columns: (text, number of columns), in all as many as columns.
+    """
+
+    columns: tuple[str, ...]
+    rows: Sequence[Sequence[Cell]]
+    caption: str = ""
+    best: tuple[int, ...] = ()
+    groups: tuple[tuple[str, int], ...] = ()
+
+    def numeric(self, column: int) -> bool:
+        """Whether a column holds numbers alone (and dashes)."""
+        return bool(self.rows) and not any(isinstance(row[column], str) for row in self.rows)
+
+    def is_best(self, row: int, column: int) -> bool:
+        """Whether a cell is to be bold: the lowest number of a column of `best`, or shown as the same."""
+        if column not in self.best or len(self.rows) < 2:
+            return False
+        values = [cell_value(each[column]) for each in self.rows]
+        known = [value for value in values if value is not None]
+        value = values[row]
+        return value is not None and show_number(value) == show_number(min(known))
+
+
+@dataclasses.dataclass(frozen=True)
+class Picture:
+    """A figure with a caption that says what to see.
+
+    Attributes:
+        svg: the figure as SVG text.
+        caption: under the figure.
+        title: short, for readers who cannot see it; also the name of its file.
+    """
+
+    svg: str
+    caption: str
+    title: str
+
+    @classmethod
+    def of(cls, figure: Figure, caption: str, title: str) -> Picture:
+        """From a figure drawn with `dmcm.plots`."""
+        return cls(to_svg(figure), caption, title)
+
+    def file_name(self) -> str:
+        """The title as a file name."""
+        return "-".join(re.findall(r"[a-z0-9]+", self.title.lower())) + ".svg"
+
+
+@dataclasses.dataclass(frozen=True)
+class Headline:
+    """A few numbers in large type.
+
+    Attributes:
+        items: (number as text, what it is) each.
+    """
+
+    items: tuple[tuple[str, str], ...]
+
+
+@dataclasses.dataclass(frozen=True)
+class Facts:
+    """Settings and versions, as names and values; nested mappings are flattened.
+
+    Attributes:
+        values: what to list.
+        title: the line that unfolds the list; always open without.
+    """
+
+    values: Mapping[str, Any]
+    title: str = ""
+
+
+Block = str | Table | Picture | Headline | Facts
+"""A part of a section; text is a paragraph."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Section:
+    """A heading and what stands below it."""
+
+    title: str
+    blocks: tuple[Block, ...]
+
+
+@dataclasses.dataclass(frozen=True)
+class Page:
+    """A whole report.
+
+    Attributes:
+        title: the page's heading.
+        lead: what this is and what came out, in two or three sentences.
+        blocks: what stands before the first section.
+        sections: the rest.
+    """
+
+    title: str
+    lead: str
+    blocks: tuple[Block, ...] = ()
+    sections: tuple[Section, ...] = ()
+
+    def pictures(self) -> list[Picture]:
+        """All pictures in order."""
+        blocks = [*self.blocks, *(block for section in self.sections for block in section.blocks)]
+        return [block for block in blocks if isinstance(block, Picture)]
+
+
+def write_page(folder: RunFolder, page: Page) -> None:
+    """Write `report.html`, without scripts and without anything to fetch, and its pictures into `plots/`.
+
+    Raises:
+        StorageError: a file cannot be written.
+    """
+    for picture in page.pictures():
+        write_atomic(folder.plots / picture.file_name(), picture.svg.encode())
+    write_atomic(folder.report, render(page).encode())
+
+
+def render(page: Page) -> str:
+    """The page as HTML text."""
+    sections = "".join(
+        f"<section><h2>{_text(section.title)}</h2>{''.join(map(_block, section.blocks))}</section>"
+        for section in page.sections
+    )
+    return (
+        '<!doctype html><html lang="en"><head><meta charset="utf-8">'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">'
+        '<meta name="color-scheme" content="light dark">'
+        f"<title>{_text(page.title)}</title><style>{_CSS}</style></head><body><main>"
+        f'<header><h1>{_text(page.title)}</h1><p class="lead">{_text(page.lead)}</p>'
+        f"{''.join(map(_block, page.blocks))}</header>{sections}</main></body></html>\n"
+    )
+
+
+def about_run(folder: RunFolder, about: Mapping[str, Any]) -> Section:
+    """A section on settings, versions and machine of a run.
+
+    Args:
+        folder: the run's folder; `environment.json` in it may be missing.
+        about: the run's configuration.
+    """
+    file = folder.path / "environment.json"
+    environment = read_json(file) if file.exists() else {}
+    git = environment.get("git") or {}
+    blocks: list[Block] = []
+    if environment:
+        packages = environment.get("packages", {})
+        line = f"dmcm {packages.get('dmcm', '?')}"
+        if git:
+            line += f" at commit {git['commit'][:12]}{', with uncommitted changes' if git['dirty'] else ''}"
+        blocks.append(f"{line}; JAX {packages.get('jax', '?')}, Python {environment.get('python', '?')}.")
+        blocks.append(Facts(environment, "Versions and machine"))
+    return Section("This run", (*blocks, Facts(about, "Settings")))
+
+
+def cell_value(cell: Cell) -> int | float | None:
+    """The number in a cell; None for text, dashes and what is not finite."""
+    value = cell.value if isinstance(cell, Estimate) else cell
+    if value is None or isinstance(value, str) or not math.isfinite(value):
+        return None
+    return value
+
+
+def show_cell(cell: Cell) -> str:
+    """A cell as text."""
+    if isinstance(cell, str):
+        return plain(cell)
+    value = cell_value(cell)
+    if value is None:
+        return "–"
+    half = cell.half_width if isinstance(cell, Estimate) else None
+    return show_number(value) if half is None else f"{show_number(value)} ± {show_number(half)}"
+
+
+def show_number(value: int | float) -> str:
+    """A number with two to three significant digits; whole numbers in full."""
+    if isinstance(value, int):
+        return f"{value:,}"
+    size = abs(value)
+    if size == 0 or not math.isfinite(size):
+        return "0" if size == 0 else "–"
+    if size < 1e-4:
+        mantissa, exponent = f"{value:.1e}".split("e")
+        return f"{mantissa}e{int(exponent)}"
+    if size < 1:
+        return f"{value:.{1 - math.floor(math.log10(size))}f}"
+    return f"{value:,.{max(0, 2 - math.floor(math.log10(size)))}f}"
+
+
+def flatten(values: Mapping[str, Any], prefix: str = "") -> list[tuple[str, str]]:
+    """Nested mappings as (dotted name, value as text), in order."""
+    rows: list[tuple[str, str]] = []
+    for name, value in values.items():
+        if isinstance(value, Mapping) and value:
+            rows += flatten(value, f"{prefix}{name}.")
+        elif isinstance(value, (list, tuple)):
+            rows.append((f"{prefix}{name}", ", ".join(map(str, value)) or "–"))
+        else:
+            rows.append((f"{prefix}{name}", "–" if value is None or value == {} else str(value)))
+    return rows
+
+
+def _block(block: Block) -> str:
+    if isinstance(block, str):
+        return f"<p>{_text(block)}</p>"
+    if isinstance(block, Table):
+        return _table(block)
+    if isinstance(block, Picture):
+        data = base64.b64encode(block.svg.encode()).decode()
+        return (
+            f'<figure><img alt="{_text(block.title)}" src="data:image/svg+xml;base64,{data}">'
+            f"<figcaption>{_text(block.caption)}</figcaption></figure>"
+        )
+    if isinstance(block, Headline):
+        items = "".join(
+            f"<div><strong>{_text(number)}</strong><span>{_text(name)}</span></div>"
+            for number, name in block.items
+        )
+        return f'<div class="headline">{items}</div>'
+    rows = "".join(
+        f"<div><dt>{_text(name)}</dt><dd>{_text(value)}</dd></div>" for name, value in flatten(block.values)
+    )
+    facts = f"<dl>{rows}</dl>"
+    return f"<details><summary>{_text(block.title)}</summary>{facts}</details>" if block.title else facts
+
+
+def _table(table: Table) -> str:
+    numeric = [table.numeric(j) for j in range(len(table.columns))]
+    head = ""
+    if table.groups:
+        cells = "".join(
+            f'<th colspan="{span}"{_mark(group=bool(text))} scope="colgroup">{_text(text)}</th>'
+            for text, span in table.groups
+        )
+        head = f"<tr>{cells}</tr>"
+    heads = zip(table.columns, numeric, strict=True)
+    head += "<tr>" + "".join(f'<th scope="col"{_mark(number=n)}>{_text(c)}</th>' for c, n in heads) + "</tr>"
+    body = ""
+    for i, row in enumerate(table.rows):
+        cells = "".join(
+            f"<td{_mark(number=numeric[j], best=table.is_best(i, j))}>{_text(show_cell(cell))}</td>"
+            for j, cell in enumerate(row)
+        )
+        body += f"<tr>{cells}</tr>"
+    caption = f"<figcaption>{_text(table.caption)}</figcaption>" if table.caption else ""
+    grid = f"<table><thead>{head}</thead><tbody>{body}</tbody></table>"
+    return f'<figure><div class="scroll">{grid}</div>{caption}</figure>'
+
+
+def _mark(**classes: bool) -> str:
+    """A class attribute of the names that are true."""
+    names = " ".join(name for name, wanted in classes.items() if wanted)
+    return f' class="{names}"' if names else ""
+
+
+def _text(value: str) -> str:
+    return escape(plain(value), quote=True)
+
+
+_CSS = """
+:root { color-scheme: light dark; --ink: #1f2430; --muted: #636b78; --line: #dfe2e7; --paper: #fdfdfc;
+  --accent: #0072b2; }
+@media (prefers-color-scheme: dark) { :root { --ink: #e6e8ec; --muted: #9aa2b1; --line: #333943;
+  --paper: #15181d; --accent: #4aa3df; } }
+* { box-sizing: border-box; }
+body { margin: 0; background: var(--paper); color: var(--ink); font: 17px/1.6 Inter, "Helvetica Neue",
+  "Segoe UI", system-ui, "DejaVu Sans", sans-serif; -webkit-font-smoothing: antialiased; }
+main { max-width: 60rem; margin: 0 auto; padding: 5rem 1.5rem 7rem; }
+h1 { font-size: 2.5rem; line-height: 1.15; letter-spacing: -0.025em; font-weight: 700; margin: 0 0 1.1rem;
+  text-wrap: balance; }
+h2 { font-size: 1.45rem; line-height: 1.3; letter-spacing: -0.015em; font-weight: 650; margin: 0 0 0.8rem; }
+p { max-width: 42rem; margin: 0 0 1.1rem; text-wrap: pretty; }
+.lead { font-size: 1.2rem; line-height: 1.55; color: var(--muted); margin-bottom: 2.2rem; }
+section { margin-top: 4.5rem; }
+figure { margin: 1.8rem 0 2.6rem; }
+figure img { display: block; width: 100%; height: auto; }
+figcaption { max-width: 42rem; margin-top: 0.9rem; font-size: 0.88rem; line-height: 1.5; color: var(--muted);
+  text-wrap: pretty; }
+.headline { display: grid; grid-template-columns: repeat(auto-fit, minmax(11rem, 1fr)); gap: 1.5rem 2.5rem;
+  border-block: 1px solid var(--line); padding: 1.5rem 0 1.6rem; margin: 0 0 1.5rem; }
+.headline strong { display: block; font-size: 2.1rem; line-height: 1.2; font-weight: 650;
+  letter-spacing: -0.025em; color: var(--accent); font-variant-numeric: tabular-nums; }
+.headline span { font-size: 0.88rem; line-height: 1.45; color: var(--muted); display: block;
+  margin-top: 0.25rem; }
+.scroll { overflow-x: auto; }
+table { border-collapse: collapse; min-width: 60%; font-size: 0.93rem; line-height: 1.4;
+  border-block: 1.5px solid var(--ink); }
+th { font-weight: 600; text-align: left; vertical-align: bottom; color: var(--muted); font-size: 0.84rem; }
+th, td { padding: 0.5rem 2rem 0.5rem 0; }
+th:last-child, td:last-child { padding-right: 0; }
+thead tr:last-child th { border-bottom: 1px solid var(--line); }
+tbody tr + tr td { border-top: 1px solid var(--line); }
+th.group { text-align: center; color: var(--ink); padding-bottom: 0.1rem; }
+.number { text-align: right; font-variant-numeric: tabular-nums; white-space: nowrap; }
+td.best { font-weight: 700; }
+dl { margin: 1rem 0 1.5rem; font-size: 0.86rem; line-height: 1.5; }
+dl div { display: grid; grid-template-columns: minmax(9rem, 17rem) 1fr; gap: 1rem; padding: 0.28rem 0;
+  border-bottom: 1px solid var(--line); }
+dt { color: var(--muted); overflow-wrap: anywhere; }
+dd { margin: 0; font-family: ui-monospace, "SF Mono", Menlo, Consolas, "DejaVu Sans Mono", monospace;
+  font-size: 0.95em; overflow-wrap: anywhere; }
+details { margin: 0 0 1rem; }
+summary { cursor: pointer; color: var(--accent); font-size: 0.95rem; }
+@media (max-width: 40rem) { main { padding-top: 3rem; } h1 { font-size: 1.9rem; } }
+@media print { main { padding: 0; max-width: none; } section, figure { break-inside: avoid; } }
+"""

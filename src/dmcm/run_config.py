@@ -1,0 +1,73 @@
+"""What a run folder says of itself: its `config.json` decides who may write into it and who can read it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from dmcm.errors import CheckpointError, StorageError
+from dmcm.runs import RunFolder
+from dmcm.storage import read_json
+
+
+def claim_run(folder: RunFolder, about: Mapping[str, Any], *, resume: bool) -> None:
+    """Write a run's configuration before it starts, unless the folder belongs to another run.
+
+    Args:
+        folder: where the run goes.
+        about: its configuration as JSON values; "kind" says what can read it.
+        resume: whether to go on with an equal run.
+
+    Raises:
+        CheckpointError: the folder holds a run and `resume` is off, or it holds one of other settings.
+        StorageError: its configuration cannot be read or written.
+    """
+    wanted = json.loads(json.dumps(about))
+    if (folder.path / "config.json").exists():
+        if not resume:
+            raise CheckpointError(
+                f"{folder.path} already holds a run. Go on with --resume (resume=True), or choose another "
+                "folder."
+            )
+        held = _flat(read_json(folder.path / "config.json"))
+        asked = _flat(wanted)
+        other = [
+            f"{name} is {held.get(name)!r} there and {asked.get(name)!r} here"
+            for name in sorted(held.keys() | asked.keys())
+            if held.get(name) != asked.get(name)
+        ]
+        if other:
+            raise CheckpointError(
+                f"{folder.path} holds a run of other settings: {'; '.join(other[:4])}. Resume with the "
+                "settings in its config.json, or choose another folder."
+            )
+    folder.write_config(wanted)
+
+
+def open_run(path: Path | str) -> tuple[RunFolder, dict[str, Any]]:
+    """A run folder and its configuration.
+
+    Raises:
+        StorageError: there is no run, or its configuration cannot be read.
+    """
+    file = Path(path) / "config.json"
+    if not file.exists():
+        what = "there is no such folder" if not Path(path).is_dir() else "it has no config.json"
+        raise StorageError(
+            f"{path} is no run folder: {what}. `dmcm fit`, `dmcm demo` and `dmcm sinusoid train` make some."
+        )
+    about = read_json(file)
+    if not isinstance(about, dict) or "kind" not in about:
+        raise StorageError(f"{file} does not say what kind of run this is; it was not written by `dmcm`.")
+    return RunFolder(path), about
+
+
+def _flat(value: Any, prefix: str = "") -> dict[str, Any]:
+    if not isinstance(value, dict):
+        return {prefix: value}
+    flat: dict[str, Any] = {}
+    for name, item in value.items():
+        flat |= _flat(item, f"{prefix}.{name}" if prefix else name)
+    return flat

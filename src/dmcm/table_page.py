@@ -1,0 +1,170 @@
+"""The report page of a run on a table: errors, fitted curves, contexts by label, the held-out swap."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from dmcm.data import FactorDataset
+from dmcm.learner import Learner
+from dmcm.models import load_learner
+from dmcm.plots import learning_curves
+from dmcm.report import Block, Headline, Page, Picture, Section, Table, about_run, show_number, write_page
+from dmcm.runs import RunFolder
+from dmcm.table_pictures import contexts_picture, fitted_picture, held_out_picture
+from dmcm.table_runs import TableConfig, TableSplit, split_tasks
+
+
+def write_report(folder: RunFolder, about: Mapping[str, Any]) -> Page:
+    """Draw and write `report.html` from what lies in the run folder and the run's table.
+
+    Raises:
+        StorageError: the run has no model or metrics, or its table is gone.
+        DmcmError: as `TableConfig.read`.
+    """
+    config = TableConfig.from_about(about)
+    data = config.read()
+    split = split_tasks(config, data)
+    metrics, learner = folder.read_metrics(), load_learner(folder.model)
+    sections = [
+        Section("Tasks", (combination_table(data, config.hold_out),)),
+        Section("How well it predicts", (_errors_text(), error_table(metrics))),
+    ]
+    if split.held_out is not None:
+        sections.append(_held_out(learner, split, metrics, config))
+    sections += [
+        _fitted(learner, split.train),
+        Section(
+            "What each context carries",
+            (
+                Picture.of(
+                    contexts_picture(learner, data),
+                    "One dot a task, drawn on the two main axes of its context vectors. Colours in order "
+                    "mean that "
+                    "the context carries the factor, colours mixed mean that it does not. Ideally the "
+                    "diagonal is "
+                    "in order and the rest mixed.",
+                    "Contexts coloured by the labels",
+                ),
+            ),
+        ),
+        Section(
+            "Training",
+            (
+                Picture.of(
+                    learning_curves(folder.history()),
+                    "Query losses while training. Own contexts: each task with what it was adapted to. "
+                    "Recombined: "
+                    "each factor's context from another task with the same label.",
+                    "Learning curves",
+                ),
+            ),
+        ),
+        about_run(folder, about),
+    ]
+    items = [
+        (_number(metrics["few_shot"].get("mean")), "few-shot error on training tasks, own samples held back")
+    ]
+    if "mean" in metrics["swap"]:
+        items.append(
+            (_number(metrics["swap"]["mean"]), "with every context taken from other tasks of the same label")
+        )
+    zero = metrics.get("held_out", {}).get("zero_shot", {}).get("mean")
+    if zero is not None:
+        items.append((_number(zero), "on the held-out combination, without a sample of it"))
+    page = Page(
+        f"{config.table.name}: {', '.join(data.output_names)}",
+        f"{len(data)} tasks, {int(data.weight.sum()):,} samples; one context for each of "
+        f"{_listed(config.factors)}. "
+        "Errors are mean squares in units of the outputs' variance: 0 is perfect, 1 as bad as the overall "
+        "mean.",
+        (Headline(tuple(items)),),
+        tuple(section for section in sections if section.blocks),
+    )
+    write_page(folder, page)
+    return page
+
+
+def combination_table(data: FactorDataset, held: Mapping[str, str]) -> Table:
+    """How many tasks each combination of labels has, and which ones carry the held-out labels."""
+    names = data.factor_names
+    rows = []
+    for labels, count in sorted(data.combinations().items(), key=str):
+        texts = [str(label) for label in labels]
+        mine = held and all(texts[names.index(name)] == label for name, label in held.items())
+        rows.append([*texts, count, *(["held out" if mine else "trained on"] if held else [])])
+    return Table((*names, "tasks", *(["use"] if held else [])), rows, "Tasks by their labels.")
+
+
+def error_table(metrics: Mapping[str, Any]) -> Table:
+    """All errors a table run measured, mean and median over tasks."""
+    held = metrics.get("held_out", {})
+    rows = [
+        ("training tasks, few-shot: rest of the samples", metrics.get("few_shot")),
+        ("training tasks, swapped: contexts of other tasks", metrics.get("swap")),
+        ("held out, zero-shot: pooled contexts of the labels", held.get("zero_shot")),
+        ("held out, mean curve of tasks sharing a label", held.get("label_curve")),
+        ("held out, mean curve of all training tasks", held.get("mean_curve")),
+        ("held out, few-shot: own samples", held.get("few_shot")),
+    ]
+    cells = [[name, found["mean"], found["median"]] for name, found in rows if found and "mean" in found]
+    return Table(("error", "mean", "median"), cells, "Over tasks. 0 is perfect, 1 as bad as the mean of all samples.")
+
+
+def _errors_text() -> str:
+    return (
+        "Few-shot: a task's contexts are fitted to some of its samples and tested on the rest. Swapped: "
+        "every "
+        "context comes from another task with the same label. Zero-shot: a label's context is fitted to all "
+        "training tasks that carry the label, then mixed. The mean curves are what one could do without "
+        "contexts."
+    )
+
+
+def _held_out(
+    learner: Learner, split: TableSplit, metrics: Mapping[str, Any], config: TableConfig
+) -> Section:
+    """The swap as a picture, one a held-out combination (at most four)."""
+    assert split.held_out is not None
+    blocks: list[Block] = [
+        f"Held out: {', '.join(f'{name} {label}' for name, label in config.hold_out.items())}. The model "
+        "never "
+        "trained on these tasks. It predicts them from contexts of other tasks that share one label each."
+    ]
+    if learner.inputs == 1 and "zero_shot" in metrics.get("held_out", {}):
+        names = split.held_out.factor_names
+        for labels in list(split.held_out.combinations())[:4]:
+            own = split.held_out.where(**dict(zip(names, labels, strict=True)))
+            blocks.append(
+                Picture.of(
+                    held_out_picture(learner, split.train, own, 0),
+                    "Left, the training tasks each context was pooled from. Right, their mix against what "
+                    "was "
+                    "measured there, and the mean curve that needs no contexts.",
+                    "Held-out combination predicted by a swap",
+                )
+            )
+    return Section("A combination nobody trained on", tuple(blocks))
+
+
+def _fitted(learner: Learner, data: FactorDataset) -> Section:
+    blocks: list[Block] = []
+    for output, name in enumerate(data.output_names[:3]):
+        kind = "Prediction" if learner.inputs == 1 else "Predicted against measured; on the line they agree"
+        blocks.append(
+            Picture.of(
+                fitted_picture(learner, data, output),
+                f"{kind}: {name} of some training tasks, adapted to the filled points and tested on the "
+                "hollow ones.",
+                f"Fitted curves of {name}",
+            )
+        )
+    return Section("Fitted curves", tuple(blocks))
+
+
+def _listed(names: Mapping[str, int]) -> str:
+    return " and ".join(names) if len(names) < 3 else ", ".join(names)
+
+
+def _number(value: float | None) -> str:
+    return "–" if value is None else show_number(value)

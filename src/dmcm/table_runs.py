@@ -1,0 +1,179 @@
+"""Runs on a labelled table: settings, which tasks are held out, training."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+from dmcm.contexts import Factors
+from dmcm.data import FactorDataset
+from dmcm.errors import ConfigError, DataError
+from dmcm.learner import Learner
+from dmcm.models import build_network, build_solver
+from dmcm.run_config import claim_run
+from dmcm.runs import RunFolder
+from dmcm.tables import read_table
+from dmcm.training import FitConfig, FitResult, fit
+
+KIND = "table"
+"""What `config.json` of these runs says under "kind"."""
+
+
+@dataclasses.dataclass(frozen=True)
+class TableConfig:
+    """What to learn from which columns, and how."""
+
+    table: Path
+    """Table with one sample a row, or an NPZ file (see `FactorDataset.from_npz`)."""
+    factors: Mapping[str, int]
+    """Label columns and their context sizes."""
+    inputs: tuple[str, ...] = ()
+    """Input columns; NPZ files name none."""
+    outputs: tuple[str, ...] = ()
+    """Output columns; NPZ files name none."""
+    task: str | None = None
+    """Column that names the task of a row; None makes one task of each combination of labels."""
+    hold_out: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    """Labels whose tasks are kept out of training and predicted by swap."""
+    shots: int | None = None
+    """Support samples a task."""
+    network: str = "tensor_product"
+    """Kind of network."""
+    solver: str = "levenberg_marquardt"
+    """Kind of inner loop."""
+    width: int = 64
+    """Units of each hidden layer."""
+    depth: int = 2
+    """Hidden layers."""
+    validation_fraction: float = 0.0
+    """Share of the training tasks that only choose the best parameters."""
+    fit: FitConfig = dataclasses.field(default_factory=FitConfig)
+    """Settings of the outer loop."""
+
+    def about(self) -> dict[str, Any]:
+        """What `config.json` holds."""
+        values = dataclasses.asdict(self) | {"kind": KIND, "table": str(self.table.resolve())}
+        return json.loads(json.dumps(values, default=str))
+
+    @classmethod
+    def from_about(cls, about: Mapping[str, Any]) -> TableConfig:
+        """Read back what `about` gave.
+
+        Raises:
+            ConfigError: it is incomplete, or of another kind of run.
+        """
+        try:
+            values = {field.name: about[field.name] for field in dataclasses.fields(cls)}
+            for name in ("inputs", "outputs"):
+                values[name] = tuple(values[name])
+            return cls(**values | {"table": Path(values["table"]), "fit": FitConfig(**values["fit"])})
+        except (KeyError, TypeError) as error:
+            raise ConfigError(
+                f"the run's config.json is not one of a table run: {error} is missing or wrong."
+            ) from error
+
+    def read(self, table: Path | None = None) -> FactorDataset:
+        """The tasks of the run's table, or of another one with the same columns.
+
+        Raises:
+            ConfigError: no input or output column was named.
+            DmcmError: as `read_table` and `FactorDataset.from_npz`.
+        """
+        path = self.table if table is None else table
+        if path.suffix.lower() == ".npz":
+            data = FactorDataset.from_npz(path, shots=self.shots)
+            missing = [name for name in self.factors if name not in data.factor_names]
+            if missing:
+                labelled = ", ".join(data.factor_names)
+                raise DataError(f"{path.name} has no array label_{missing[0]}; it is labelled by {labelled}.")
+            return dataclasses.replace(
+                data,
+                labels={name: data.labels[name] for name in self.factors},
+                levels={name: data.levels[name] for name in self.factors},
+            )
+        if not self.inputs or not self.outputs:
+            raise ConfigError("name the columns: --inputs day --outputs weight_g (one or more each).")
+        return read_table(
+            path,
+            task=self.task,
+            factors=tuple(self.factors),
+            inputs=self.inputs,
+            outputs=self.outputs,
+            shots=self.shots,
+        )
+
+
+@dataclasses.dataclass(frozen=True)
+class TableSplit:
+    """The tasks of a run by what they are for.
+
+    Attributes:
+        train: tasks learned from.
+        validation: tasks that choose the best parameters, or None.
+        held_out: tasks kept out of both, or None.
+    """
+
+    train: FactorDataset
+    validation: FactorDataset | None
+    held_out: FactorDataset | None
+
+
+def split_tasks(config: TableConfig, data: FactorDataset) -> TableSplit:
+    """Take the held-out combination and the validation tasks away, the same ones each time.
+
+    Raises:
+        DataError: an unknown label, or nothing left to learn from.
+        ConfigError: a fraction outside [0, 1).
+    """
+    if not 0 <= config.validation_fraction < 1:
+        raise ConfigError(f"validation_fraction={config.validation_fraction} must be at least 0 and below 1.")
+    held_out = data.where(**config.hold_out) if config.hold_out else None
+    train = data.without(**config.hold_out) if config.hold_out else data
+    if config.validation_fraction == 0:
+        return TableSplit(train, None, held_out)
+    count = round(config.validation_fraction * len(train))
+    if count == 0:
+        raise ConfigError(
+            f"validation_fraction={config.validation_fraction} of {len(train)} tasks is none; at least "
+            f"{1 / len(train):.2g} is one task."
+        )
+    order = np.random.default_rng(config.fit.seed).permutation(len(train))
+    chosen, rest = np.sort(order[:count]), np.sort(order[count:])
+    return TableSplit(train.subset(rest), train.subset(chosen), held_out)
+
+
+def train_table(
+    config: TableConfig, split: TableSplit, out: Path, *, resume: bool = False, progress: bool = True
+) -> FitResult:
+    """Train on a table in a run folder.
+
+    Raises:
+        ConfigError: settings out of range or unknown kinds.
+        CheckpointError: the folder holds another run.
+        DmcmError: as `fit`.
+    """
+    config.fit.check()
+    factors = Factors(**config.factors)
+    network_key, solver_key = jax.random.split(jax.random.key(config.fit.seed))
+    sizes: dict[str, Any] = {"factors": factors, "inputs": split.train.inputs, "outputs": split.train.outputs}
+    network = build_network(config.network, key=network_key, width=config.width, depth=config.depth, **sizes)
+    learner = Learner(network, build_solver(config.solver, key=solver_key, **sizes), factors)
+    if config.fit.patience and split.validation is None:
+        raise ConfigError("patience needs validation tasks to stop on: add --validation-fraction 0.2, say.")
+    split.train.sampler()  # refuses what cannot be learned from before the folder is claimed
+    claim_run(RunFolder(out), config.about(), resume=resume)
+    return fit(
+        learner,
+        split.train,
+        config.fit,
+        validation=split.validation,
+        run_dir=out,
+        resume=resume,
+        progress=progress,
+    )
