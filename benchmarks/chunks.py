@@ -8,13 +8,13 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 
-from dmcm.data import Sampler
 from dmcm.learner import Learner
+from dmcm.samplers import Sampler
 from dmcm.training import FitConfig, _compile_chunk, _optimiser, _State
 
 
 def chunk_runner(learner: Learner, sampler: Sampler, config: FitConfig) -> Callable[[], None]:
-    """A call that does `config.chunk` outer steps, going on where the last one ended; its first call compiles."""
+    """A call that does `config.chunk` outer steps and goes on where the last ended; the first compiles."""
     learner = eqx.tree_at(
         lambda tree: tree.scaler, learner, sampler.scaler(), is_leaf=lambda leaf: leaf is None
     )
@@ -24,11 +24,11 @@ def chunk_runner(learner: Learner, sampler: Sampler, config: FitConfig) -> Calla
     # As in `fit`: weakly typed leaves would compile the second call again.
     state = jax.tree.map(lambda leaf: jnp.asarray(leaf, leaf.dtype), state)
     chunk = _compile_chunk(static, optimiser, config)
-    done = 0
+    base, done = jax.random.key(config.seed), 0
 
     def run() -> None:
         nonlocal state, done
-        state, _ = jax.block_until_ready(chunk(state, sampler, jnp.asarray(done), config.chunk))
+        state, _ = jax.block_until_ready(chunk(state, sampler, base, jnp.asarray(done), config.chunk))
         done += config.chunk
 
     return run

@@ -105,7 +105,7 @@ def tasks_line(rounds: int) -> dict[str, Any]:
 
 
 def training_seconds(steps: int) -> float:
-    """Wall time of one full training of the main method as `dmcm sinusoid train` does it, compilation included."""
+    """Wall time of one full training of the main method, compilation, log and checkpoints included."""
     with tempfile.TemporaryDirectory() as folder:
         began = time.perf_counter()
         train(SingleConfig(method=METHOD, steps=steps, out=Path(folder)))

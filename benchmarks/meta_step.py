@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import time
 from collections.abc import Callable
+from typing import cast
 
 import equinox as eqx
 import jax
@@ -50,7 +51,7 @@ class BatchPool(eqx.Module):
 
 @dataclasses.dataclass(frozen=True)
 class Candidate:
-    """Something to time: `run` does `steps` outer steps with `threads` PyTorch threads (None: not PyTorch)."""
+    """Something to time: `run` does `steps` outer steps, with so many PyTorch threads if it is PyTorch."""
 
     name: str
     run: Callable[[], None]
@@ -93,15 +94,21 @@ def build_learner(inner_steps: int, pool: BatchPool) -> dmcm.Learner:
 def port_weights(learner: dmcm.Learner) -> ContextModel:
     """The PyTorch model with the learner's weights."""
     model = ContextModel(CONTEXT, HIDDEN)
-    arrays = [leaf for layer in learner.network.perceptron.layers for leaf in (layer.weight, layer.bias)]
+    arrays = _weights(learner)
     with torch.no_grad():
         for parameter, array in zip(model.parameters(), arrays, strict=True):
-            parameter.copy_(torch.tensor(np.asarray(array)))
+            parameter.copy_(torch.tensor(array))
     return model
 
 
+def _weights(learner: dmcm.Learner) -> list[np.ndarray]:
+    """Weight and bias of each layer in turn, or their gradients, in PyTorch's order."""
+    layers = cast(dmcm.ConcatNetwork, learner.network).perceptron.layers
+    return [np.asarray(leaf) for layer in layers for leaf in (layer.weight, layer.bias)]
+
+
 def check_agreement(inner_steps: int) -> float:
-    """Compare loss and gradient of one batch, and ten Adam steps of the compiled PyTorch with PyTorch's own Adam.
+    """Compare loss and gradient of one batch, and ten steps of the compiled Adam with PyTorch's own.
 
     Returns:
         The largest relative difference found.
@@ -123,8 +130,7 @@ def check_agreement(inner_steps: int) -> float:
         return jax.value_and_grad(loss)(trained)
 
     value, slopes = value_and_slopes(trained)
-    layers = slopes.network.perceptron.layers
-    ours = [np.asarray(value), *(np.asarray(leaf) for layer in layers for leaf in (layer.weight, layer.bias))]
+    ours = [np.asarray(value), *_weights(slopes)]
 
     model = port_weights(learner)
     settings = {"inner_steps": inner_steps, "inner_rate": INNER_RATE}
@@ -212,7 +218,7 @@ def compiled_candidate(inner_steps: int, threads: int) -> Candidate:
 
 
 def time_rounds(candidates: list[Candidate], *, rounds: int, seconds: float) -> dict[str, list[float]]:
-    """Milliseconds an outer step, one figure a round; within a round the candidates take turns of some seconds."""
+    """Milliseconds an outer step, one figure a round, in which each candidate has a turn of `seconds`."""
 
     def turn(candidate: Candidate, least: float) -> float:
         if candidate.threads is not None:

@@ -1,4 +1,4 @@
-"""Speed against peers: `python -m benchmarks.speed` measures, prints a table and writes results/speed.json."""
+"""Speed against peers: `python -m benchmarks.speed` measures, shows and writes results/speed.json."""
 
 from __future__ import annotations
 

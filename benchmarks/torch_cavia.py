@@ -1,18 +1,20 @@
 """CAVIA in PyTorch, twice: a Python loop over tasks, and torch.func under torch.compile.
 
-Our own code. The loop is built the way published CAVIA code of 2019 is (Zintgraf et al., arXiv 1810.03642): one model
-that carries its context, one task after the other, an inner gradient that keeps its graph, a second backward pass
-through it, gradients summed by hand, one Adam step. The compiled one is what PyTorch offers today for the same sum.
+Our own code. The loop is built the way CAVIA code of 2019 is (Zintgraf et al., arXiv 1810.03642): one
+model that carries its context, one task after the other, an inner gradient that keeps its graph, a second
+backward pass through it, gradients summed by hand, one Adam step. The compiled one is what PyTorch offers
+today for the same sums.
 """
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.nn import functional
 
 Weights = list[Tensor]
 """Weight and bias of each layer in turn, (out, in) and (out,)."""
@@ -33,7 +35,7 @@ class ContextModel(nn.Module):
     def __init__(self, context_size: int, hidden: tuple[int, ...]):
         super().__init__()
         sizes = (1 + context_size, *hidden, 1)
-        self.layers = nn.ModuleList(nn.Linear(a, b) for a, b in zip(sizes[:-1], sizes[1:], strict=True))
+        self.layers = nn.ModuleList(nn.Linear(a, b) for a, b in itertools.pairwise(sizes))
         self.context_size = context_size
         self.reset_context()
 
@@ -43,7 +45,7 @@ class ContextModel(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         x = torch.cat((x, self.context.expand(x.shape[0], -1)), dim=1)
         for i in range(len(self.layers) - 1):
-            x = F.relu(self.layers[i](x))
+            x = functional.relu(self.layers[i](x))
         return self.layers[-1](x)
 
 
@@ -57,10 +59,10 @@ def loop_gradient(
     for i in range(tasks):
         model.reset_context()
         for _ in range(inner_steps):
-            loss = F.mse_loss(model(batch.support_x[i]), batch.support_y[i])
+            loss = functional.mse_loss(model(batch.support_x[i]), batch.support_y[i])
             slope = torch.autograd.grad(loss, model.context, create_graph=True)[0]
             model.context = model.context - inner_rate * slope
-        loss = F.mse_loss(model(batch.query_x[i]), batch.query_y[i])
+        loss = functional.mse_loss(model(batch.query_x[i]), batch.query_y[i])
         for j, part in enumerate(torch.autograd.grad(loss, list(model.parameters()))):
             sums[j] += part.detach()
         total += loss.detach()
@@ -87,8 +89,8 @@ def predict(weights: Weights, x: Tensor, context: Tensor) -> Tensor:
     """Perceptron as a function of its weights; x (shots, 1), context (size,)."""
     x = torch.cat((x, context.expand(x.shape[0], -1)), dim=1)
     for i in range(0, len(weights) - 2, 2):
-        x = F.relu(F.linear(x, weights[i], weights[i + 1]))
-    return F.linear(x, weights[-2], weights[-1])
+        x = functional.relu(functional.linear(x, weights[i], weights[i + 1]))
+    return functional.linear(x, weights[-2], weights[-1])
 
 
 def functional_loss(
@@ -98,12 +100,12 @@ def functional_loss(
 
     def one(support_x: Tensor, support_y: Tensor, query_x: Tensor, query_y: Tensor) -> Tensor:
         def inner(context: Tensor) -> Tensor:
-            return F.mse_loss(predict(weights, support_x, context), support_y)
+            return functional.mse_loss(predict(weights, support_x, context), support_y)
 
         context = torch.zeros(context_size)
         for _ in range(inner_steps):
             context = context - inner_rate * torch.func.grad(inner)(context)
-        return F.mse_loss(predict(weights, query_x, context), query_y)
+        return functional.mse_loss(predict(weights, query_x, context), query_y)
 
     return torch.func.vmap(one)(*batch).mean()
 
@@ -114,7 +116,7 @@ class AdamState(NamedTuple):
     weights: Weights
     first: Weights
     second: Weights
-    count: Tensor
+    steps: Tensor
 
 
 def adam_start(weights: Weights) -> AdamState:
@@ -127,20 +129,20 @@ def adam_start(weights: Weights) -> AdamState:
 
 def adam(state: AdamState, slopes: Weights, rate: float) -> AdamState:
     """One step of Adam with PyTorch's default constants."""
-    count = state.count + 1
+    steps = state.steps + 1
     first = [0.9 * m + 0.1 * slope for m, slope in zip(state.first, slopes, strict=True)]
     second = [0.999 * v + 0.001 * slope * slope for v, slope in zip(state.second, slopes, strict=True)]
     weights = [
-        w - rate * (m / (1 - 0.9**count)) / ((v / (1 - 0.999**count)).sqrt() + 1e-8)
+        w - rate * (m / (1 - 0.9**steps)) / ((v / (1 - 0.999**steps)).sqrt() + 1e-8)
         for w, m, v in zip(state.weights, first, second, strict=True)
     ]
-    return AdamState(weights, first, second, count)
+    return AdamState(weights, first, second, steps)
 
 
 def compile_step(
     *, context_size: int, inner_steps: int, inner_rate: float, rate: float
 ) -> Callable[[AdamState, TorchBatch], tuple[AdamState, Tensor]]:
-    """A whole outer step, Adam included, as one compiled graph: faster here than torch.optim's step after it."""
+    """A whole outer step as one graph, Adam included: faster here than a step of torch.optim after it."""
 
     def loss(weights: Weights, batch: TorchBatch) -> Tensor:
         return functional_loss(

@@ -143,7 +143,7 @@ def test_held_out_errors_are_those_of_the_model(table_run, plants):
     metrics = json.loads((table_run / "metrics.json").read_text())["held_out"]
     learner = load_learner(table_run / "model.safetensors")
     use = {"task": "plot", "factors": ["variety", "year"], "inputs": ["day"], "outputs": ["weight_g"]}
-    data = dmcm.read_table(plants, **use)
+    data = dmcm.FactorDataset.from_table(plants, **use)
     train, held = data.without(variety="P", year=1990), data.where(variety="P", year=1990)
 
     def pooled(name, label):
@@ -200,7 +200,7 @@ def test_adapt_stores_what_the_learner_finds(table_run, plants, bank):
     entries = ContextBank(bank).entries()
     assert len(entries) == 2 * 12 + len(VARIETIES) + len(YEARS)
     use = {"task": "plot", "factors": ["variety", "year"], "inputs": ["day"], "outputs": ["weight_g"]}
-    data = dmcm.read_table(plants, **use)
+    data = dmcm.FactorDataset.from_table(plants, **use)
     one = learner.adapt(*data.task("1989F1"))
     stored = ContextBank(bank).mix(learner, variety="1989F1", year="1989F1")
     for name in learner.factors:

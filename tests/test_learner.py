@@ -86,7 +86,7 @@ def test_other_kinds_of_numbers_go_in(model, tasks, singles):
 
 def test_adapting_inside_jit_and_its_gradient(model, tasks, singles):
     x, y = map(jnp.asarray, tasks[0])
-    traced = jax.jit(model.adapt)(x, y)
+    traced = eqx.filter_jit(model.adapt)(x, y)
     close(traced, singles[0])
 
     def error(y):
@@ -215,7 +215,7 @@ def test_samples_that_cannot_be_adapted_to(model, x, y, error, message):
 
 def test_arguments_that_cannot_be_meant(model, tasks, singles):
     x, y = tasks[0]
-    with pytest.raises(FactorError, match="no factor 'phse'.*Did you mean 'phase'"):
+    with pytest.raises(FactorError, match=r"no factor 'phse'.*Did you mean 'phase'"):
         model.adapt(x, y, only="phse")
     with pytest.raises(FactorError, match="would move nothing"):
         model.adapt(x, y, only=())
@@ -254,25 +254,23 @@ def test_contexts_of_another_model_are_refused(model, tasks, singles):
 
 def test_an_inner_loop_that_explodes_is_an_error(tasks):
     x, y = tasks[0]
-    wild = learner(solver=solver("gradient_descent", steps=30, rate=1e6), network=network("concat"))
-    wilder = learner(solver=solver("gradient_descent", steps=30, rate=1e6), network=network(normalise=False))
+    wild = learner(solver=solver("gradient_descent", steps=30, rate=1e6), network=network(normalise=False))
     with pytest.raises(DataError, match="inner loop exploded"):
-        wilder.adapt(x, y)
+        wild.adapt(x, y)
     with pytest.raises(DataError, match="inner loop exploded"):
         learner().adapt(x, 1e30 * y)
-    assert np.all(np.isfinite(wild.adapt(x, y)["phase"]))
 
 
 def test_fingerprint_follows_every_number(model):
-    leaves, structure = jax.tree.flatten(model)
+    arrays, static = eqx.partition(model, eqx.is_array)
+    leaves, structure = jax.tree.flatten(arrays)
     reference = model.fingerprint()
     assert len(reference) == 64
-    for i in range(len(leaves)):
-        changed = list(leaves)
-        changed[i] = leaves[i].at[(0,) * leaves[i].ndim].add(1e-3)
-        other = jax.tree.unflatten(structure, changed)
-        assert other.fingerprint() != reference
-        assert other.fingerprint() == jax.tree.unflatten(structure, changed).fingerprint()
+    assert len(leaves) > 5
+    for i, leaf in enumerate(leaves):
+        changed = [*leaves[:i], leaf.at[(0,) * leaf.ndim].add(1e-3), *leaves[i + 1 :]]
+        one, other = (eqx.combine(jax.tree.unflatten(structure, changed), static) for _ in range(2))
+        assert one.fingerprint() == other.fingerprint() != reference
     assert model.fingerprint() == reference
     assert copy.deepcopy(model).fingerprint() == reference
 
@@ -296,8 +294,9 @@ def test_fingerprint_is_about_meaning_not_effort(model):
     more = learner(seed=3, solver=solver(steps=50))
     assert more.fingerprint() == reference.fingerprint()
     with double_precision():
-        wide = jax.tree.map(lambda leaf: jnp.asarray(np.asarray(leaf), jnp.float64), reference)
-        assert wide.fingerprint() == reference.fingerprint()
+        arrays, static = eqx.partition(reference, eqx.is_array)
+        wide = jax.tree.map(lambda leaf: jnp.asarray(np.asarray(leaf), jnp.float64), arrays)
+        assert eqx.combine(wide, static).fingerprint() == reference.fingerprint()
     code = "from tests.helpers import learner; print(learner(seed=3).fingerprint())"
     command = [sys.executable, "-c", code]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, [str(ROOT), *sys.path]))}

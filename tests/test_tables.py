@@ -10,8 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from dmcm.data import FactorDataset
 from dmcm.errors import DataError, DmcmError, ShapeError, StorageError
-from dmcm.tables import column_names, read_samples, read_table, write_table
+from dmcm.tables import column_names, read_samples, write_table
 
 SUFFIXES = ["csv", "tsv", "tab", "parquet", "pq"]
 ROLES = {"task": "run", "factors": ("robot", "year"), "inputs": ("u", "v"), "outputs": ("z",)}
@@ -55,7 +56,7 @@ def test_table_becomes_tasks_with_labels_and_samples(tmp_path, suffix):
     path = tmp_path / f"table.{suffix}"
     names = HEADER.strip().split(",")
     write_table(path, {name: [row[i] for row in ROWS] for i, name in enumerate(names)})
-    data = read_table(path, shots=1, **ROLES)
+    data = FactorDataset.from_table(path, shots=1, **ROLES)
     assert column_names(path) == tuple(names)
     assert data.task_names == ("a", "b")
     assert data.levels == {"robot": ("go1", "spot"), "year": (1988, 1990)}
@@ -68,14 +69,14 @@ def test_table_becomes_tasks_with_labels_and_samples(tmp_path, suffix):
 
 def test_rows_of_a_task_need_not_be_neighbours(written):
     lines = BODY.splitlines(keepends=True)
-    data = read_table(written(HEADER + "".join(lines[i] for i in (2, 0, 3, 1, 4))), **ROLES)
+    data = FactorDataset.from_table(written(HEADER + "".join(lines[i] for i in (2, 0, 3, 1, 4))), **ROLES)
     assert data.task_names == ("b", "a")
     np.testing.assert_array_equal(data.task("b")[1][:, 0], [12.0, 13.0, 14.0])
     np.testing.assert_array_equal(data.task("a")[1][:, 0], [10.0, 11.0])
 
 
 def test_without_a_task_column_combinations_of_labels_are_the_tasks(written):
-    data = read_table(written(HEADER + BODY), **{**ROLES, "task": None})
+    data = FactorDataset.from_table(written(HEADER + BODY), **{**ROLES, "task": None})
     assert data.task_names == ("robot=go1, year=1988", "robot=spot, year=1990")
     assert data.weight.sum(axis=1).tolist() == [2, 3]
 
@@ -92,8 +93,8 @@ def test_without_a_task_column_combinations_of_labels_are_the_tasks(written):
     ids=["CRLF", "byte order mark", "blank lines at the end", "blanks", "quotes"],
 )
 def test_harmless_differences_of_csv_change_nothing(written, text):
-    plain = read_table(written(HEADER + BODY), **ROLES)
-    other = read_table(written(text), **ROLES)
+    plain = FactorDataset.from_table(written(HEADER + BODY), **ROLES)
+    other = FactorDataset.from_table(written(text), **ROLES)
     np.testing.assert_array_equal(plain.x, other.x)
     np.testing.assert_array_equal(plain.y, other.y)
     assert (plain.levels, plain.task_names) == (other.levels, other.task_names)
@@ -116,7 +117,7 @@ def test_harmless_differences_of_csv_change_nothing(written, text):
 )
 def test_labels_are_numbers_where_that_loses_nothing(written, labels, levels):
     text = "l,x,y\n" + "".join(f"{label},{i},{i}\n" for label in labels for i in range(2))
-    data = read_table(written(text), factors=["l"], inputs=["x"], outputs=["y"])
+    data = FactorDataset.from_table(written(text), factors=["l"], inputs=["x"], outputs=["y"])
     assert data.levels["l"] == levels
     assert [type(level) for level in data.levels["l"]] == [
         str if isinstance(level, str) else type(data.levels["l"][0]) for level in levels
@@ -135,7 +136,9 @@ def test_parquet_types_of_labels(tmp_path):
     }
     path = tmp_path / "t.parquet"
     path.write_bytes(as_parquet(**columns))
-    data = read_table(path, task="t", factors=["whole", "flag", "kind"], inputs="x", outputs="y")
+    data = FactorDataset.from_table(
+        path, task="t", factors=["whole", "flag", "kind"], inputs="x", outputs="y"
+    )
     assert data.levels == {"whole": (1, 2), "flag": ("false", "true"), "kind": ("k", "m")}
 
 
@@ -170,7 +173,7 @@ FLAWS = {
 def test_flaws_in_the_data_are_named(written, flaw):
     text, words = FLAWS[flaw]
     with pytest.raises(DataError) as caught:
-        read_table(written(text), **ROLES)
+        FactorDataset.from_table(written(text), **ROLES)
     assert not [word for word in words if word not in str(caught.value)], str(caught.value)
 
 
@@ -192,7 +195,7 @@ def test_flaws_in_the_data_are_named(written, flaw):
 )
 def test_wrong_roles_are_named(written, roles, words):
     with pytest.raises(DataError) as caught:
-        read_table(written(HEADER + BODY), **{**ROLES, **roles})
+        FactorDataset.from_table(written(HEADER + BODY), **{**ROLES, **roles})
     assert not [word for word in words if word not in str(caught.value)], str(caught.value)
 
 
@@ -211,7 +214,7 @@ def test_parquet_flaws_are_named(tmp_path):
     ]:
         path.write_bytes(as_parquet(**{**good, column: values}))
         with pytest.raises(DataError, match=words):
-            read_table(path, **roles)
+            FactorDataset.from_table(path, **roles)
 
 
 def test_files_that_are_no_tables_are_refused(tmp_path, written):
@@ -223,10 +226,10 @@ def test_files_that_are_no_tables_are_refused(tmp_path, written):
         (written(HEADER + BODY, "text.parquet"), "PARQUET"),
     ]:
         with pytest.raises(StorageError, match=words):
-            read_table(path, **ROLES)
+            FactorDataset.from_table(path, **ROLES)
     (tmp_path / "folder.csv").mkdir()
     with pytest.raises(StorageError, match="cannot be read"):
-        read_table(tmp_path / "folder.csv", **ROLES)
+        FactorDataset.from_table(tmp_path / "folder.csv", **ROLES)
 
 
 def test_truncated_parquet_never_reads(tmp_path):
@@ -314,7 +317,9 @@ def test_tasks_come_back_with_their_labels(tmp_path_factory, names, suffix, data
             "y": [float(i) for i in order],
         },
     )
-    found = read_table(path, task="task", factors=["label", "year"], inputs=["x"], outputs=["y"])
+    found = FactorDataset.from_table(
+        path, task="task", factors=["label", "year"], inputs=["x"], outputs=["y"]
+    )
     assert sorted(found.task_names) == sorted("t" + name for name in names)
     for i, name in enumerate(names):
         at = found.task_names.index("t" + name)
@@ -329,7 +334,7 @@ def test_no_bytes_end_in_another_error(tmp_path_factory, content, suffix):
     path = tmp_path_factory.mktemp("table") / f"t.{suffix}"
     path.write_bytes(b"l,x,y\n" + content)
     try:
-        data = read_table(path, factors=["l"], inputs=["x"], outputs=["y"])
+        data = FactorDataset.from_table(path, factors=["l"], inputs=["x"], outputs=["y"])
     except DmcmError:
         return
     assert np.all(np.isfinite(data.x))

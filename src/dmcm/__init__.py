@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from dmcm.networks import ConcatNetwork, FilmNetwork, Network, TensorProductNetwork
     from dmcm.priors import Prior
     from dmcm.solvers import GradientDescent, LevenbergMarquardt, SetEncoder, Solver
-    from dmcm.tables import read_samples, read_table, write_table
+    from dmcm.tables import read_samples, write_table
     from dmcm.training import FitConfig, FitResult, fit
 
 __version__ = "0.1.0"
@@ -39,7 +39,6 @@ __all__ = [
     "fit",
     "load_learner",
     "read_samples",
-    "read_table",
     "save_learner",
     "share",
     "stack",
@@ -56,7 +55,7 @@ _HOMES = {
     "networks": ("ConcatNetwork", "FilmNetwork", "Network", "TensorProductNetwork"),
     "priors": ("Prior",),
     "solvers": ("GradientDescent", "LevenbergMarquardt", "SetEncoder", "Solver"),
-    "tables": ("read_samples", "read_table", "write_table"),
+    "tables": ("read_samples", "write_table"),
     "training": ("FitConfig", "FitResult", "fit"),
 }
 

@@ -16,6 +16,7 @@ from dmcm.errors import DataError, ShapeError, StorageError, unknown_name
 from dmcm.samplers import DatasetSampler
 from dmcm.samples import Samples
 from dmcm.scaling import Scaler
+from dmcm.tables import read_tasks
 from dmcm.task_arrays import check_resolution, check_task, column_names, encode_labels, pad_tasks, split_tasks
 
 
@@ -23,7 +24,7 @@ from dmcm.task_arrays import check_resolution, check_task, column_names, encode_
 class FactorDataset:
     """Tasks, each with samples and a label per factor. Not every combination of labels need exist.
 
-    Build one with `from_arrays`, `from_npz` or `dmcm.read_table`. Immutable: `where`, `without` and `subset`
+    Build one with `from_arrays`, `from_npz` or `from_table`. Immutable: `where`, `without` and `subset`
     return new ones.
 
     Attributes:
@@ -168,6 +169,37 @@ class FactorDataset:
         return cls.from_arrays(
             x, y, labels, query_x=arrays.get("query_x"), query_y=arrays.get("query_y"), shots=shots
         )
+
+    @classmethod
+    def from_table(
+        cls,
+        path: Path | str,
+        *,
+        task: str | None = None,
+        factors: Sequence[str],
+        inputs: Sequence[str],
+        outputs: Sequence[str],
+        shots: int | None = None,
+    ) -> FactorDataset:
+        """Tasks from a long table: one row a sample, columns for task, labels, inputs and outputs.
+
+        Label columns of numbers become ordered numbers, all others text.
+
+        Args:
+            path: `.csv`, `.tsv` or `.tab` (UTF-8, one header line), `.parquet` or `.pq`.
+            task: column that names the task of a row; None makes one task of each combination of labels.
+            factors: columns of labels, one a factor.
+            inputs: columns of inputs.
+            outputs: columns of outputs.
+            shots: as in `from_arrays`.
+
+        Raises:
+            StorageError: no such file, or one that cannot be read.
+            DataError: missing columns, no rows, missing labels, values that are not finite numbers, a task
+                with two labels of one factor, or too few samples.
+        """
+        tasks = read_tasks(path, task=task, factors=factors, inputs=inputs, outputs=outputs)
+        return cls.from_arrays(**tasks, shots=shots)
 
     @property
     def inputs(self) -> int:

@@ -194,7 +194,7 @@ def prediction_curves(
     return figure
 
 
-def learning_curves(history: Sequence[Mapping[str, float]]) -> Figure:
+def learning_curves(history: Sequence[Mapping[str, Any]]) -> Figure:
     """Own-context, recombined and validation loss over outer steps, log scale."""
     names = {"own": ("own contexts", BLUE), "recombined": ("recombined contexts", ORANGE)}
     names["validation"] = ("validation (own + w · recombined)", GREEN)

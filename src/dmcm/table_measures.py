@@ -73,7 +73,7 @@ def swap_errors(learner: Learner, data: FactorDataset, *, seed: int = 0) -> dict
     if not complete.any():
         return {"without_donor": lonely}
     chosen = np.flatnonzero(complete)
-    part = data.subset(chosen)
+    part = data.subset(chosen.tolist())
     rounds = []
     for _ in range(_DONOR_DRAWS):
         mixed = {
@@ -110,7 +110,9 @@ def held_out_errors(
             shares[carriers] = True
             key = f"{name}={label}"
             if key not in pooled:
-                pooled[key] = pool_label(learner, train.subset(carriers), name) if len(carriers) else None
+                pooled[key] = (
+                    pool_label(learner, train.subset(carriers.tolist()), name) if len(carriers) else None
+                )
                 counts[name][str(label)] = min(len(carriers), POOLED_MOST)
             mix[name] = pooled[key]
         everyone = np.asarray(learner.predict(curves, x))

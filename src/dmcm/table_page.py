@@ -108,7 +108,9 @@ def error_table(metrics: Mapping[str, Any]) -> Table:
         ("held out, few-shot: own samples", held.get("few_shot")),
     ]
     cells = [[name, found["mean"], found["median"]] for name, found in rows if found and "mean" in found]
-    return Table(("error", "mean", "median"), cells, "Over tasks. 0 is perfect, 1 as bad as the mean of all samples.")
+    return Table(
+        ("error", "mean", "median"), cells, "Over tasks. 0 is perfect, 1 as bad as the mean of all samples."
+    )
 
 
 def _errors_text() -> str:

@@ -42,7 +42,7 @@ def contexts_picture(learner: Learner, data: FactorDataset) -> Figure:
 def fitted_picture(learner: Learner, data: FactorDataset, output: int) -> Figure:
     """Up to nine tasks adapted to some of their samples: curves, or predicted against measured."""
     chosen = np.unique(np.linspace(0, len(data) - 1, min(_PANELS, len(data))).round().astype(int))
-    part = data.subset(chosen)
+    part = data.subset(chosen.tolist())
     support, _ = draw_support(part, np.random.default_rng(0))
     contexts = learner.adapt_samples(support)
     columns = min(3, len(part))
@@ -82,7 +82,7 @@ def held_out_picture(learner: Learner, train: FactorDataset, held_out: FactorDat
     """Where each pooled context comes from, and the prediction of the combination nobody trained on."""
     labels = {name: held_out.label(name, 0) for name in learner.factors}
     carriers = {
-        name: train.subset(np.flatnonzero(train.labels[name] == held_out.labels[name][0]))
+        name: train.subset(np.flatnonzero(train.labels[name] == held_out.labels[name][0]).tolist())
         for name in learner.factors
     }
     mix = share(**{name: pool_label(learner, own, name) for name, own in carriers.items()})

@@ -18,7 +18,6 @@ from dmcm.learner import Learner
 from dmcm.models import build_network, build_solver
 from dmcm.run_config import claim_run
 from dmcm.runs import RunFolder
-from dmcm.tables import read_table
 from dmcm.training import FitConfig, FitResult, fit
 
 KIND = "table"
@@ -83,7 +82,7 @@ class TableConfig:
 
         Raises:
             ConfigError: no input or output column was named.
-            DmcmError: as `read_table` and `FactorDataset.from_npz`.
+            DmcmError: as `FactorDataset.from_table` and `FactorDataset.from_npz`.
         """
         path = self.table if table is None else table
         if path.suffix.lower() == ".npz":
@@ -99,7 +98,7 @@ class TableConfig:
             )
         if not self.inputs or not self.outputs:
             raise ConfigError("name the columns: --inputs day --outputs weight_g (one or more each).")
-        return read_table(
+        return FactorDataset.from_table(
             path,
             task=self.task,
             factors=tuple(self.factors),
@@ -145,7 +144,7 @@ def split_tasks(config: TableConfig, data: FactorDataset) -> TableSplit:
         )
     order = np.random.default_rng(config.fit.seed).permutation(len(train))
     chosen, rest = np.sort(order[:count]), np.sort(order[count:])
-    return TableSplit(train.subset(rest), train.subset(chosen), held_out)
+    return TableSplit(train.subset(rest.tolist()), train.subset(chosen.tolist()), held_out)
 
 
 def train_table(

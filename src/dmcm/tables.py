@@ -12,7 +12,6 @@ import numpy as np
 import polars as pl
 from numpy.typing import ArrayLike
 
-from dmcm.data import FactorDataset
 from dmcm.errors import DataError, ShapeError, StorageError, unknown_name
 from dmcm.storage import write_atomic
 
@@ -21,15 +20,14 @@ _PARQUET = (".parquet", ".pq")
 _MISSING = ("", "NA", "NaN", "nan", "null")
 
 
-def read_table(
+def read_tasks(
     path: Path | str,
     *,
     task: str | None = None,
     factors: Sequence[str],
     inputs: Sequence[str],
     outputs: Sequence[str],
-    shots: int | None = None,
-) -> FactorDataset:
+) -> dict[str, Any]:
     """Labelled tasks from a long table: one row a sample, columns for task, labels, inputs and outputs.
 
     Rows of a task need not be neighbours; their order is kept. Label columns of numbers become ordered
@@ -42,7 +40,9 @@ def read_table(
         factors: columns of labels, one a factor.
         inputs: columns of inputs.
         outputs: columns of outputs.
-        shots: as in `FactorDataset.from_arrays`.
+
+    Returns:
+        Arguments of `FactorDataset.from_arrays`: x, y, labels and names.
 
     Raises:
         StorageError: no such file, or one that cannot be read.
@@ -72,22 +72,21 @@ def read_table(
         rows.setdefault(key, []).append(row)
     for factor, column in labels.items():
         _check_one_label(rows, factor, column, path)
-    return FactorDataset.from_arrays(
-        [x[own] for own in rows.values()],
-        [y[own] for own in rows.values()],
-        {factor: [column[own[0]] for own in rows.values()] for factor, column in labels.items()},
-        shots=shots,
-        task_names=list(rows),
-        input_names=roles["inputs"],
-        output_names=roles["outputs"],
-    )
+    return {
+        "x": [x[own] for own in rows.values()],
+        "y": [y[own] for own in rows.values()],
+        "labels": {factor: [column[own[0]] for own in rows.values()] for factor, column in labels.items()},
+        "task_names": list(rows),
+        "input_names": roles["inputs"],
+        "output_names": roles["outputs"],
+    }
 
 
 def column_names(path: Path | str) -> tuple[str, ...]:
     """Names of a table's columns, in order.
 
     Raises:
-        StorageError, DataError: as `read_table`.
+        StorageError, DataError: as `read_tasks`.
     """
     return tuple(_read(Path(path)).columns)
 
@@ -98,7 +97,7 @@ def read_samples(
     """Samples of one situation: every row of a table.
 
     Args:
-        path: as in `read_table`.
+        path: as in `read_tasks`.
         inputs: columns of inputs.
         outputs: columns of outputs; None if there are none to read.
 
@@ -106,7 +105,7 @@ def read_samples(
         x, shape (n, inputs), and y, shape (n, outputs), or None.
 
     Raises:
-        StorageError, DataError: as `read_table`.
+        StorageError, DataError: as `read_tasks`.
     """
     path = Path(path)
     roles = {"inputs": _listed(inputs), "outputs": () if outputs is None else _listed(outputs)}
@@ -122,7 +121,7 @@ def read_samples(
 def write_table(path: Path | str, columns: Mapping[str, ArrayLike]) -> None:
     """Write named columns as a table, whole or not at all.
 
-    The suffix of the path chooses the format, as in `read_table`.
+    The suffix of the path chooses the format, as in `read_tasks`.
 
     Raises:
         ShapeError: columns that are no vectors of one length.

@@ -13,7 +13,7 @@ from dmcm.cli.runs import Run
 from dmcm.data import FactorDataset
 from dmcm.errors import ConfigError, DataError, unknown_name
 from dmcm.samples import Samples, as_samples
-from dmcm.tables import column_names, read_samples, read_table
+from dmcm.tables import column_names, read_samples
 
 
 @dataclasses.dataclass(frozen=True)
@@ -86,7 +86,7 @@ def read_situations(run: Run, path: Path, *, labelled: bool, name: str | None) -
 
     Raises:
         ConfigError: a single situation without a name.
-        DmcmError: as `read_table`, `read_samples` and `FactorDataset.from_npz`.
+        DmcmError: as `FactorDataset.from_table`, `read_samples` and `FactorDataset.from_npz`.
     """
     if path.suffix.lower() == ".npz":
         return _from_dataset(FactorDataset.from_npz(path, shots=1))
@@ -95,9 +95,9 @@ def read_situations(run: Run, path: Path, *, labelled: bool, name: str | None) -
     factors = run.learner.factors.names
     use: dict[str, Any] = {"inputs": run.inputs, "outputs": run.outputs, "shots": 1}
     if labelled or (task is None and all(factor in columns for factor in factors)):
-        return _from_dataset(read_table(path, task=task, factors=factors, **use))
+        return _from_dataset(FactorDataset.from_table(path, task=task, factors=factors, **use))
     if task is not None and task in columns:
-        found = _from_dataset(read_table(path, factors=(task,), **use))
+        found = _from_dataset(FactorDataset.from_table(path, factors=(task,), **use))
         return dataclasses.replace(found, names=tuple(str(own) for own in found.labels[task]), labels={})
     x, y = read_samples(path, run.inputs, run.outputs)
     assert y is not None

@@ -19,7 +19,6 @@ from pathlib import Path
 import numpy as np
 
 from dmcm.data import FactorDataset
-from dmcm.tables import read_table
 
 FACTORS = ("variety", "year")
 """Label columns."""
@@ -40,7 +39,7 @@ def load(*, shots: int | None = None) -> FactorDataset:
     Args:
         shots: as in `FactorDataset.from_arrays`.
     """
-    grams = read_table(
+    grams = FactorDataset.from_table(
         table(), task="plot", factors=FACTORS, inputs=("day",), outputs=("weight_g",), shots=shots
     )
     # Padding is 0 and stays 0.
