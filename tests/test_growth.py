@@ -1,18 +1,21 @@
 """The soybean table, the controls against hand calculation, and a swap that beats the grand mean."""
 
 import csv
+import dataclasses
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
 
-from dmcm import growth
+from dmcm import FactorDataset, growth
 from dmcm.errors import ConfigError, DataError
 from dmcm.growth import experiment
 from dmcm.growth.controls import MeanCurve, between_plots, controls
 
+ROOT = Path(__file__).parent.parent
+DOCUMENT, RESULTS = ROOT / "docs" / "real-table.md", ROOT / "results" / "growth.json"
 PAIRS = [(variety, year) for variety in "FP" for year in (1988, 1989, 1990)]
-"""In the order in which the table has them."""
 
 
 @pytest.fixture(scope="module")
@@ -30,7 +33,7 @@ def made_up(levels, days=(10, 20, 30), plots=2):
     """A data set of the table's form whose pairs follow given functions of the day; plots differ by ±0.1."""
     labels = [(pair, i) for pair in levels for i in range(plots)]
     x = np.asarray(days, float)[:, None]
-    return growth.load().from_arrays(
+    return FactorDataset.from_arrays(
         [x] * len(labels),
         [levels[pair](x) + 0.1 * (-1) ** i for pair, i in labels],
         {"variety": [v for (v, _), _ in labels], "year": [y for (_, y), _ in labels]},
@@ -134,7 +137,7 @@ def test_no_held_out_sample_reaches_the_controls(plots):
     held = (plots.labels["variety"] == 1) & (plots.labels["year"] == 2)
     assert held.sum() == 8
     damaged[held] = 100.0
-    after = controls(growth.load().__class__(**{**vars(plots), "y": damaged}).without(**pair), "P", 1990)
+    after = controls(dataclasses.replace(plots, y=damaged).without(**pair), "P", 1990)
     for name, curve in before.items():
         np.testing.assert_array_equal(curve(day), after[name](day))
 
@@ -178,6 +181,37 @@ def test_run_writes_means_over_seeds_and_pairs(tmp_path, monkeypatch):
     assert means["zero_shot"]["grand_mean"]["log"] == pytest.approx(np.mean(grand))
     assert set(written["pairs_where_swap_is_closer"]["context_size_1"].values()) == {0}
     assert "growth.json --seeds 3" in written["command"]
+
+
+@pytest.mark.skipif(not DOCUMENT.exists(), reason="an sdist has no docs")
+def test_documented_numbers_are_those_of_the_results():
+    results = json.loads(RESULTS.read_text())
+    text = DOCUMENT.read_text()
+
+    def shown(score, unit="log"):
+        value = score[unit]
+        if isinstance(value, dict):
+            return f"{value['mean']:.2f} ± {value['ci95']:.2f}"
+        return f"{value:.2f}"
+
+    for name, pair in {**results["pairs"], "mean": results["mean_over_pairs"]}.items():
+        cells = [pair["context_size_1"]["swap"], *pair["zero_shot"].values(), pair["between_plots"]["all"]]
+        assert f"| {name} | {' | '.join(map(shown, cells))} |" in text
+    means = results["mean_over_pairs"]
+    one, few = means["context_size_1"], means["few_shot"]
+    cells = [one["few_shot"], few["shifted_mean"], one["swap_unseen"], few["additive"]]
+    assert f"| {' | '.join(map(shown, [*cells, means['between_plots']['unseen']]))} |" in text
+    zero, closer = means["zero_shot"], results["pairs_where_swap_is_closer"]["context_size_1"]
+    for words in [
+        f"{one['swap']['grams']['mean']:.2f} g for the swap",
+        f"{zero['additive']['grams']:.2f} g additive",
+        f"{zero['grand_mean']['grams']:.2f} g mean of all",
+        f"come out at {shown(means['context_size_2']['swap'])}",
+        "{grand_mean} for the mean of all pairs, {other_varieties} for the same year, {other_years} for the "
+        "same variety, {additive} for additive".format(**closer),
+        results["command"],
+    ]:
+        assert words in " ".join(text.split())
 
 
 def test_run_refuses_no_seeds_and_no_steps(tmp_path):

@@ -302,18 +302,19 @@ class FactorDataset:
         """All samples with a leading task axis, padded."""
         return Samples(jnp.asarray(self.x), jnp.asarray(self.y), jnp.asarray(self.weight))
 
-    def sampler(self, *, tasks_per_batch: int = 32) -> DatasetSampler:
+    def sampler(self, *, tasks_per_batch: int = 32, one_label: bool = False) -> DatasetSampler:
         """Batches for `fit`.
 
         Args:
             tasks_per_batch: tasks drawn a step, each with one donor per factor. All tasks, if they are few.
+            one_label: accept factors with one label only, as a small validation split may have.
 
         Raises:
             DataError: a factor with one label only, or tasks with too few samples.
         """
         for name in self.factor_names:
             used = np.unique(self.labels[name])
-            if used.size < 2:
+            if used.size < 2 and not one_label:
                 raise DataError(
                     f"factor '{name}' has one label only ({self.levels[name][used[0]]!r}): there is nothing "
                     "to tell apart. Leave it out of the factors, or add tasks with another label."

@@ -147,7 +147,7 @@ def fit(
     if resume and run_dir is None:
         raise ConfigError("resume needs the run_dir to resume from.")
     sampler = data.sampler() if isinstance(data, FactorDataset) else data
-    checker = validation.sampler() if isinstance(validation, FactorDataset) else validation
+    checker = validation.sampler(one_label=True) if isinstance(validation, FactorDataset) else validation
     for used in (sampler, checker) if checker is not None else (sampler,):
         _check_fits(learner, used, config.recombination)
     if learner.scaler is None:

@@ -77,7 +77,7 @@ def zero_shot_contexts(learner: Learner, tasks: TestTasks) -> dict[str, Contexts
     if set(learner.factors) == set(RANGES):
         return {"shared": share(**adapted)}
     parts = list(adapted.values())
-    mean = {name: sum(part[name] for part in parts) / len(parts) for name in learner.factors}
+    mean = {name: jnp.mean(jnp.stack([part[name] for part in parts]), axis=0) for name in learner.factors}
     return {**adapted, "mean": Contexts(mean, parts[0].model)}
 
 

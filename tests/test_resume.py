@@ -1,0 +1,204 @@
+"""Runs that are killed, stopped or run out of disk go on as if nothing had been."""
+
+import dataclasses
+import errno
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import equinox as eqx
+import pytest
+from tests.helpers import ROOT, learner, same_bits, sine, sines
+
+from dmcm import FitConfig, fit
+from dmcm.errors import CheckpointError, InterruptedRun, StorageError
+from dmcm.runs import RunFolder
+
+CONFIG = FitConfig(steps=60, chunk=5, learning_rate=1e-2, checkpoint_seconds=0.0)
+
+CHILD = """
+import signal, sys, time
+from dmcm.errors import InterruptedRun
+from dmcm.runs import RunFolder
+from tests.test_resume import train
+
+# A shell may have started the tests with Ctrl-C ignored.
+signal.signal(signal.SIGINT, signal.default_int_handler)
+log = RunFolder.log
+
+def slowly(self, step, metrics):
+    log(self, step, metrics)
+    time.sleep(0.25)
+
+RunFolder.log = slowly
+try:
+    train(sys.argv[1])
+except InterruptedRun as stop:
+    print(stop)
+    sys.exit(3)
+"""
+
+
+def train(folder=None, config=CONFIG, model=None, data=None, **options):
+    """The run that all tests here begin, stop and take up again."""
+    model = learner() if model is None else model
+    return fit(model, data or sines(), config, run_dir=folder, progress=False, **options)
+
+
+def numbers(model):
+    return eqx.filter(model, eqx.is_array)
+
+
+def steps_saved(folder):
+    return sorted(int(path.stem[5:]) for path in (folder / "checkpoints").glob("step-*.safetensors"))
+
+
+@pytest.fixture(scope="module")
+def uninterrupted():
+    return train()
+
+
+def agrees(done, uninterrupted):
+    assert done.steps == uninterrupted.steps
+    assert done.history == uninterrupted.history
+    assert same_bits(numbers(done.learner), numbers(uninterrupted.learner))
+
+
+def start_child(folder):
+    """Train in another process; return once it is in the middle of it."""
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, [str(ROOT), *sys.path]))}
+    child = subprocess.Popen(
+        [sys.executable, "-c", CHILD, str(folder)], env=environment, stdout=subprocess.PIPE, text=True
+    )
+    patience = time.monotonic() + 300
+    while not (folder / "checkpoints").is_dir() or not steps_saved(folder):
+        assert child.poll() is None, "the child ended before it could be stopped"
+        assert time.monotonic() < patience, "the child does not get to its first checkpoint"
+        time.sleep(0.01)
+    return child
+
+
+def test_a_killed_run_goes_on_to_the_same_bits(tmp_path, uninterrupted):
+    child = start_child(tmp_path)
+    child.kill()
+    child.communicate()
+    assert child.returncode == -signal.SIGKILL
+    reached = steps_saved(tmp_path)
+    assert 0 < reached[-1] < CONFIG.steps
+    # What a kill in the middle of writing leaves behind.
+    (tmp_path / "checkpoints" / ".step-000000030.safetensors.1a2b3c4d").write_bytes(b"half")
+    with (tmp_path / "metrics.jsonl").open("a") as handle:
+        handle.write('{"step": 55, "own": 0.1')
+    agrees(train(tmp_path, resume=True), uninterrupted)
+    assert RunFolder(tmp_path).history() == uninterrupted.history
+
+
+def test_ctrl_c_saves_and_says_how_to_go_on(tmp_path, uninterrupted):
+    child = start_child(tmp_path)
+    child.send_signal(signal.SIGINT)
+    output, _ = child.communicate(timeout=120)
+    assert child.returncode == 3, output
+    reached = steps_saved(tmp_path)[-1]
+    assert f"Step {reached} is saved; go on with resume=True" in output
+    assert reached < CONFIG.steps
+    agrees(train(tmp_path, resume=True), uninterrupted)
+
+
+def stopping_at(monkeypatch, step, error=KeyboardInterrupt):
+    log = RunFolder.log
+
+    def stop(self, done, metrics):
+        log(self, done, metrics)
+        if done == step:
+            raise error
+
+    monkeypatch.setattr(RunFolder, "log", stop)
+
+
+@pytest.fixture
+def halfway(tmp_path, monkeypatch):
+    """A folder whose run was stopped after 30 of 60 steps."""
+    with monkeypatch.context() as patch:
+        stopping_at(patch, 30)
+        with pytest.raises(InterruptedRun, match="Step 30 is saved"):
+            train(tmp_path)
+    assert steps_saved(tmp_path) == [25, 30]
+    return tmp_path
+
+
+def test_a_checkpoint_cut_while_it_was_written_falls_back(halfway, uninterrupted):
+    newest = halfway / "checkpoints" / "step-000000030.safetensors"
+    newest.write_bytes(newest.read_bytes()[:1000])
+    agrees(train(halfway, resume=True), uninterrupted)
+
+
+def test_without_a_usable_checkpoint_there_is_no_resuming(halfway):
+    for path in (halfway / "checkpoints").iterdir():
+        path.write_bytes(b"")
+    with pytest.raises(CheckpointError, match="Start anew in another run folder"):
+        train(halfway, resume=True)
+
+
+def test_a_full_disk_stops_the_run_and_costs_nothing(tmp_path, monkeypatch, uninterrupted):
+    with monkeypatch.context() as patch:
+        fsync = os.fsync
+
+        def filling_up(handle):
+            if (tmp_path / "checkpoints" / "step-000000020.safetensors").exists():
+                raise OSError(errno.ENOSPC, "No space left on device")
+            fsync(handle)
+
+        patch.setattr(os, "fsync", filling_up)
+        with pytest.raises(StorageError, match="No space left on device"):
+            train(tmp_path)
+    assert steps_saved(tmp_path) == [15, 20]
+    agrees(train(tmp_path, resume=True), uninterrupted)
+
+
+def test_a_run_is_not_taken_up_by_accident_or_with_other_settings(halfway, uninterrupted):
+    with pytest.raises(CheckpointError, match=r"already holds a run. Go on with resume=True"):
+        train(halfway)
+    others = [
+        {"config": dataclasses.replace(CONFIG, learning_rate=2e-2)},
+        {"config": dataclasses.replace(CONFIG, steps=80)},
+        {"config": dataclasses.replace(CONFIG, seed=1)},
+        {"model": learner(seed=1)},
+        {"data": sines(shots=4).subset(range(8))},
+        {"validation": sines()},
+    ]
+    for other in others:
+        with pytest.raises(CheckpointError, match="of other settings or another starting point"):
+            train(halfway, resume=True, **other)
+    assert steps_saved(halfway) == [25, 30]
+    # How often it is saved is no part of the result.
+    seldom = dataclasses.replace(CONFIG, checkpoint_seconds=1e6)
+    agrees(train(halfway, seldom, resume=True), uninterrupted)
+    assert steps_saved(halfway) == [30, 60]
+
+
+def test_resuming_what_never_began_or_is_finished(tmp_path, uninterrupted):
+    agrees(train(tmp_path, resume=True), uninterrupted)
+    (tmp_path / "model.safetensors").unlink()
+    agrees(train(tmp_path, resume=True), uninterrupted)
+    assert (tmp_path / "model.safetensors").exists()
+    assert RunFolder(tmp_path).history() == uninterrupted.history
+
+
+def test_ctrl_c_without_a_folder_keeps_nothing_and_says_so(monkeypatch):
+    import dmcm.training
+
+    def pressed(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(dmcm.training, "_compile_chunk", lambda *_: pressed)
+    with pytest.raises(InterruptedRun, match="Nothing was kept: no run_dir"):
+        train()
+
+
+def test_folders_that_cannot_be_made(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(StorageError, match="cannot make the run folder"):
+        train(tmp_path / "file" / "run")
+    assert sine()[0].shape == (10, 1)

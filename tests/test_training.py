@@ -1,0 +1,276 @@
+"""The outer loop: determinism, stopping, what is skipped, refused and written."""
+
+import dataclasses
+import json
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from tests.helpers import FACTORS, learner, same_bits, sine, sines, solver
+
+from dmcm import FactorDataset, FitConfig, fit, load_learner
+from dmcm.checkpoints import load_checkpoint
+from dmcm.errors import ConfigError, DivergenceError, InterruptedRun, ShapeError
+from dmcm.runs import RunFolder
+from dmcm.storage import load_arrays, tree_arrays
+
+QUICK = FitConfig(steps=7, chunk=3, learning_rate=1e-2)
+
+
+def plain(seed=0):
+    """Without adaptation: the quickest learner to compile."""
+    return learner(seed=seed, solver=solver("none"))
+
+
+def train(model, data=None, config=QUICK, **options):
+    return fit(model, sines() if data is None else data, config, progress=False, **options)
+
+
+def numbers(model):
+    return eqx.filter(model, eqx.is_array)
+
+
+class Spoiled(eqx.Module):
+    """Batches of a dataset, some of them changed."""
+
+    inner: eqx.Module
+    bad_keys: jax.Array
+    record: object = eqx.field(static=True, default=None)
+
+    def sample(self, key):
+        batch = self.inner.sample(key)
+        data = jax.random.key_data(key)
+        if self.record is not None:
+            jax.debug.callback(self.record, data)
+        bad = jnp.any(jnp.all(self.bad_keys == data, axis=-1))
+        y = jnp.where(bad, jnp.nan, batch.support.y)
+        return eqx.tree_at(lambda b: b.support.y, batch, y)
+
+    def scaler(self):
+        return self.inner.scaler()
+
+
+class NothingValid(eqx.Module):
+    inner: eqx.Module
+
+    def sample(self, key):
+        batch = self.inner.sample(key)
+        return eqx.tree_at(lambda b: b.valid, batch, jnp.zeros_like(batch.valid))
+
+    def scaler(self):
+        return self.inner.scaler()
+
+
+def test_training_repeats_itself_bit_for_bit_and_learns():
+    start = learner()
+    config = FitConfig(steps=60, chunk=20, learning_rate=1e-2)
+    one, two = (train(start, config=config) for _ in range(2))
+    assert same_bits(numbers(one.learner), numbers(two.learner))
+    assert one.history == two.history
+    assert [line["step"] for line in one.history] == [20, 40, 60]
+    assert one.steps == 60
+    for part in ("own", "recombined"):
+        assert one.history[-1][part] < 0.7 * one.history[0][part]
+    # A learner is a value: the one that went in is as it was.
+    assert start.fingerprint() == learner().fingerprint()
+    assert start.scaler is None
+    other = train(start, config=dataclasses.replace(config, seed=1))
+    assert not same_bits(numbers(one.learner), numbers(other.learner))
+
+
+def test_the_size_of_chunks_changes_no_step():
+    found = {}
+    for chunk, steps in ((3, [3, 6, 7]), (7, [7]), (100, [7])):
+        done = train(plain(), config=dataclasses.replace(QUICK, chunk=chunk))
+        assert [line["step"] for line in done.history] == steps
+        found[chunk] = jax.tree.leaves(numbers(done.learner))
+    for one, other in zip(found[3], found[100], strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-6)
+
+
+def test_every_trained_part_moves_and_the_scaler_does_not():
+    data = sines()
+    model = learner(solver=solver("gradient_descent"))
+    done = train(model, data).learner
+    before, after = tree_arrays(model), tree_arrays(done)
+    moved = {name for name in before if not np.array_equal(before[name], after[name])}
+    assert moved == before.keys()
+    assert same_bits(done.scaler, data.scaler())
+    fixed = learner(solver=solver("gradient_descent", learned=False), scaler=data.scaler())
+    before, after = tree_arrays(fixed), tree_arrays(train(fixed, data).learner)
+    still = {name for name in before if np.array_equal(before[name], after[name])}
+    assert {name.split(".")[1] for name in still} == {"solver", "scaler"}
+
+
+def test_a_batch_that_explodes_changes_nothing():
+    keys = []
+    inner = sines().sampler()
+    sampler = Spoiled(inner, jnp.zeros((1, 2), jnp.uint32), lambda data: keys.append(np.asarray(data)))
+    whole = train(plain(), sampler, FitConfig(steps=2, chunk=2))
+    jax.effects_barrier()
+    assert len(keys) == 2
+    # The second of two batches is bad: what is left is the first step.
+    done = train(plain(), Spoiled(inner, jnp.asarray(keys[1:])), FitConfig(steps=2, chunk=2))
+    first = train(plain(), inner, FitConfig(steps=1, chunk=2))
+    assert done.history[-1]["skipped"] == 0.5
+    assert done.history[-1]["own"] == pytest.approx(first.history[-1]["own"], rel=1e-5)
+    pairs = [jax.tree.leaves(numbers(run.learner)) for run in (done, first, whole)]
+    for one, other in zip(*pairs[:2], strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-5, atol=1e-7)
+    assert not all(np.array_equal(one, other) for one, other in zip(pairs[0], pairs[2], strict=True))
+
+
+def test_divergence_is_an_error_and_keeps_what_was_good(tmp_path):
+    with pytest.raises(DivergenceError, match=r"between steps 0 and 3 \d+% of the gradients were not finite"):
+        train(plain(), config=dataclasses.replace(QUICK, learning_rate=1e37))
+    keys = []
+    inner = sines().sampler()
+    train(plain(), Spoiled(inner, jnp.zeros((1, 2), jnp.uint32), lambda data: keys.append(np.asarray(data))))
+    jax.effects_barrier()
+    with pytest.raises(DivergenceError, match="between steps 3 and 6 67%"):
+        train(plain(), Spoiled(inner, jnp.asarray(keys[4:6])), run_dir=tmp_path)
+    assert [p.name for p in (tmp_path / "checkpoints").iterdir()] == ["step-000000003.safetensors"]
+
+
+def test_nothing_valid_trains_nothing():
+    done = train(plain(), NothingValid(sines().sampler()))
+    assert all(line["own"] == line["recombined"] == line["gradient"] == 0 for line in done.history)
+    start = eqx.tree_at(lambda m: m.scaler, done.learner, None)
+    assert same_bits(numbers(start), numbers(plain()))
+
+
+def test_data_without_donors_train_on_own_contexts():
+    x, y = (np.stack([sine(a, 0.2 * a, samples=8, seed=a)[i] for a in range(6)]) for i in (0, 1))
+    alone = FactorDataset.from_arrays(x, y, {name: range(6) for name in FACTORS}, shots=4)
+    done = train(plain(), alone)
+    assert all(line["recombined"] == 0 < line["own"] for line in done.history)
+    assert all(np.all(np.isfinite(leaf)) for leaf in jax.tree.leaves(numbers(done.learner)))
+
+
+def test_patience_stops_where_nothing_gets_better(tmp_path):
+    config = FitConfig(steps=100, chunk=5, patience=2)
+    options = {"validation": sines(), "run_dir": tmp_path}
+    done = train(plain(), NothingValid(sines().sampler()), config, **options)
+    assert done.steps == 15
+    losses = [line["validation"] for line in done.history]
+    assert losses[0] == losses[1] == losses[2] > 0
+    # Stopped is stopped: resuming does nothing more.
+    again = train(plain(), NothingValid(sines().sampler()), config, resume=True, **options)
+    assert again.steps == 15
+    assert again.history == done.history
+    assert same_bits(numbers(again.learner), numbers(done.learner))
+
+
+def test_the_best_on_validation_data_is_returned(tmp_path, monkeypatch):
+    data = sines()
+    # What is learned from the data makes these worse, so the first validation is the best.
+    contrary = dataclasses.replace(data, y=-data.y)
+    config = FitConfig(steps=20, chunk=5, learning_rate=3e-2, recombination=0.0)
+    done = train(plain(), data, config, validation=contrary)
+    losses = [line["validation"] for line in done.history]
+    assert len(losses) == 4
+    assert np.argmin(losses) == 0
+    log = RunFolder.log
+
+    def stop_after_first(self, step, metrics):
+        log(self, step, metrics)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(RunFolder, "log", stop_after_first)
+    with pytest.raises(InterruptedRun, match="Step 5 is saved"):
+        train(plain(), data, config, run_dir=tmp_path)
+    arrays, _ = load_arrays(tmp_path / "checkpoints" / "step-000000005.safetensors")
+    for name, array in tree_arrays(done.learner).items():
+        np.testing.assert_array_equal(arrays[f".trained{name}"], array)
+    # Without validation data the last is returned.
+    monkeypatch.undo()
+    last = train(plain(), data, config)
+    assert not same_bits(numbers(last.learner), numbers(done.learner))
+
+
+def test_validation_that_is_never_finite_is_an_error():
+    class Broken(eqx.Module):
+        inner: eqx.Module
+
+        def sample(self, key):
+            batch = self.inner.sample(key)
+            return eqx.tree_at(lambda b: b.query.y, batch, jnp.nan * batch.query.y)
+
+        def scaler(self):
+            return self.inner.scaler()
+
+    with pytest.raises(DivergenceError, match="validation loss was never a finite number"):
+        train(plain(), validation=Broken(sines().sampler()))
+
+
+def test_run_folder_holds_the_record(tmp_path, capsys):
+    folder = tmp_path / "deep" / "run"
+    done = fit(plain(), sines(), QUICK, run_dir=folder)
+    assert "7/7" in capsys.readouterr().out
+    lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    assert lines == done.history == RunFolder(folder).history()
+    assert lines[0].keys() >= {"step", "own", "recombined", "dependence", "gradient", "skipped"}
+    assert same_bits(numbers(load_learner(folder / "model.safetensors")), numbers(done.learner))
+    assert any((folder / "events").iterdir())
+    found = json.loads((folder / "training.json").read_text())
+    assert found["settings"] == dataclasses.asdict(QUICK)
+    assert [p.name for p in (folder / "checkpoints").iterdir()] == ["step-000000007.safetensors"]
+    assert load_checkpoint(folder / "checkpoints", {})[1]["step"] == 7
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("steps", 0),
+        ("learning_rate", 0.0),
+        ("learning_rate", float("nan")),
+        ("learning_rate", float("inf")),
+        ("warmup", -1),
+        ("clip", 0.0),
+        ("recombination", -1.0),
+        ("recombination", float("inf")),
+        ("dependence", float("nan")),
+        ("outlier_scale", 0.0),
+        ("chunk", 0),
+        ("checkpoint_seconds", -1.0),
+        ("patience", -1),
+        ("seed", -1),
+        ("seed", 2**32),
+    ],
+)
+def test_settings_out_of_range_are_named(name, value):
+    config = dataclasses.replace(QUICK, **{name: value})
+    with pytest.raises(ConfigError, match=f"out of range: {name}="):
+        train(plain(), config=config)
+
+
+def test_settings_that_contradict_each_other():
+    with pytest.raises(ConfigError, match="patience needs validation data"):
+        train(plain(), config=FitConfig(patience=3))
+    with pytest.raises(ConfigError, match="resume needs the run_dir"):
+        train(plain(), resume=True)
+
+
+def test_data_that_do_not_fit_the_learner():
+    x, y = (np.stack([sine(a, samples=8)[i] for a in (1, 2)]) for i in (0, 1))
+    wide = FactorDataset.from_arrays(np.concatenate([x, x], axis=2), y, {name: [0, 1] for name in FACTORS})
+    for options in ({"data": wide}, {"validation": wide}):
+        with pytest.raises(
+            ShapeError, match="the data have 2 input and 1 output columns, the learner takes 1 and 1"
+        ):
+            train(plain(), **options)
+    partly = FactorDataset.from_arrays(x, y, {"amplitude": [1, 2], "other": [1, 2]})
+    with pytest.raises(ConfigError, match="no label for phase; they are labelled by amplitude, other"):
+        train(plain(), partly)
+    done = train(plain(), partly, dataclasses.replace(QUICK, recombination=0.0))
+    assert done.steps == 7
+
+
+def test_penalty_on_dependence_takes_part():
+    config = dataclasses.replace(QUICK, dependence=0.5, outlier_scale=1.0)
+    done = train(learner(), config=config)
+    assert all(0 < line["dependence"] <= 1 for line in done.history)
+    without = train(learner())
+    assert not same_bits(numbers(done.learner), numbers(without.learner))
