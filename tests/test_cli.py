@@ -4,6 +4,7 @@ import ast
 import csv
 import json
 import os
+import re
 import subprocess
 import sys
 from html.parser import HTMLParser
@@ -167,9 +168,9 @@ def test_fit_resumes_only_the_same_run(table_run, plants, capsys):
     assert "--resume" in fails(capsys, "fit", plants, *same)
     said = fails(capsys, "fit", plants, *same, "--resume", "--seed", "5")
     assert "fit.seed is 0 there and 5 here" in said
-    before = (table_run / "model.safetensors").read_bytes()
+    before = load_learner(table_run / "model.safetensors").fingerprint()
     assert main([str(word) for word in ("fit", plants, *same, "--resume")]) == 0
-    assert (table_run / "model.safetensors").read_bytes() == before
+    assert load_learner(table_run / "model.safetensors").fingerprint() == before
 
 
 def test_fit_takes_one_factor_from_an_npz_file_with_validation(tmp_path, capsys):
@@ -374,14 +375,14 @@ def test_demo_tells_measures_and_reports(demo_run, capsys):
 
 def test_demo_shows_a_finished_run_again(demo_run, capsys):
     model, page = demo_run / "model.safetensors", demo_run / "report.html"
-    before = (model.read_bytes(), page.read_bytes())
+    before = (load_learner(model).fingerprint(), page.read_bytes())
     page.unlink()
     assert main(["demo", "--steps", "2", "--out", str(demo_run)]) == 0
     said = capsys.readouterr().out
     assert "read from the finished run" in said
     assert "predicts a sinusoid nobody gave data of" in said
     assert said.strip().endswith(str(page))
-    assert (model.read_bytes(), page.read_bytes()) == before
+    assert (load_learner(model).fingerprint(), page.read_bytes()) == before
 
 
 def test_demo_leaves_other_runs_alone(demo_run, table_run, tmp_path):
@@ -458,8 +459,7 @@ def test_every_command_teaches_with_examples(name, capsys):
     said = capsys.readouterr().out
     assert f"usage: dmcm {name}" in said
     assert f"\n  dmcm {name}" in said.partition("examples:")[2]
-    options = [line for line in said.splitlines() if line.startswith("│ --")]
-    assert options or "positional" in said
+    assert re.search(r"--[a-z]|positional", said.partition("examples:")[2])
 
 
 def test_help_and_version(capsys):

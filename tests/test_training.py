@@ -262,7 +262,7 @@ def test_data_that_do_not_fit_the_learner():
         ):
             train(plain(), **options)
     partly = FactorDataset.from_arrays(x, y, {"amplitude": [1, 2], "other": [1, 2]})
-    with pytest.raises(ConfigError, match="no label for phase; they are labelled by amplitude, other"):
+    with pytest.raises(ConfigError, match="no label for phase; they have amplitude, other"):
         train(plain(), partly)
     done = train(plain(), partly, dataclasses.replace(QUICK, recombination=0.0))
     assert done.steps == 7

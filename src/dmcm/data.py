@@ -20,7 +20,7 @@ from dmcm.tables import read_tasks
 from dmcm.task_arrays import check_resolution, check_task, column_names, encode_labels, pad_tasks, split_tasks
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, eq=False)
 class FactorDataset:
     """Tasks, each with samples and a label per factor. Not every combination of labels need exist.
 
@@ -56,10 +56,10 @@ class FactorDataset:
         cls,
         x: ArrayLike | Sequence[ArrayLike],
         y: ArrayLike | Sequence[ArrayLike],
-        labels: Mapping[str, Sequence[Any]],
+        labels: Mapping[str, Any],
         *,
-        query_x: ArrayLike | None = None,
-        query_y: ArrayLike | None = None,
+        query_x: ArrayLike | Sequence[ArrayLike] | None = None,
+        query_y: ArrayLike | Sequence[ArrayLike] | None = None,
         shots: int | None = None,
         task_names: Sequence[str] | None = None,
         input_names: Sequence[str] | None = None,
@@ -260,7 +260,7 @@ class FactorDataset:
         """
         return self.subset(np.flatnonzero(~self._carrying(labels)).tolist())
 
-    def subset(self, indices: Iterable[int]) -> FactorDataset:
+    def subset(self, indices: Any) -> FactorDataset:
         """Only the tasks at these positions, or where a mask is true; levels stay as they are.
 
         Raises:

@@ -77,7 +77,7 @@ def describe(learner: Learner) -> dict[str, Any]:
     }
 
 
-def from_description(about: Mapping[str, Any]) -> Learner:
+def from_description(about: Any) -> Learner:
     """A learner of the described structure with arbitrary numbers.
 
     Raises:

@@ -142,9 +142,21 @@ def split_tasks(config: TableConfig, data: FactorDataset) -> TableSplit:
             f"validation_fraction={config.validation_fraction} of {len(train)} tasks is none; at least "
             f"{1 / len(train):.2g} is one task."
         )
-    order = np.random.default_rng(config.fit.seed).permutation(len(train))
-    chosen, rest = np.sort(order[:count]), np.sort(order[count:])
-    return TableSplit(train.subset(rest.tolist()), train.subset(chosen.tolist()), held_out)
+    # A task of every combination stays in training before a second one of any is taken away.
+    rng = np.random.default_rng(config.fit.seed)
+    turn = np.zeros(len(train), int)
+    seen: dict[tuple[int, ...], int] = {}
+    order = rng.permutation(len(train))
+    for i in order:
+        labels = tuple(int(codes[i]) for codes in train.labels.values())
+        turn[i] = seen[labels] = seen.get(labels, -1) + 1
+    last = order[np.argsort(-turn[order], kind="stable")][:count]
+    chosen = np.isin(np.arange(len(train)), last)
+    return TableSplit(
+        train.subset(np.flatnonzero(~chosen).tolist()),
+        train.subset(np.flatnonzero(chosen).tolist()),
+        held_out,
+    )
 
 
 def train_table(
@@ -165,7 +177,15 @@ def train_table(
     learner = Learner(network, build_solver(config.solver, key=solver_key, **sizes), factors)
     if config.fit.patience and split.validation is None:
         raise ConfigError("patience needs validation tasks to stop on: add --validation-fraction 0.2, say.")
-    split.train.sampler()  # refuses what cannot be learned from before the folder is claimed
+    # What cannot be learned from is refused before the folder is claimed.
+    split.train.sampler()
+    if split.validation is not None:
+        try:
+            split.validation.sampler()
+        except DataError as error:
+            raise DataError(
+                f"among the validation tasks, {error} Take a larger --validation-fraction."
+            ) from error
     claim_run(RunFolder(out), config.about(), resume=resume)
     return fit(
         learner,

@@ -50,7 +50,7 @@ def check_task(name: str, x: np.ndarray, y: np.ndarray, inputs: int, outputs: in
 
 
 def encode_labels(
-    labels: Mapping[str, Sequence[Any]], count: int
+    labels: Mapping[str, Any], count: int
 ) -> tuple[dict[str, np.ndarray], dict[str, tuple[Any, ...]]]:
     """Index and sorted levels per factor; numbers stay numbers, all else becomes text.
 

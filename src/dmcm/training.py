@@ -18,7 +18,14 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from dmcm.checkpoints import load_checkpoint, save_checkpoint
 from dmcm.data import FactorDataset
-from dmcm.errors import CheckpointError, ConfigError, DivergenceError, InterruptedRun, ShapeError
+from dmcm.errors import (
+    CheckpointError,
+    ConfigError,
+    DataError,
+    DivergenceError,
+    InterruptedRun,
+    ShapeError,
+)
 from dmcm.learner import Learner
 from dmcm.models import describe, save_learner
 from dmcm.objective import outer_loss
@@ -325,6 +332,11 @@ def _compile_validation(static: Any, config: FitConfig):
 
 def _check_fits(learner: Learner, sampler: Sampler, recombination: float) -> None:
     """Raise unless a batch has the learner's columns and factors."""
+    if not (hasattr(sampler, "sample") and hasattr(sampler, "scaler")):
+        raise DataError(
+            f"cannot train on {type(sampler).__name__}: give a FactorDataset, or a sampler with sample(key) "
+            "and scaler()."
+        )
     batch = jax.eval_shape(sampler.sample, jax.random.key(0))
     inputs, outputs = batch.support.x.shape[-1], batch.support.y.shape[-1]
     if (inputs, outputs) != (learner.inputs, learner.outputs):
