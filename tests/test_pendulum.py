@@ -69,15 +69,14 @@ def test_undamped_pendulum_keeps_its_energy():
     assert np.abs(angles).max() <= 1.5 + 1e-4
 
 
-@given(
-    damping=st.floats(*RANGES["damping"]),
-    stiffness=st.floats(*RANGES["stiffness"]),
-    drive=st.floats(*RANGES["drive"]),
-)
-@settings(max_examples=30)
-def test_no_pendulum_of_the_family_turns_over(damping, stiffness, drive):
-    angles = simulate(damping=damping, stiffness=stiffness, drive=drive)
-    assert angles[0, 0] == -1.5
+def test_no_pendulum_of_the_family_turns_over():
+    """On a random cloud and, more telling, at the corners of the ranges."""
+    rng = np.random.default_rng(0)
+    values = {
+        name: np.append(rng.uniform(*limits, 5000), rng.choice(limits, 64)) for name, limits in RANGES.items()
+    }
+    angles = simulate(**values)
+    assert np.all(angles[:, 0] == -1.5)
     assert np.abs(angles).max() < 2.6
 
 

@@ -22,6 +22,7 @@ from dmcm.plots import (
     prediction_curves,
     principal_axes,
     save_figure,
+    short,
     to_svg,
 )
 from dmcm.report import (
@@ -118,7 +119,8 @@ def test_labels_in_pictures_are_text_too(name):
     labels = [name if i % 2 else "other" for i in range(12)]
     figure = context_panels({name or "f": rng.normal(size=(12, 3))}, {name or "f": labels})
     texts = svg_texts(to_svg(figure))
-    assert any(plain(name).strip() in (text or "").strip() for text in texts)
+    assert any(short(name) in (text or "") for text in texts)
+    assert all(len(text or "") <= 60 for text in texts)
 
 
 def test_page_fetches_nothing_and_runs_nothing():

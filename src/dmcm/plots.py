@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import io
-import math
 import re
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
@@ -55,6 +54,8 @@ _DARK = {
     GREEN: "#2cc59b",
     PURPLE: "#d98ccb",
 }
+_LONGEST_LABEL = 36
+_MOST_PANELS = 4
 _FONTS = "Inter, 'Helvetica Neue', 'Segoe UI', system-ui, 'DejaVu Sans', sans-serif"
 _STYLE: dict[Any, Any] = {
     "axes.axisbelow": True,
@@ -106,6 +107,8 @@ def house_style() -> Iterator[None]:
     with mpl.rc_context(_STYLE), warnings.catch_warnings():
         # A label in a script that our font lacks still reads well in the viewer's font.
         warnings.filterwarnings("ignore", message="Glyph .* missing from font")
+        # Crowded panels are better than none.
+        warnings.filterwarnings("ignore", message="constrained_layout not applied")
         yield
 
 
@@ -129,6 +132,12 @@ def panels(
 def plain(text: object) -> str:
     """A label as one line of printable characters; control characters would break the SVG."""
     return re.sub(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff\ufffe\uffff]+", " ", str(text))
+
+
+def short(text: object) -> str:
+    """A short line for titles, axes and legends: a long one would leave no room to draw in."""
+    line = plain(text).strip()
+    return line if len(line) <= _LONGEST_LABEL else f"{line[: _LONGEST_LABEL - 1].rstrip()}…"
 
 
 def to_svg(figure: Figure) -> str:
@@ -188,9 +197,9 @@ def prediction_curves(
         figure, axes = panels(len(output_names), 1, height=0.6 + 2.6 * len(output_names), sharex=True)
         for j, (axis, name) in enumerate(zip(axes[:, 0], output_names, strict=True)):
             axis.plot(x[order], y[order, j], color=PURPLE)
-            axis.set_ylabel(plain(name))
-        axes[0, 0].set_title(plain(title))
-        axes[-1, 0].set_xlabel(plain(input_name))
+            axis.set_ylabel(short(name))
+        axes[0, 0].set_title(short(title))
+        axes[-1, 0].set_xlabel(short(input_name))
     return figure
 
 
@@ -222,7 +231,7 @@ def context_panels(
     *,
     shown: Mapping[str, str] | None = None,
 ) -> Figure:
-    """Each factor's contexts (rows) coloured by each factor's labels (columns).
+    """Each factor's contexts (rows) coloured by each factor's labels (columns); of many, the first four.
 
     A disentangled context shows order on the diagonal and confetti off it: order off the diagonal is leakage.
 
@@ -231,7 +240,7 @@ def context_panels(
         labels: per factor, one label a task; numbers get a colour scale, text a legend.
         shown: what to call the factors' labels, e.g. with a unit.
     """
-    rows, columns = list(contexts), list(labels)
+    rows, columns = list(contexts)[:_MOST_PANELS], list(labels)[:_MOST_PANELS]
     shown = shown or {}
     with house_style():
         width = min(WIDTH, 0.6 + 4.3 * len(columns))
@@ -240,8 +249,8 @@ def context_panels(
             points, share = principal_axes(np.asarray(contexts[row], np.float64))
             for j, column in enumerate(columns):
                 axis: Axes = axes[i, j]
-                _coloured_points(axis, points, labels[column], plain(shown.get(column, column)))
-                axis.set_title(f"{plain(row)} context by {plain(column)}")
+                _coloured_points(axis, points, labels[column], short(shown.get(column, column)))
+                axis.set_title(short(f"{row} context by {column}"))
                 axis.set_xlabel(f"axis 1 ({share[0]:.1%} of variance)")
                 axis.set_ylabel(f"axis 2 ({share[1]:.1%})")
                 _keep_proportion(axis)
@@ -309,10 +318,10 @@ def fitted_panel(
 
 def set_title(axis: Axes, title: str, note: str = "") -> None:
     """A bold title, and under it a quieter line."""
-    axis.set_title(plain(title), pad=22.0 if note else 8.0)
+    axis.set_title(short(title), pad=22.0 if note else 8.0)
     if note:
         axis.annotate(
-            plain(note), (0, 1), (0, 8), xycoords="axes fraction", textcoords="offset points", color=MUTED
+            short(note), (0, 1), (0, 8), xycoords="axes fraction", textcoords="offset points", color=MUTED
         )
 
 
@@ -334,19 +343,20 @@ def shared_legend(figure: Figure, axes: Sequence[Axes]) -> None:
 
 def _coloured_points(axis: Axes, points: np.ndarray, labels: Sequence[Any], name: str) -> None:
     numeric = all(isinstance(v, (int, float, np.number)) and not isinstance(v, bool) for v in labels)
-    if numeric and len(set(labels)) > 2:
+    levels = sorted(set(labels)) if numeric else sorted(set(labels), key=str)
+    listed = len(levels) <= len(CYCLE)
+    if numeric and not listed:
         drawn = axis.scatter(*points.T, c=np.asarray(labels, float), cmap=SCALE, s=16, linewidths=0)
         bar = axis.figure.colorbar(drawn, ax=axis, pad=0.02, aspect=28)
         bar.outline.set_visible(False)  # type: ignore[operator]
         bar.ax.tick_params(length=0, labelsize=8.5)
         bar.set_label(name, fontsize=9)
         return
-    levels = sorted(set(labels), key=str)
-    listed = len(levels) <= len(CYCLE)
     for k, level in enumerate(levels):
-        chosen = np.asarray([label == level for label in labels])
-        colour = CYCLE[k] if listed else SCALE(k / (len(levels) - 1))
-        axis.scatter(*points[chosen].T, color=colour, s=22, linewidths=0, label=plain(level))
+        chosen = np.asarray([own == level for own in labels])
+        # Numbers have an order, and so have their colours.
+        colour = CYCLE[k] if listed and not numeric else SCALE(k / max(1, len(levels) - 1))
+        axis.scatter(*points[chosen].T, color=colour, s=22, linewidths=0, label=short(level))
     if listed:
         axis.legend(
             title=name,
@@ -355,5 +365,4 @@ def _coloured_points(axis: Axes, points: np.ndarray, labels: Sequence[Any], name
             loc="upper left",
             bbox_to_anchor=(1.0, 1.0),
             handletextpad=0.2,
-            ncols=math.ceil(len(levels) / 8),
         )

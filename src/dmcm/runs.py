@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import importlib.metadata
 import json
@@ -111,9 +112,10 @@ class RunFolder:
         return read_json(self.path / "metrics.json")
 
     def close(self) -> None:
-        """Flush the events."""
+        """Flush the events; those that a full disk refuses are lost, they are a copy of the metrics."""
         if self._events is not None:
-            self._events.close()
+            with contextlib.suppress(OSError):
+                self._events.close()
             self._events = None
 
 

@@ -20,9 +20,9 @@ from dmcm.plots import (
     fitted_panel,
     house_style,
     panels,
-    plain,
     set_title,
     shared_legend,
+    short,
 )
 from dmcm.table_measures import draw_support, pool_label
 
@@ -95,7 +95,7 @@ def held_out_picture(learner: Learner, train: FactorDataset, held_out: FactorDat
         ):
             real = own.weight > 0
             axis.plot(own.x[real][:, 0], own.y[real][:, output], "o", color=colour, markersize=2.6, alpha=0.6)
-            set_title(axis, f"{plain(name)} {plain(labels[name])}", f"{len(own)} training tasks")
+            set_title(axis, f"{name} {labels[name]}", f"{len(own)} training tasks")
         last = axes[0, -1]
         for i in range(len(held_out)):
             x, y = held_out.task(i)
@@ -127,6 +127,6 @@ def _diagonal(axis: Axes, values: np.ndarray) -> None:
 def _label_axes(axes: np.ndarray, data: FactorDataset, output: int) -> None:
     single = data.inputs == 1
     for axis in axes[-1]:
-        axis.set_xlabel(plain(data.input_names[0] if single else f"{data.output_names[output]}, measured"))
+        axis.set_xlabel(short(data.input_names[0] if single else f"{data.output_names[output]}, measured"))
     for axis in axes[:, 0]:
-        axis.set_ylabel(plain(data.output_names[output] if single else "predicted"))
+        axis.set_ylabel(short(data.output_names[output] if single else "predicted"))

@@ -45,6 +45,7 @@ def times() -> np.ndarray:
     return STEP * np.arange(POINTS)[:, None]
 
 
+@jax.jit
 def trajectories(
     damping: Float[Array, " tasks"], stiffness: Float[Array, " tasks"], drive: Float[Array, " tasks"]
 ) -> Float[Array, "tasks points"]:

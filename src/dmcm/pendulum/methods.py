@@ -12,8 +12,10 @@ SIZE = 3
 """Numbers in the context of each factor; a single context has as many as all together."""
 _EACH = dict.fromkeys(RANGES, SIZE)
 _ONE = {"task": SIZE * len(RANGES)}
-_LM: dict[str, Any] = {"kind": "levenberg_marquardt", "steps": 16, "training_steps": 4}
-_TENSOR: dict[str, Any] = {"kind": "tensor_product", "width": 40, "activation": "tanh"}
+_LM: dict[str, Any] = {"kind": "levenberg_marquardt", "steps": 32, "training_steps": 6}
+_LM_DEEP: dict[str, Any] = {**_LM, "training_steps": 2}
+"""For networks whose Jacobian runs through every layer, which makes a step ten times dearer."""
+_TENSOR: dict[str, Any] = {"kind": "tensor_product", "width": 64, "activation": "tanh"}
 _CONCAT: dict[str, Any] = {"kind": "concat", "width": 40, "activation": "tanh"}
 _FILM: dict[str, Any] = {"kind": "film", "width": 40, "activation": "tanh"}
 _FREE: dict[str, Any] = {**_TENSOR, "normalise": False}
@@ -22,8 +24,8 @@ METHODS: dict[str, Method] = {
     "dmcm": Method("DMCM: tensor product, LM, recombined", _TENSOR, _LM, _EACH),
     "dmcm_no_recombination": Method("DMCM without the recombined loss", _TENSOR, _LM, _EACH, 0.0),
     "dmcm_free_scale": Method("tensor product without normalisation", _FREE, _LM, _EACH),
-    "film": Method("FiLM, LM, recombined", _FILM, _LM, _EACH),
-    "concat": Method("concatenation, LM, recombined", _CONCAT, _LM, _EACH),
+    "film": Method("FiLM, LM, recombined", _FILM, _LM_DEEP, _EACH),
+    "concat": Method("concatenation, LM, recombined", _CONCAT, _LM_DEEP, _EACH),
     "single": Method("single context, same network and solver", _TENSOR, _LM, _ONE, 0.0),
 }
 """All methods by name."""
