@@ -3,7 +3,8 @@
 Seen pairs are edges of a bipartite graph of labels. For f(A_i) + g(φ_j), or a product after taking
 logarithms, the second difference y_ij − y_i'j − y_ij' + y_i'j' is zero, so an unseen pair follows from
 seen ones along a path between its labels: swaps are identified inside a connected component, and across
-components only up to a constant of each. What a network predicts there is its own habit, not the data.
+components only up to a constant of each. What a network predicts there is its own habit, not the data:
+a smooth one ties components whose labels lie between each other's, not those far apart.
 """
 
 from __future__ import annotations
