@@ -88,6 +88,19 @@ def build(method: Method, seed: int, *, inputs: int = 1, outputs: int = 1) -> Le
     return Learner(network, solver, factors, prior=prior)
 
 
+def fit_config(method: Method, seed: int, steps: int) -> FitConfig:
+    """Settings of the outer loop of a method."""
+    return FitConfig(
+        steps=steps,
+        learning_rate=method.learning_rate,
+        recombination=method.recombination,
+        dependence=method.dependence,
+        outlier_scale=method.outlier_scale,
+        seed=seed,
+        chunk=1_000,
+    )
+
+
 def run_cell(
     method: Method,
     seed: int,
@@ -124,15 +137,7 @@ def run_cell(
         return earlier
     batch = jax.eval_shape(sampler.sample, jax.random.key(0))
     columns = {"inputs": batch.support.x.shape[-1], "outputs": batch.support.y.shape[-1]}
-    config = FitConfig(
-        steps=steps,
-        learning_rate=method.learning_rate,
-        recombination=method.recombination,
-        dependence=method.dependence,
-        outlier_scale=method.outlier_scale,
-        seed=seed,
-        chunk=1_000,
-    )
+    config = fit_config(method, seed, steps)
     result = fit(
         build(method, seed, **columns),
         sampler,

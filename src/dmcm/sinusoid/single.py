@@ -16,7 +16,8 @@ from dmcm.sinusoid.comparison import inner_step_curve
 from dmcm.sinusoid.family import SinusoidSampler
 from dmcm.sinusoid.measures import all_measures
 from dmcm.sinusoid.methods import build_method, method_named
-from dmcm.training import FitConfig, fit
+from dmcm.studies import fit_config
+from dmcm.training import fit
 
 KIND = "sinusoid"
 """What `config.json` of these runs says under "kind"."""
@@ -56,14 +57,7 @@ def train(config: SingleConfig, *, progress: bool = True) -> Learner:
         CheckpointError: the folder holds a run, and `resume` is off or it is another one.
         DmcmError: as `fit`.
     """
-    method = method_named(config.method)
-    settings = FitConfig(
-        steps=config.steps,
-        learning_rate=method.learning_rate,
-        recombination=method.recombination,
-        dependence=method.dependence,
-        seed=config.seed,
-    )
+    settings = fit_config(method_named(config.method), config.seed, config.steps)
     settings.check()
     claim_run(RunFolder(config.out), config.about(), resume=config.resume)
     result = fit(
