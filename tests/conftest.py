@@ -6,6 +6,8 @@ import sys
 os.environ["MPLBACKEND"] = "Agg"
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 
+import jax
+import pytest
 from hypothesis import settings
 from jaxtyping import install_import_hook
 
@@ -16,3 +18,10 @@ install_import_hook("dmcm", "beartype.beartype")
 # No deadline: compiling takes long once. No database, no randomness: a failure is found by all.
 settings.register_profile("dmcm", deadline=None, derandomize=True, database=None)
 settings.load_profile("dmcm")
+
+
+@pytest.fixture(autouse=True, scope="module")
+def forget_compiled_programs():
+    """Thousands of compiled programs at once exhaust the memory maps a process may have."""
+    yield
+    jax.clear_caches()

@@ -385,20 +385,6 @@ def test_demo_shows_a_finished_run_again(demo_run, capsys):
     assert (load_learner(model).fingerprint(), page.read_bytes()) == before
 
 
-def test_demo_leaves_other_runs_alone(demo_run, table_run, tmp_path):
-    same = DemoConfig(demo_run, steps=2)
-    assert choose_folder(same) == demo_run
-    other = DemoConfig(demo_run, steps=3)
-    assert choose_folder(other) == demo_run.with_name("demo-2")
-    assert choose_folder(DemoConfig(table_run)) == table_run.with_name("plants-2")
-    (tmp_path / "notes").mkdir()
-    assert choose_folder(DemoConfig(tmp_path / "notes")) == tmp_path / "notes"
-    (tmp_path / "notes" / "todo.txt").write_text("mine")
-    assert choose_folder(DemoConfig(tmp_path / "notes")) == tmp_path / "notes-2"
-    (tmp_path / "file").write_text("mine")
-    assert choose_folder(DemoConfig(tmp_path / "file")) == tmp_path / "file-2"
-
-
 def test_demo_model_adapts_and_mixes_from_tables(demo_run, tmp_path, capsys):
     x = np.linspace(-4, 4, 10)
     for name, amplitude, phase in (("A", 4.0, 0.0), ("B", 1.0, 2.0)):
@@ -441,13 +427,6 @@ def test_studies_print_their_tables(tmp_path, monkeypatch, capsys):
         assert "0.25 ± 0.050" in said
         assert "unseen pair" in said
         assert "r.json" in said
-
-
-def test_unknown_methods_list_the_known_ones(tmp_path, capsys):
-    said = fails(capsys, "sinusoid", "train", "--method", "dmmc", "--out", tmp_path / "run")
-    assert "Did you mean 'dmcm'?" in said
-    assert not (tmp_path / "run").exists()
-    assert "there is no method" in fails(capsys, "sinusoid", "compare", "--methods", "magic")
 
 
 # --- what all commands share ----------------------------------------------------------------------

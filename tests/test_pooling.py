@@ -161,8 +161,6 @@ def test_pools_that_cannot_be_meant(tasks):
         model.adapt_pooled(tasks, shared="fase")
     with pytest.raises(FactorError, match="name the factor the tasks share"):
         model.adapt_pooled(tasks, shared=())
-    with pytest.raises(ShapeError, match="list of pairs"):
-        model.adapt_pooled((x, y), shared="phase")
     with pytest.raises(ShapeError, match="takes pairs"):
         model.adapt_pooled([(x[None], y[None])], shared="phase")
     with pytest.raises(ShapeError, match="same number of samples"):

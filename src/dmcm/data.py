@@ -138,7 +138,8 @@ class FactorDataset:
             DataError, ShapeError: as `from_arrays`.
         """
         try:
-            with np.load(path, allow_pickle=False) as file:
+            # Opened here, because NumPy leaves a damaged archive open.
+            with Path(path).open("rb") as handle, np.load(handle, allow_pickle=False) as file:
                 arrays = {name: file[name] for name in file.files}
         except FileNotFoundError as error:
             raise StorageError(f"there is no file {path}.") from error
