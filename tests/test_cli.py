@@ -22,7 +22,6 @@ from dmcm.cli.arguments import parse_pairs, parse_range, parse_sizes
 from dmcm.errors import ConfigError
 from dmcm.models import load_learner
 from dmcm.sinusoid import protocol
-from dmcm.sinusoid.demo import DemoConfig, choose_folder
 from helpers import ROOT
 
 VARIETIES, YEARS = ("F", "P"), (1988, 1989, 1990)
