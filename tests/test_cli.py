@@ -2,6 +2,7 @@
 
 import ast
 import csv
+import dataclasses
 import json
 import os
 import re
@@ -22,6 +23,8 @@ from dmcm.cli.arguments import parse_pairs, parse_range, parse_sizes
 from dmcm.errors import ConfigError
 from dmcm.models import load_learner
 from dmcm.sinusoid import protocol
+from dmcm.sinusoid.demo import DemoConfig, choose_folder
+from dmcm.sinusoid.methods import METHODS
 from helpers import ROOT
 
 VARIETIES, YEARS = ("F", "P"), (1988, 1989, 1990)
@@ -73,7 +76,20 @@ def bank(table_run, plants, tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def demo_run(tmp_path_factory):
+def small_methods():
+    """The demo's methods with small networks and few inner steps, which compile in a moment."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("dmcm", "cavia"):
+            small = {
+                "network": {**METHODS[name].network, "width": 8, "depth": 1},
+                "solver": {"kind": "gradient_descent", "steps": 2, "rate": 0.1},
+            }
+            patch.setitem(METHODS, name, dataclasses.replace(METHODS[name], **small))
+        yield
+
+
+@pytest.fixture(scope="module")
+def demo_run(small_methods, tmp_path_factory):
     """A demo with hardly any training."""
     out = tmp_path_factory.mktemp("demo") / "demo"
     assert main(["demo", "--steps", "2", "--out", str(out)]) == 0
@@ -349,6 +365,8 @@ def test_fit_errors(plants, tmp_path, capsys):
     assert "label of 'year'" in fails(capsys, *good, "--hold-out", "year=2020")
     assert "one label only" in fails(capsys, *good, "--hold-out", "variety=P")
     assert "Lower `shots`" in fails(capsys, *good, "--shots", "6")
+    assert "seed=-1" in fails(capsys, *good, "--seed", "-1")
+    assert "width=0" in fails(capsys, *good, "--width", "0")
     assert not out.exists()
     (tmp_path / "bad.csv").write_text("plot,variety,year,day,weight_g\na,F,1,1,x\n")
     assert "not a finite number" in fails(capsys, "fit", tmp_path / "bad.csv", *good[2:])
@@ -382,6 +400,20 @@ def test_demo_shows_a_finished_run_again(demo_run, capsys):
     assert "predicts a sinusoid nobody gave data of" in said
     assert said.strip().endswith(str(page))
     assert (load_learner(model).fingerprint(), page.read_bytes()) == before
+
+
+def test_demo_leaves_other_runs_alone(demo_run, table_run, tmp_path):
+    same = DemoConfig(demo_run, steps=2)
+    assert choose_folder(same) == demo_run
+    other = DemoConfig(demo_run, steps=3)
+    assert choose_folder(other) == demo_run.with_name("demo-2")
+    assert choose_folder(DemoConfig(table_run)) == table_run.with_name("plants-2")
+    (tmp_path / "notes").mkdir()
+    assert choose_folder(DemoConfig(tmp_path / "notes")) == tmp_path / "notes"
+    (tmp_path / "notes" / "todo.txt").write_text("mine")
+    assert choose_folder(DemoConfig(tmp_path / "notes")) == tmp_path / "notes-2"
+    (tmp_path / "file").write_text("mine")
+    assert choose_folder(DemoConfig(tmp_path / "file")) == tmp_path / "file-2"
 
 
 def test_demo_model_adapts_and_mixes_from_tables(demo_run, tmp_path, capsys):
@@ -426,6 +458,13 @@ def test_studies_print_their_tables(tmp_path, monkeypatch, capsys):
         assert "0.25 ± 0.050" in said
         assert "unseen pair" in said
         assert "r.json" in said
+
+
+def test_unknown_methods_list_the_known_ones(tmp_path, capsys):
+    said = fails(capsys, "sinusoid", "train", "--method", "dmmc", "--out", tmp_path / "run")
+    assert "Did you mean 'dmcm'?" in said
+    assert not (tmp_path / "run").exists()
+    assert "there is no method" in fails(capsys, "sinusoid", "compare", "--methods", "magic")
 
 
 # --- what all commands share ----------------------------------------------------------------------
@@ -476,12 +515,16 @@ def test_missing_and_broken_runs(table_run, tmp_path, capsys):
     assert "damaged" in fails(capsys, "evaluate", broken)
     (broken / "model.safetensors").write_bytes(whole)
     assert "metrics.json" in fails(capsys, "report", broken)
+    (broken / "metrics.json").write_text("{}")
+    assert "lack 'few_shot'" in fails(capsys, "report", broken)
     about = json.loads(config.read_text())
     for text, wanted in (
         ("{", "not readable JSON"),
         ("[]", "what kind of run"),
         ('{"kind": "quilt"}', "there is no kind of run 'quilt'"),
         ('{"kind": "table"}', "is not one of a table run"),
+        ('{"kind": "sinusoid"}', "there is no method 'None'"),
+        ('{"kind": "sinusoid", "method": "dmcm"}', "no whole number of steps"),
         (json.dumps({**about, "table": str(tmp_path / "gone.csv")}), "gone.csv"),
     ):
         (broken / "config.json").write_text(text)

@@ -71,7 +71,7 @@ def test_padded_samples_change_nothing():
         expected = ridge(A, b, support.y, prior, np.repeat(real, 2))
         found = solve(LevenbergMarquardt(1, safeguard=False), net, prior, padded, {})["c"]
         np.testing.assert_allclose(found, expected, rtol=1e-10)
-        for kind in KINDS:
+        for kind in ("gradient_descent", "set_encoder"):
             way = solver(kind, LINEAR, inputs=2, outputs=2)
             one, other = (solve(way, net, prior, s, {})["c"] for s in (padded, cut))
             np.testing.assert_allclose(one, other, rtol=1e-9)

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import dataclasses
+import importlib.resources
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from html import escape
 from typing import Any
 
 from matplotlib.figure import Figure
 
-from dmcm.plots import plain, to_svg
+from dmcm.errors import StorageError
+from dmcm.plots import learning_curves, plain, to_svg
 from dmcm.runs import RunFolder
 from dmcm.storage import read_json, write_atomic
 
@@ -25,6 +28,12 @@ class Estimate:
     half_width: int | float | None = None
 
 
+CONTEXTS_CAPTION = (
+    "One dot a task, drawn on the two main axes of its context vectors. Colours in order mean that the "
+    "context carries the factor, colours mixed mean that it does not. Ideally the diagonal is in order and "
+    "the rest mixed."
+)
+"""What to see in `dmcm.plots.context_panels`."""
 Cell = str | int | float | Estimate | None
 """What a table holds; None is shown as a dash."""
 
@@ -164,10 +173,35 @@ def render(page: Page) -> str:
         '<!doctype html><html lang="en"><head><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
         '<meta name="color-scheme" content="light dark">'
-        f"<title>{_text(page.title)}</title><style>{_CSS}</style></head><body><main>"
+        f"<title>{_text(page.title)}</title><style>{_style()}</style></head><body><main>"
         f'<header><h1>{_text(page.title)}</h1><p class="lead">{_text(page.lead)}</p>'
         f"{''.join(map(_block, page.blocks))}</header>{sections}</main></body></html>\n"
     )
+
+
+@contextlib.contextmanager
+def stored_values(folder: RunFolder) -> Iterator[None]:
+    """Turn a value that a run's JSON files lack into an error that says so.
+
+    Raises:
+        StorageError: within the `with` block something looked for a name that is not there.
+    """
+    try:
+        yield
+    except KeyError as error:
+        raise StorageError(
+            f"the files of {folder.path} lack {error}: they were edited, or written by another version. "
+            "Measure it again with `dmcm evaluate`."
+        ) from error
+
+
+def training_section(folder: RunFolder) -> Section:
+    """A section on how the losses fell while training."""
+    caption = (
+        "Query losses while training. Own contexts: each task with what it was adapted to. Recombined: each "
+        "factor's context from another task with the same label."
+    )
+    return Section("Training", (Picture.of(learning_curves(folder.history()), caption, "Learning curves"),))
 
 
 def about_run(folder: RunFolder, about: Mapping[str, Any]) -> Section:
@@ -295,50 +329,5 @@ def _text(value: str) -> str:
     return escape(plain(value), quote=True)
 
 
-_CSS = """
-:root { color-scheme: light dark; --ink: #1f2430; --muted: #636b78; --line: #dfe2e7; --paper: #fdfdfc;
-  --accent: #0072b2; }
-@media (prefers-color-scheme: dark) { :root { --ink: #e6e8ec; --muted: #9aa2b1; --line: #333943;
-  --paper: #15181d; --accent: #4aa3df; } }
-* { box-sizing: border-box; }
-body { margin: 0; background: var(--paper); color: var(--ink); font: 17px/1.6 Inter, "Helvetica Neue",
-  "Segoe UI", system-ui, "DejaVu Sans", sans-serif; -webkit-font-smoothing: antialiased; }
-main { max-width: 60rem; margin: 0 auto; padding: 5rem 1.5rem 7rem; }
-h1 { font-size: 2.5rem; line-height: 1.15; letter-spacing: -0.025em; font-weight: 700; margin: 0 0 1.1rem;
-  text-wrap: balance; }
-h2 { font-size: 1.45rem; line-height: 1.3; letter-spacing: -0.015em; font-weight: 650; margin: 0 0 0.8rem; }
-p { max-width: 42rem; margin: 0 0 1.1rem; text-wrap: pretty; }
-.lead { font-size: 1.2rem; line-height: 1.55; color: var(--muted); margin-bottom: 2.2rem; }
-section { margin-top: 4.5rem; }
-figure { margin: 1.8rem 0 2.6rem; }
-figure img { display: block; width: 100%; height: auto; }
-figcaption { max-width: 42rem; margin-top: 0.9rem; font-size: 0.88rem; line-height: 1.5; color: var(--muted);
-  text-wrap: pretty; }
-.headline { display: grid; grid-template-columns: repeat(auto-fit, minmax(11rem, 1fr)); gap: 1.5rem 2.5rem;
-  border-block: 1px solid var(--line); padding: 1.5rem 0 1.6rem; margin: 0 0 1.5rem; }
-.headline strong { display: block; font-size: 2.1rem; line-height: 1.2; font-weight: 650;
-  letter-spacing: -0.025em; color: var(--accent); font-variant-numeric: tabular-nums; }
-.headline span { font-size: 0.88rem; line-height: 1.45; color: var(--muted); display: block;
-  margin-top: 0.25rem; }
-.scroll { overflow-x: auto; }
-table { border-collapse: collapse; min-width: 60%; font-size: 0.93rem; line-height: 1.4;
-  border-block: 1.5px solid var(--ink); }
-th { font-weight: 600; text-align: left; vertical-align: bottom; color: var(--muted); font-size: 0.84rem; }
-th, td { padding: 0.5rem 2rem 0.5rem 0; }
-th:last-child, td:last-child { padding-right: 0; }
-thead tr:last-child th { border-bottom: 1px solid var(--line); }
-tbody tr + tr td { border-top: 1px solid var(--line); }
-th.group { text-align: center; color: var(--ink); padding-bottom: 0.1rem; }
-.number { text-align: right; font-variant-numeric: tabular-nums; white-space: nowrap; }
-td.best { font-weight: 700; }
-dl { margin: 1rem 0 1.5rem; font-size: 0.86rem; line-height: 1.5; }
-dl div { display: grid; grid-template-columns: minmax(9rem, 17rem) 1fr; gap: 1rem; padding: 0.28rem 0;
-  border-bottom: 1px solid var(--line); }
-dt { color: var(--muted); overflow-wrap: anywhere; }
-dd { margin: 0; font-family: ui-monospace, "SF Mono", Menlo, Consolas, "DejaVu Sans Mono", monospace;
-  font-size: 0.95em; overflow-wrap: anywhere; }
-details { margin: 0 0 1rem; }
-summary { cursor: pointer; color: var(--accent); font-size: 0.95rem; }
-@media (max-width: 40rem) { main { padding-top: 3rem; } h1 { font-size: 1.9rem; } }
-@media print { main { padding: 0; max-width: none; } section, figure { break-inside: avoid; } }
-"""
+def _style() -> str:
+    return importlib.resources.files("dmcm").joinpath("report.css").read_text(encoding="utf-8")

@@ -62,8 +62,18 @@ class Method:
     outlier_scale: float | None = 1e-3
 
 
-def build(method: Method, seed: int, *, inputs: int = 1, outputs: int = 1) -> Learner:
+def build(
+    method: Method, seed: int, *, inputs: int = 1, outputs: int = 1, precision: float = 1e-3
+) -> Learner:
     """An untrained learner of a method with random weights from a seed.
+
+    Args:
+        method: what to build.
+        seed: of the weights.
+        inputs: number of input columns.
+        outputs: number of output columns.
+        precision: the contexts' prior precision to start from. The harder the data, the more it
+            helps: with a weak prior, contexts fit the support points before there are features.
 
     Raises:
         ConfigError: a network or solver that does not exist, or settings it does not have.
@@ -82,7 +92,7 @@ def build(method: Method, seed: int, *, inputs: int = 1, outputs: int = 1) -> Le
     network = build_network(key=network_key, **sizes, **method.network)
     solver = build_solver(key=solver_key, **sizes, **method.solver)
     # A shift of network weights starts at the weights themselves and is not pulled back to them.
-    floor, precision = (1e-8, 1e-3) if method.factors else (1e-12, 1e-12)
+    floor, precision = (1e-8, precision) if method.factors else (1e-12, 1e-12)
     learn_mean = method.solver["kind"] in ("none", "set_encoder")
     prior = Prior(factors, floor=floor, precision=precision, learn_mean=learn_mean)
     return Learner(network, solver, factors, prior=prior)
@@ -109,6 +119,7 @@ def run_cell(
     measure: Callable[[Learner], dict[str, Any]],
     *,
     steps: int,
+    precision: float = 1e-3,
     about: Sequence[Any] = (),
     progress: bool = True,
 ) -> dict[str, Any]:
@@ -123,6 +134,7 @@ def run_cell(
         folder: run folder of the cell; `cell.json` in it holds what was measured.
         measure: JSON values to keep of a trained learner.
         steps: outer steps.
+        precision: as in `build`; name it in `about` where it is not the default.
         about: JSON values that data and measures depend on; others make the cell measured anew.
         progress: show a progress bar.
 
@@ -139,7 +151,7 @@ def run_cell(
     columns = {"inputs": batch.support.x.shape[-1], "outputs": batch.support.y.shape[-1]}
     config = fit_config(method, seed, steps)
     result = fit(
-        build(method, seed, **columns),
+        build(method, seed, precision=precision, **columns),
         sampler,
         config,
         run_dir=folder,

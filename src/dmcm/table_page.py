@@ -8,20 +8,38 @@ from typing import Any
 from dmcm.data import FactorDataset
 from dmcm.learner import Learner
 from dmcm.models import load_learner
-from dmcm.plots import learning_curves
-from dmcm.report import Block, Headline, Page, Picture, Section, Table, about_run, show_number, write_page
+from dmcm.report import (
+    CONTEXTS_CAPTION,
+    Block,
+    Headline,
+    Page,
+    Picture,
+    Section,
+    Table,
+    about_run,
+    show_cell,
+    stored_values,
+    training_section,
+    write_page,
+)
 from dmcm.runs import RunFolder
 from dmcm.table_pictures import contexts_picture, fitted_picture, held_out_picture
 from dmcm.table_runs import TableConfig, TableSplit, split_tasks
 
 
-def write_report(folder: RunFolder, about: Mapping[str, Any]) -> Page:
+def write_report(folder: RunFolder, about: Mapping[str, Any]) -> None:
     """Draw and write `report.html` from what lies in the run folder and the run's table.
 
     Raises:
-        StorageError: the run has no model or metrics, or its table is gone.
+        StorageError: the run has no model or metrics, they cannot be read, or its table is gone.
         DmcmError: as `TableConfig.read`.
     """
+    with stored_values(folder):
+        write_page(folder, build_page(folder, about))
+
+
+def build_page(folder: RunFolder, about: Mapping[str, Any]) -> Page:
+    """The page of a run; errors as `write_report`."""
     config = TableConfig.from_about(about)
     data = config.read()
     split = split_tasks(config, data)
@@ -39,50 +57,38 @@ def write_report(folder: RunFolder, about: Mapping[str, Any]) -> Page:
             (
                 Picture.of(
                     contexts_picture(learner, data),
-                    "One dot a task, drawn on the two main axes of its context vectors. Colours in order "
-                    "mean that "
-                    "the context carries the factor, colours mixed mean that it does not. Ideally the "
-                    "diagonal is "
-                    "in order and the rest mixed.",
+                    CONTEXTS_CAPTION,
                     "Contexts coloured by the labels",
                 ),
             ),
         ),
-        Section(
-            "Training",
-            (
-                Picture.of(
-                    learning_curves(folder.history()),
-                    "Query losses while training. Own contexts: each task with what it was adapted to. "
-                    "Recombined: "
-                    "each factor's context from another task with the same label.",
-                    "Learning curves",
-                ),
-            ),
-        ),
+        training_section(folder),
         about_run(folder, about),
     ]
     items = [
-        (_number(metrics["few_shot"].get("mean")), "few-shot error on training tasks, own samples held back")
+        (
+            show_cell(metrics["few_shot"].get("mean")),
+            "few-shot error on training tasks, own samples held back",
+        )
     ]
     if "mean" in metrics["swap"]:
         items.append(
-            (_number(metrics["swap"]["mean"]), "with every context taken from other tasks of the same label")
+            (
+                show_cell(metrics["swap"]["mean"]),
+                "with every context taken from other tasks of the same label",
+            )
         )
     zero = metrics.get("held_out", {}).get("zero_shot", {}).get("mean")
     if zero is not None:
-        items.append((_number(zero), "on the held-out combination, without a sample of it"))
-    page = Page(
+        items.append((show_cell(zero), "on the held-out combination, without a sample of it"))
+    return Page(
         f"{config.table.name}: {', '.join(data.output_names)}",
         f"{len(data)} tasks, {int(data.weight.sum()):,} samples; one context for each of "
-        f"{_listed(config.factors)}. "
-        "Errors are mean squares in units of the outputs' variance: 0 is perfect, 1 as bad as the overall "
-        "mean.",
+        f"{_listed(config.factors)}. Errors are mean squares in units of the outputs' variance: 0 is "
+        "perfect, 1 as bad as the overall mean.",
         (Headline(tuple(items)),),
         tuple(section for section in sections if section.blocks),
     )
-    write_page(folder, page)
-    return page
 
 
 def combination_table(data: FactorDataset, held: Mapping[str, str]) -> Table:
@@ -116,10 +122,9 @@ def error_table(metrics: Mapping[str, Any]) -> Table:
 def _errors_text() -> str:
     return (
         "Few-shot: a task's contexts are fitted to some of its samples and tested on the rest. Swapped: "
-        "every "
-        "context comes from another task with the same label. Zero-shot: a label's context is fitted to all "
-        "training tasks that carry the label, then mixed. The mean curves are what one could do without "
-        "contexts."
+        "every context comes from another task with the same label. Zero-shot: a label's context is fitted "
+        "to all training tasks that carry the label, then mixed. The mean curves are what one could do "
+        "without contexts."
     )
 
 
@@ -130,8 +135,8 @@ def _held_out(
     assert split.held_out is not None
     blocks: list[Block] = [
         f"Held out: {', '.join(f'{name} {label}' for name, label in config.hold_out.items())}. The model "
-        "never "
-        "trained on these tasks. It predicts them from contexts of other tasks that share one label each."
+        "never trained on these tasks. It predicts them from contexts of other tasks that share one label "
+        "each."
     ]
     if learner.inputs == 1 and "zero_shot" in metrics.get("held_out", {}):
         names = split.held_out.factor_names
@@ -141,9 +146,8 @@ def _held_out(
                 Picture.of(
                     held_out_picture(learner, split.train, own, 0),
                     "Left, the training tasks each context was pooled from. Right, their mix against what "
-                    "was "
-                    "measured there, and the mean curve that needs no contexts.",
-                    "Held-out combination predicted by a swap",
+                    "was measured there, and the mean curve that needs no contexts.",
+                    f"Held out: {', '.join(str(label) for label in labels)}, predicted by a swap",
                 )
             )
     return Section("A combination nobody trained on", tuple(blocks))
@@ -166,7 +170,3 @@ def _fitted(learner: Learner, data: FactorDataset) -> Section:
 
 def _listed(names: Mapping[str, int]) -> str:
     return " and ".join(names) if len(names) < 3 else ", ".join(names)
-
-
-def _number(value: float | None) -> str:
-    return "–" if value is None else show_number(value)

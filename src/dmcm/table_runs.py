@@ -128,8 +128,9 @@ def split_tasks(config: TableConfig, data: FactorDataset) -> TableSplit:
 
     Raises:
         DataError: an unknown label, or nothing left to learn from.
-        ConfigError: a fraction outside [0, 1).
+        ConfigError: training settings out of range, or a fraction outside [0, 1) or of no task.
     """
+    config.fit.check()
     if not 0 <= config.validation_fraction < 1:
         raise ConfigError(f"validation_fraction={config.validation_fraction} must be at least 0 and below 1.")
     held_out = data.where(**config.hold_out) if config.hold_out else None
@@ -169,7 +170,6 @@ def train_table(
         CheckpointError: the folder holds another run.
         DmcmError: as `fit`.
     """
-    config.fit.check()
     factors = Factors(**config.factors)
     network_key, solver_key = jax.random.split(jax.random.key(config.fit.seed))
     sizes: dict[str, Any] = {"factors": factors, "inputs": split.train.inputs, "outputs": split.train.outputs}

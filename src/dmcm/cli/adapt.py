@@ -92,8 +92,7 @@ def run(config: AdaptConfig) -> None:
             what = "labels" if config.pool else "tasks"
             raise ConfigError(
                 f"--name names one entry, and there are {len(entries)} {what}. Choose one with --task or "
-                "--where, or "
-                "leave --name out."
+                "--where, or leave --name out."
             )
         entries = [dataclasses.replace(entries[0], name=config.name)]
     _check_free(bank, entries, config.overwrite)
@@ -171,6 +170,5 @@ def _check_free(bank: ContextBank, entries: list[_Entry], overwrite: bool) -> No
         more = f" and {len(clashes) - 4} more" if len(clashes) > 4 else ""
         raise BankError(
             f"{bank.path} already has {', '.join(clashes[:4])}{more}. Nothing was saved. Replace them with "
-            "--overwrite, "
-            "or choose another --name or --bank."
+            "--overwrite, or choose another --name or --bank."
         )

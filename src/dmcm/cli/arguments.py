@@ -48,8 +48,8 @@ def parse_sizes(texts: Sequence[str], option: str) -> dict[str, int]:
     for name, value in parse_pairs(texts, option, example).items():
         if not value.isascii() or not value.isdigit() or int(value) < 1:
             raise ConfigError(
-                f"{option} {name}={value}: the context size must be a whole number of at least 1. "
-                f"For example: {option} {example}"
+                f"{option} {name}={value}: the context size must be a whole number of at least 1. For "
+                f"example: {option} {example}"
             )
         sizes[name] = int(value)
     return sizes

@@ -41,6 +41,8 @@ def run(config: DemoConfig) -> None:
         measure(main, inner_steps=False)
     about = open_run(folder)[1]
     show_table(page.error_table(about, main.read_metrics(), page.read_control(main)), "Mean squared error")
+    for table in page.expected_tables(about):
+        show_table(table)
     page.write_report(main, about)
     say("\nThe report shows what each context carries, where it errs, how it learned. Open it in a browser:")
     show_path("report", main.report)

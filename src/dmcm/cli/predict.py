@@ -93,8 +93,7 @@ def _read_inputs(config: PredictConfig, opened: Run) -> np.ndarray:
     if (config.inputs is None) == (config.range is None):
         raise ConfigError(
             f"say where to predict: --inputs TABLE with columns {', '.join(opened.inputs)}, or --range for "
-            "an even "
-            "spacing (one of the two)."
+            "an even spacing (one of the two)."
         )
     if config.range is not None:
         return parse_range(config.range, opened.inputs)

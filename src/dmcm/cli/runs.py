@@ -55,6 +55,7 @@ def load_run(path: Path) -> Run:
         )
     learner = load_learner(folder.model)
     if about["kind"] == single.KIND:
+        single.check_about(about)
         return Run(folder, about, learner, ("x",), ("y",), None)
     table = TableConfig.from_about(about)
     # An NPZ file names no columns; they get the names data sets give them.

@@ -32,7 +32,9 @@ def show_path(label: str, path: object) -> None:
 def show_table(table: Table, title: str = "") -> None:
     """A table as in a report: numbers to the right, the best bold."""
     drawn = RichTable(box=box.SIMPLE_HEAD, title=Text(title, "bold") if title else None, title_justify="left")
-    groups = [name for name, span in table.groups for _ in range(span)] or [""] * len(table.columns)
+    # What follows a colon explains the heading; here it would only widen the columns.
+    groups = [name.partition(":")[0] for name, span in table.groups for _ in range(span)]
+    groups = groups or [""] * len(table.columns)
     for j, (group, column) in enumerate(zip(groups, table.columns, strict=True)):
         first = j == 0 or groups[j - 1] != group
         heading = Text(f"{group if first else ''}\n{column}" if any(groups) else column)

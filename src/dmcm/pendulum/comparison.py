@@ -12,7 +12,7 @@ from rich.console import Console
 from dmcm.errors import ConfigError
 from dmcm.pendulum import protocol
 from dmcm.pendulum.family import BLOCK, RANGES, SHOTS, PendulumSampler
-from dmcm.pendulum.methods import METHODS, method_named
+from dmcm.pendulum.methods import METHODS, PRECISION, method_named
 from dmcm.runs import environment
 from dmcm.storage import write_json
 from dmcm.studies import run_cell, summarise_cells
@@ -26,7 +26,7 @@ class PendulumConfig:
     """Names of methods; `all` for every one."""
     seeds: int = 3
     """Seeds 0, 1, … of initial weights and training batches."""
-    steps: int = 20_000
+    steps: int = 15_000
     """Outer steps a seed, the same for all methods."""
     out: Path = Path("runs/pendulum")
     """Folder with a run folder per method and seed; those already finished are not run again."""
@@ -70,7 +70,8 @@ def run_pendulum(config: PendulumConfig, *, progress: bool = True) -> dict[str, 
                 config.out / name / f"seed-{seed}",
                 lambda learner: {"measures": protocol.evaluate(learner, seed=config.test_seed)},
                 steps=config.steps,
-                about=["pendulum", config.test_seed],
+                precision=PRECISION,
+                about=["pendulum", PRECISION, config.test_seed],
                 progress=progress,
             )
             cells.append(cell)
@@ -101,6 +102,7 @@ def run_pendulum(config: PendulumConfig, *, progress: bool = True) -> dict[str, 
             "test_tasks_a_split": protocol.TASKS,
             "test_seed": config.test_seed,
             "training_steps": config.steps,
+            "prior_precision": PRECISION,
             "seeds": config.seeds,
         },
         "methods": methods,

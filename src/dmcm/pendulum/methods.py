@@ -10,6 +10,8 @@ from dmcm.studies import Method
 
 SIZE = 3
 """Numbers in the context of each factor; a single context has as many as all together."""
+PRECISION = 1.0
+"""Prior precision contexts start from; tuned on validation tasks."""
 _EACH = dict.fromkeys(RANGES, SIZE)
 _ONE = {"task": SIZE * len(RANGES)}
 _LM: dict[str, Any] = {"kind": "levenberg_marquardt", "steps": 32, "training_steps": 6}

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from dmcm.errors import ConfigError
 from dmcm.learner import Learner
 from dmcm.models import load_learner
 from dmcm.run_config import claim_run
@@ -47,6 +49,14 @@ class SingleConfig:
         settings = dataclasses.asdict(method_named(self.method))
         about = {"kind": KIND, "method": self.method, "seed": self.seed, "steps": self.steps}
         return json.loads(json.dumps({**about, "settings": settings}))
+
+
+def check_about(about: Mapping[str, Any]) -> None:
+    """Raise `ConfigError` unless a run's configuration says which method it is, its steps and its seed."""
+    method_named(str(about.get("method")))
+    for name in ("steps", "seed"):
+        if not isinstance(about.get(name), int):
+            raise ConfigError(f"the run's config.json has no whole number of {name}: {about.get(name)!r}.")
 
 
 def train(config: SingleConfig, *, progress: bool = True) -> Learner:
