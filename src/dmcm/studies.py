@@ -48,18 +48,20 @@ class Method:
         factors: context sizes; empty for the weights of the network itself (MAML, ANIL).
         recombination: weight of the recombined loss.
         dependence: weight of the dependence penalty.
-        learning_rate: tuned on validation tasks.
+        learning_rate: tuned on validation tasks, as are the next two.
         outlier_scale: as in `FitConfig`.
+        clip: as in `FitConfig`.
     """
 
     title: str
     network: Mapping[str, Any]
     solver: Mapping[str, Any]
     factors: Mapping[str, int]
-    recombination: float = 4.0
+    recombination: float = 2.0
     dependence: float = 0.0
-    learning_rate: float = 3e-3
-    outlier_scale: float | None = 1e-3
+    learning_rate: float = 6e-3
+    outlier_scale: float | None = 1e-5
+    clip: float = 0.01
 
 
 def build(
@@ -93,8 +95,7 @@ def build(
     solver = build_solver(key=solver_key, **sizes, **method.solver)
     # A shift of network weights starts at the weights themselves and is not pulled back to them.
     floor, precision = (1e-8, precision) if method.factors else (1e-12, 1e-12)
-    learn_mean = method.solver["kind"] in ("none", "set_encoder")
-    prior = Prior(factors, floor=floor, precision=precision, learn_mean=learn_mean)
+    prior = Prior(factors, floor=floor, precision=precision, learn_mean=bool(method.factors))
     return Learner(network, solver, factors, prior=prior)
 
 
@@ -106,6 +107,7 @@ def fit_config(method: Method, seed: int, steps: int) -> FitConfig:
         recombination=method.recombination,
         dependence=method.dependence,
         outlier_scale=method.outlier_scale,
+        clip=method.clip,
         seed=seed,
         chunk=1_000,
     )

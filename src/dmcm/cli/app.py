@@ -48,6 +48,7 @@ COMMANDS: dict[str, Command] = {
     "report": Command("report", "Write a run's report page again"),
     "sinusoid train": Command("sinusoid_train", "Train one method of the sinusoid table"),
     "sinusoid compare": Command("sinusoid_compare", "Methods × seeds on the frozen sinusoid protocol"),
+    "sinusoid tune": Command("sinusoid_tune", "Outer-loop settings of each method, on validation tasks"),
     "sinusoid support": Command("sinusoid_support", "Study: how many pairs must training see, and which"),
     "sinusoid sizes": Command("sinusoid_sizes", "Study: how large must a context be"),
     "pendulum compare": Command("pendulum_compare", "Methods × seeds on driven pendulums, three factors"),

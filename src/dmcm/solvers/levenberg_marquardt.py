@@ -15,7 +15,9 @@ from dmcm.priors import Prior
 from dmcm.samples import Samples
 from dmcm.solvers.base import Solver, Values, objective
 
-_DAMPING_START = 1e-2
+# A bold first step can throw a context to the far side of its sphere, where slopes vanish and nothing
+# brings it back; from here the first step is short and six accepted ones are as good as undamped.
+_DAMPING_START = 10.0
 _DAMPING_LEAST = 1e-8
 _DAMPING_SCALE = 1e-3
 

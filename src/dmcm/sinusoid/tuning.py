@@ -1,0 +1,129 @@
+"""Tuning: every method on the same grid of outer-loop settings, judged on validation tasks."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from rich.console import Console
+
+from dmcm.errors import ConfigError
+from dmcm.runs import environment
+from dmcm.sinusoid import protocol
+from dmcm.sinusoid.family import SinusoidSampler
+from dmcm.sinusoid.methods import METHODS, Method, method_named
+from dmcm.storage import write_json
+from dmcm.studies import run_cell
+
+LEARNING_RATES = (1e-3, 3e-3, 6e-3)
+"""Peaks of the learning rate that are tried."""
+LOSSES: dict[str, dict[str, float | None]] = {
+    "plain": {"outlier_scale": None, "clip": 1.0},
+    "robust": {"outlier_scale": 1e-5, "clip": 0.01},
+}
+"""Outer losses that are tried: every error in full, or tasks far above the rest held down."""
+JUDGED = ("seen", "unseen_pair")
+"""Splits that count; the range split is reported as it falls."""
+
+
+@dataclasses.dataclass(frozen=True)
+class TuningConfig:
+    """Which methods to tune, and for how long."""
+
+    methods: tuple[str, ...] = ("dmcm", "cavia")
+    """Names of methods; `all` for every one."""
+    seeds: int = 2
+    """Seeds 0, 1, … of initial weights and training batches."""
+    steps: int = 10_000
+    """Outer steps a seed."""
+    out: Path = Path("runs/tuning")
+    """Folder with a run folder per method, settings and seed; those already finished are not run again."""
+    results: Path | None = None
+    """File for the table, e.g. results/tuning.json."""
+
+    def names(self) -> tuple[str, ...]:
+        """Methods to tune.
+
+        Raises:
+            ConfigError: an unknown method, or settings out of range.
+        """
+        if self.seeds < 1 or self.steps < 1:
+            raise ConfigError(f"seeds={self.seeds} and steps={self.steps} must be at least 1.")
+        names = tuple(METHODS) if "all" in self.methods else self.methods
+        for name in names:
+            method_named(name)
+        return names
+
+
+def tune(config: TuningConfig, *, progress: bool = True) -> dict[str, Any]:
+    """Train and judge each method with each setting; returns the table in the layout of results/tuning.json.
+
+    A setting's score is the geometric mean of the mean errors few-shot and zero-shot on seen tasks and unseen
+    pairs, over the seeds; the lowest is best. Test tasks take no part. Can be stopped and started again at
+    any time.
+
+    Raises:
+        DmcmError: settings out of range, or as `fit`.
+    """
+    console = Console(stderr=True, quiet=not progress)
+    table: dict[str, Any] = {}
+    for name in config.names():
+        scores: dict[str, float] = {}
+        for setting, method in settings(METHODS[name]):
+            found = []
+            for seed in range(config.seeds):
+                console.print(f"[bold]{name}[/bold], {setting}, seed {seed}")
+                cell = run_cell(
+                    method,
+                    seed,
+                    SinusoidSampler(),
+                    config.out / name / setting.replace(" ", "-") / f"seed-{seed}",
+                    lambda learner: {"measures": protocol.evaluate(learner, seed=protocol.VALIDATION_SEED)},
+                    steps=config.steps,
+                    about=["tuning"],
+                    progress=progress,
+                )
+                found.append(score(cell["measures"]))
+            scores[setting] = math.exp(float(np.mean(np.log(found))))
+        table[name] = {"scores": scores, "best": min(scores, key=lambda setting: scores[setting])}
+    results = {
+        "study": "outer-loop settings by method, on validation tasks",
+        "command": command(config),
+        "environment": environment(),
+        "score": "geometric mean of mean squared errors: few-shot, zero-shot x seen, unseen pair x seeds",
+        "losses": LOSSES,
+        "seeds": config.seeds,
+        "training_steps": config.steps,
+        "validation_seed": protocol.VALIDATION_SEED,
+        "methods": table,
+    }
+    if config.results is not None:
+        write_json(config.results, results)
+    return results
+
+
+def settings(method: Method) -> Iterator[tuple[str, Method]]:
+    """A method with every combination of settings, by name."""
+    for loss, values in LOSSES.items():
+        for rate in LEARNING_RATES:
+            yield f"{loss} {rate:g}", dataclasses.replace(method, learning_rate=rate, **values)
+
+
+def score(measures: Mapping[str, Any]) -> float:
+    """Geometric mean of the four mean errors; infinite if one of them is no number."""
+    means = [measures[kind][split]["mean"] for kind in ("few_shot", "zero_shot") for split in JUDGED]
+    if any(mean is None for mean in means):
+        return math.inf
+    return math.exp(float(np.mean(np.log(np.maximum(means, 1e-12)))))
+
+
+def command(config: TuningConfig) -> str:
+    """The command that makes this table."""
+    return (
+        f"dmcm sinusoid tune --methods {' '.join(config.methods)} --seeds {config.seeds} "
+        f"--steps {config.steps} --out {config.out} --results {config.results}"
+    )
