@@ -460,6 +460,15 @@ def test_studies_print_their_tables(tmp_path, monkeypatch, capsys):
         assert "r.json" in said
 
 
+def test_tuning_prints_the_scores_and_the_best(monkeypatch, capsys):
+    scores = {"plain 0.001": 0.5, "robust 0.006": 0.25}
+    table = {"methods": {"maml": {"scores": scores, "best": "robust 0.006"}}}
+    monkeypatch.setattr("dmcm.cli.sinusoid_tune.tune", lambda config: table)
+    assert main(["sinusoid", "tune", "--methods", "maml", "--results", "r.json"]) == 0
+    said = capsys.readouterr().out
+    assert all(text in said for text in ("maml", "0.50", "0.25", "robust 0.006", "r.json"))
+
+
 def test_unknown_methods_list_the_known_ones(tmp_path, capsys):
     said = fails(capsys, "sinusoid", "train", "--method", "dmmc", "--out", tmp_path / "run")
     assert "Did you mean 'dmcm'?" in said

@@ -60,6 +60,19 @@ def test_levenberg_marquardt_is_ridge_regression_where_contexts_are_linear():
         np.testing.assert_allclose(found, expected, rtol=1e-10)
 
 
+def test_the_first_step_is_a_damped_one():
+    with double_precision():
+        net, support, A, b = linear_problem()
+        prior = a_prior()
+        m = np.asarray(prior.mean["c"])
+        precision = 1e-3 + np.exp(np.asarray(prior.log_precision["c"]))
+        y = np.asarray(support.y).reshape(-1)
+        slope = A.T @ (A @ m + b - y) / len(y)
+        damped = A.T @ A / len(y) + np.diag(precision + 10 * (precision + 1e-3))
+        found = solve(LevenbergMarquardt(1), net, prior, support, {})["c"]
+        np.testing.assert_allclose(found, m - np.linalg.solve(damped, slope), rtol=1e-9)
+
+
 def test_padded_samples_change_nothing():
     with double_precision():
         net, support, A, b = linear_problem(rows=9)

@@ -108,6 +108,18 @@ def test_every_trained_part_moves_and_the_scaler_does_not():
     assert {name.split(".")[1] for name in still} == {"solver", "scaler"}
 
 
+def test_the_prior_learns_faster_by_its_factor():
+    """The first step of Adam moves every number by the learning rate, whatever its slope."""
+    model, rate = learner(), 1e-3
+    config = FitConfig(steps=1, chunk=1, warmup=0, learning_rate=rate, prior_rate=7.0)
+    before, after = tree_arrays(model), tree_arrays(train(model, config=config).learner)
+    for name, start in before.items():
+        if name.startswith(".scaler"):
+            continue
+        expected = 7 * rate if name.startswith(".prior") else rate
+        assert np.max(np.abs(after[name] - start)) == pytest.approx(expected, rel=1e-2), name
+
+
 def test_a_batch_that_explodes_changes_nothing():
     inner = sines().sampler()
     # The second of two batches is bad: what is left is the first step.
@@ -224,6 +236,7 @@ def test_run_folder_holds_the_record(tmp_path, capsys):
         ("learning_rate", float("inf")),
         ("warmup", -1),
         ("clip", 0.0),
+        ("prior_rate", 0.0),
         ("recombination", -1.0),
         ("recombination", float("inf")),
         ("dependence", float("nan")),

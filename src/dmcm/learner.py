@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
-from collections import OrderedDict
 from collections.abc import Iterable, Mapping
-from typing import Any
 
 import equinox as eqx
 import jax
@@ -18,15 +14,13 @@ from jaxtyping import Array, Float
 
 from dmcm.contexts import Contexts, Factors, check_compatible, check_sizes, same_model
 from dmcm.errors import ContextMismatchError, DataError, FactorError, ShapeError
+from dmcm.fingerprints import fingerprint_of
 from dmcm.networks.base import Network
 from dmcm.pooling import solve_pooled
 from dmcm.priors import Prior
 from dmcm.samples import Samples, as_inputs, as_samples
 from dmcm.scaling import Scaler
 from dmcm.solvers.base import Solver, Values
-
-_FINGERPRINTS: OrderedDict[tuple[str | int, ...], tuple[list[Any], str]] = OrderedDict()
-_FINGERPRINTS_KEPT = 16
 
 
 class Learner(eqx.Module):
@@ -124,8 +118,8 @@ class Learner(eqx.Module):
             raise ShapeError(
                 f"adapt takes one task, x (n, {self.inputs}); use adapt_many for {samples.x.shape}."
             )
-        held = self._held(only, given, batch_shape=())
-        return Contexts(self._checked(_adapt(self, samples, held)), self.fingerprint())
+        held = _held(self, only, given, batch_shape=())
+        return Contexts(_checked(self, _adapt(self, samples, held)), fingerprint_of(self))
 
     def adapt_many(
         self,
@@ -170,8 +164,8 @@ class Learner(eqx.Module):
             given: as in `adapt_many`.
             truth: true factor values, for the oracle alone.
         """
-        held = self._held(only, given, batch_shape=(samples.x.shape[0],))
-        return Contexts(self._checked(_adapt_many(self, samples, held, truth)), self.fingerprint())
+        held = _held(self, only, given, batch_shape=(samples.x.shape[0],))
+        return Contexts(_checked(self, _adapt_many(self, samples, held, truth)), fingerprint_of(self))
 
     def adapt_pooled(
         self,
@@ -214,9 +208,9 @@ class Learner(eqx.Module):
             return jnp.pad(leaf, [(0, longest - leaf.shape[0])] + [(0, 0)] * (leaf.ndim - 1))
 
         supports = jax.tree.map(lambda *leaves: jnp.stack([pad(leaf) for leaf in leaves]), *parts)
-        held = {} if given is None else self._held(None, given, batch_shape=())
+        held = {} if given is None else _held(self, None, given, batch_shape=())
         held = {name: value for name, value in held.items() if name not in names}
-        return Contexts(self._checked(_adapt_pooled(self, supports, held, names)), self.fingerprint())
+        return Contexts(_checked(self, _adapt_pooled(self, supports, held, names)), fingerprint_of(self))
 
     def predict(self, contexts: Contexts, x: ArrayLike) -> Float[Array, "..."]:
         """Outputs for inputs under given contexts.
@@ -233,7 +227,7 @@ class Learner(eqx.Module):
             FactorError: a factor without context.
             ContextMismatchError: contexts of another model or size.
         """
-        check_compatible(contexts, self.factors, self.fingerprint())
+        check_compatible(contexts, self.factors, fingerprint_of(self))
         inputs = as_inputs(x, self.inputs)
         batch = contexts.batch_shape
         if len(batch) > 1 or inputs.ndim - 2 > len(batch) or (inputs.ndim == 3 and inputs.shape[:1] != batch):
@@ -245,81 +239,61 @@ class Learner(eqx.Module):
 
     def prior_contexts(self) -> Contexts:
         """Contexts at the prior mean: what the model assumes without any data."""
-        return Contexts(dict(self.prior.start()), self.fingerprint())
+        return Contexts(dict(self.prior.start()), fingerprint_of(self))
 
     def fingerprint(self) -> str | None:
         """Hash of structure and parameters, the same after saving and loading; None while JAX traces."""
-        leaves = [leaf for leaf in jax.tree.leaves(self) if eqx.is_array(leaf)]
-        if any(isinstance(leaf, jax.core.Tracer) for leaf in leaves):
-            return None
-        structure = json.dumps(self._structure(), sort_keys=True)
-        key = (structure, *map(id, leaves))
-        if key not in _FINGERPRINTS:
-            digest = hashlib.sha256(structure.encode())
-            for leaf in leaves:
-                # In single precision: it is the same model where JAX runs in double.
-                digest.update(np.asarray(leaf, np.float32).tobytes())
-            # Holding the leaves keeps their ids from being reused for other arrays.
-            _FINGERPRINTS[key] = (leaves, digest.hexdigest())
-            while len(_FINGERPRINTS) > _FINGERPRINTS_KEPT:
-                _FINGERPRINTS.popitem(last=False)
-        return _FINGERPRINTS[key][1]
+        return fingerprint_of(self)
 
-    def _structure(self) -> dict[str, Any]:
-        # The solver's settings are left out: contexts stay comparable when only the number of steps changes.
-        return {
-            "factors": list(self.factors.sizes.items()),
-            "network": [self.network.kind, self.network.spec()],
-            "solver": self.solver.kind,
-        }
 
-    def _held(
-        self,
-        only: Iterable[str] | None,
-        given: Contexts | Mapping[str, ArrayLike] | None,
-        batch_shape: tuple[int, ...],
-    ) -> dict[str, Float[Array, "..."]]:
-        """Contexts to hold, broadcast to the batch shape."""
-        values: dict[str, Array] = {}
-        if given is not None:
-            if isinstance(given, Contexts):
-                same_model((given.model, self.fingerprint()))
-                values = dict(given.values)
-            elif isinstance(given, Mapping):
-                values = {name: _vector(name, value) for name, value in given.items()}
-            else:
-                raise ContextMismatchError(
-                    f"given takes Contexts or {{factor: vector}}, not {type(given).__name__}."
-                )
-            self.factors.check(values)
-            check_sizes(values, self.factors)
-        if only is not None:
-            moving = (only,) if isinstance(only, str) else tuple(only)
-            self.factors.check(moving)
-            if not moving:
-                raise FactorError(
-                    f"only=() would move nothing; name at least one of {', '.join(self.factors)}."
-                )
-            start = self.prior.start()
-            values = {name: values.get(name, start[name]) for name in self.factors if name not in moving}
-        for name, value in values.items():
-            if value.shape[:-1] not in ((), batch_shape):
-                raise ContextMismatchError(
-                    f"the given context of '{name}' has shape {tuple(value.shape)}; "
-                    f"it needs {(self.factors[name],)} or {(*batch_shape, self.factors[name])}."
-                )
-        return {name: jnp.broadcast_to(v, (*batch_shape, v.shape[-1])) for name, v in values.items()}
+def _held(
+    learner: Learner,
+    only: Iterable[str] | None,
+    given: Contexts | Mapping[str, ArrayLike] | None,
+    batch_shape: tuple[int, ...],
+) -> dict[str, Float[Array, "..."]]:
+    """Contexts to hold, broadcast to the batch shape."""
+    values: dict[str, Array] = {}
+    if given is not None:
+        if isinstance(given, Contexts):
+            same_model((given.model, fingerprint_of(learner)))
+            values = dict(given.values)
+        elif isinstance(given, Mapping):
+            values = {name: _vector(name, value) for name, value in given.items()}
+        else:
+            raise ContextMismatchError(
+                f"given takes Contexts or {{factor: vector}}, not {type(given).__name__}."
+            )
+        learner.factors.check(values)
+        check_sizes(values, learner.factors)
+    if only is not None:
+        moving = (only,) if isinstance(only, str) else tuple(only)
+        learner.factors.check(moving)
+        if not moving:
+            raise FactorError(
+                f"only=() would move nothing; name at least one of {', '.join(learner.factors)}."
+            )
+        start = learner.prior.start()
+        values = {name: values.get(name, start[name]) for name in learner.factors if name not in moving}
+    for name, value in values.items():
+        if value.shape[:-1] not in ((), batch_shape):
+            raise ContextMismatchError(
+                f"the given context of '{name}' has shape {tuple(value.shape)}; "
+                f"it needs {(learner.factors[name],)} or {(*batch_shape, learner.factors[name])}."
+            )
+    return {name: jnp.broadcast_to(v, (*batch_shape, v.shape[-1])) for name, v in values.items()}
 
-    def _checked(self, values: dict[str, Float[Array, "..."]]) -> dict[str, Float[Array, "..."]]:
-        """Refuse contexts that are not finite, where they are known."""
-        for name, value in values.items():
-            if not isinstance(value, jax.core.Tracer) and not np.all(np.isfinite(np.asarray(value))):
-                raise DataError(
-                    f"adaptation did not end in finite numbers for '{name}': the inner loop exploded. Check "
-                    "the units of the data against those trained on, or use the safeguarded solver "
-                    "LevenbergMarquardt."
-                )
-        return {name: values[name] for name in self.factors if name in values}
+
+def _checked(learner: Learner, values: dict[str, Float[Array, "..."]]) -> dict[str, Float[Array, "..."]]:
+    """Refuse contexts that are not finite, where they are known."""
+    for name, value in values.items():
+        if not isinstance(value, jax.core.Tracer) and not np.all(np.isfinite(np.asarray(value))):
+            raise DataError(
+                f"adaptation did not end in finite numbers for '{name}': the inner loop exploded. Check "
+                "the units of the data against those trained on, or use the safeguarded solver "
+                "LevenbergMarquardt."
+            )
+    return {name: values[name] for name in learner.factors if name in values}
 
 
 def _vector(name: str, value: ArrayLike) -> Float[Array, "..."]:

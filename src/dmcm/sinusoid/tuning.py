@@ -19,7 +19,7 @@ from dmcm.sinusoid.methods import METHODS, Method, method_named
 from dmcm.storage import write_json
 from dmcm.studies import run_cell
 
-LEARNING_RATES = (1e-3, 3e-3, 6e-3)
+LEARNING_RATES = (1e-3, 3e-3, 6e-3, 1e-2)
 """Peaks of the learning rate that are tried."""
 LOSSES: dict[str, dict[str, float | None]] = {
     "plain": {"outlier_scale": None, "clip": 1.0},
