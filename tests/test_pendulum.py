@@ -230,6 +230,7 @@ def test_comparison_trains_measures_and_remembers(monkeypatch, tmp_path):
     found = table["methods"]["dmcm"]
     assert len(found["zero_shot"]["unseen_combination"]["per_seed"]) == 2
     assert found["probes"].keys() == RANGES.keys()
+    assert len(found["probes"]["drive"]["stiffness"]["per_seed"]) == 2
     assert (tmp_path / "table.json").exists()
     monkeypatch.setattr(protocol, "evaluate", None)  # a second call must not need it
     assert run_pendulum(config, progress=False)["methods"] == table["methods"]

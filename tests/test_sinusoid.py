@@ -322,17 +322,20 @@ def test_most_frequent_way_is_named():
 
 def test_tables_of_seeds_are_summarised_leaf_by_leaf():
     cells = [
-        {"few": {"seen": {"mean": m, "median": m}}, "zero": {"mean": -m, "median": 0}} for m in (1.0, 3.0)
+        {"few": {"seen": {"mean": m, "median": m}}, "zero": {"mean": -m, "median": 0}, "r2": {"a": m}}
+        for m in (1.0, 3.0)
     ]
     found = studies.summarise_cells(cells)
     assert found["few"]["seen"]["per_seed"] == [1.0, 3.0]
     assert found["zero"]["mean"] == -2.0
-    assert found.keys() == {"few", "zero"}
+    assert found["r2"]["a"] == {"mean": 2.0, "ci95": pytest.approx(12.706), "per_seed": [1.0, 3.0]}
+    assert found.keys() == {"few", "zero", "r2"}
 
 
 def test_more_inner_steps_change_only_their_number(right):
-    changed = comparison.with_steps(LevenbergMarquardt(8, training_steps=3, safeguard=False), 20)
-    assert changed.spec() == {"steps": 20, "training_steps": 3, "safeguard": False}
+    solver = LevenbergMarquardt(8, training_steps=3, safeguard=False, restarts=False)
+    changed = comparison.with_steps(solver, 20)
+    assert changed.spec() == {**solver.spec(), "steps": 20}
     gradient = GradientDescent(TWO, steps=4, rate=0.2)
     longer = comparison.with_steps(gradient, 9)
     assert longer.steps == 9

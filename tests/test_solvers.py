@@ -1,6 +1,7 @@
 """Inner loops against closed forms, explicit loops and finite differences."""
 
 import itertools
+from typing import Any, ClassVar
 
 import equinox as eqx
 import jax
@@ -11,6 +12,7 @@ from tests.helpers import FACTORS, double_precision, learner, network, same_bits
 
 from dmcm import Factors, Prior
 from dmcm.errors import ConfigError, FactorError, ShapeError
+from dmcm.networks import Network
 from dmcm.samples import Samples
 from dmcm.solvers import GradientDescent, LevenbergMarquardt, SetEncoder
 from dmcm.solvers.base import objective
@@ -71,6 +73,45 @@ def test_the_first_step_is_a_damped_one():
         damped = A.T @ A / len(y) + np.diag(precision + 10 * (precision + 1e-3))
         found = solve(LevenbergMarquardt(1), net, prior, support, {})["c"]
         np.testing.assert_allclose(found, m - np.linalg.solve(damped, slope), rtol=1e-9)
+
+
+class TwoValleys(Network):
+    """f_k = ((c_k − 1)(c_k + 1.2), 0.3 (c_k + 1.2)): zero at c_k = −1.2, nearly so at 1."""
+
+    kind: ClassVar[str] = "two_valleys"
+    factors: Factors = eqx.field(static=True)
+    inputs: int = eqx.field(static=True)
+    outputs: int = eqx.field(static=True)
+
+    def __init__(self, factors: Factors):
+        self.factors, self.inputs, self.outputs = factors, 1, 2 * len(factors)
+
+    def encode(self, x: Any) -> Any:
+        return x
+
+    def decode(self, encoded: Any, contexts: Any) -> Any:
+        parts = [((c - 1.0) * (c + 1.2), 0.3 * (c + 1.2)) for c in (contexts[n][0] for n in self.factors)]
+        return jnp.tile(jnp.asarray(parts).reshape(-1), (encoded.shape[0], 1))
+
+    def spec(self) -> dict[str, Any]:
+        return {}
+
+
+@pytest.mark.parametrize("means", [{"c": 0.3}, {"c": 0.3, "d": 0.3}, {"c": 0.3, "d": -1.0}])
+def test_restarts_find_the_deeper_valley_beyond_the_prior_mean(means):
+    factors = Factors(**dict.fromkeys(means, 1))
+    net = TwoValleys(factors)
+    values = {name: jnp.asarray([value]) for name, value in means.items()}
+    prior = eqx.tree_at(lambda p: p.mean, Prior(factors, precision=1e-3), values)
+    support = Samples(jnp.zeros((3, 1)), jnp.zeros((3, net.outputs)), jnp.ones(3))
+    once = solve(LevenbergMarquardt(40, restarts=False), net, prior, support, {})
+    assert float(once["c"][0]) > 0.5
+    found = solve(LevenbergMarquardt(40), net, prior, support, {})
+    for value in found.values():
+        np.testing.assert_allclose(value, -1.2, atol=0.01)
+    # While training there is one start, whatever the setting.
+    ways = [LevenbergMarquardt(40, training_steps=9, restarts=r) for r in (False, True)]
+    assert same_bits(*(solve(way, net, prior, support, {}, training=True) for way in ways))
 
 
 def test_padded_samples_change_nothing():
@@ -174,10 +215,13 @@ def test_more_safeguarded_steps_never_raise_the_objective(many_tasks):
     start = jax.vmap(lambda s: objective(net(s.x, prior.mean), s, prior.mean, prior.mean, prior.precision()))(
         many_tasks
     )
-    reached = [np.asarray(start), *(objectives_after(steps, many_tasks) for steps in (1, 2, 8))]
+    # Of one descent: restarts begin where it ended, elsewhere after each number of steps.
+    once = (objectives_after(steps, many_tasks, restarts=False) for steps in (1, 2, 8))
+    reached = [np.asarray(start), *once]
     for before, after in itertools.pairwise(reached):
         assert np.all(after <= before * (1 + 1e-5))
     assert np.median(reached[-1] / reached[0]) < 0.95
+    assert np.all(objectives_after(8, many_tasks) <= reached[-1])
     # Without the safeguard some of these tasks do overshoot, so the test above could fail.
     loose = objectives_after(3, many_tasks, safeguard=False)
     assert np.any(~(loose <= reached[0]))

@@ -57,7 +57,7 @@ class Method:
     network: Mapping[str, Any]
     solver: Mapping[str, Any]
     factors: Mapping[str, int]
-    recombination: float = 2.0
+    recombination: float = 4.0
     dependence: float = 0.0
     learning_rate: float = 6e-3
     outlier_scale: float | None = 1e-5
@@ -94,8 +94,9 @@ def build(
     network = build_network(key=network_key, **sizes, **method.network)
     solver = build_solver(key=solver_key, **sizes, **method.solver)
     # A shift of network weights starts at the weights themselves and is not pulled back to them.
-    floor, precision = (1e-8, precision) if method.factors else (1e-12, 1e-12)
-    prior = Prior(factors, floor=floor, precision=precision, learn_mean=bool(method.factors))
+    floor, precision = (1e-6, precision) if method.factors else (1e-12, 1e-12)
+    learn_mean = method.solver["kind"] in ("none", "set_encoder")
+    prior = Prior(factors, floor=floor, precision=precision, learn_mean=learn_mean)
     return Learner(network, solver, factors, prior=prior)
 
 
@@ -189,25 +190,30 @@ def summarise_errors(errors: np.ndarray) -> dict[str, float]:
     }
 
 
+def summarise_numbers(values: Sequence[float | None]) -> dict[str, Any]:
+    """Mean of one number a seed, with a 95 % interval.
+
+    Returns:
+        "mean"; "ci95", the half-width of Student's t interval (None for one seed); "per_seed".
+    """
+    numbers = np.asarray([np.nan if value is None else value for value in values], np.float64)
+    count = len(numbers)
+    half = None
+    if count > 1:
+        half = float(STUDENT_95.get(count, 2.0) * numbers.std(ddof=1) / math.sqrt(count))
+    return {"mean": float(numbers.mean()), "ci95": half, "per_seed": numbers.tolist()}
+
+
 def summarise_seeds(values: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """Mean over seeds with a 95 % interval, from what `summarise_errors` gave for each seed.
 
     Returns:
-        "mean"; "ci95", the half-width of Student's t interval (None for one seed); "median" of the
-        seeds' medians; "per_seed", each seed's mean; and "way", the most frequent, if there are ways.
+        What `summarise_numbers` gives of the seeds' means; "median" of the seeds' medians; and "way", the
+        most frequent, if there are ways.
     """
-    means = np.asarray([np.nan if value["mean"] is None else value["mean"] for value in values])
     medians = [np.nan if value["median"] is None else value["median"] for value in values]
-    count = len(means)
-    half = None
-    if count > 1:
-        half = float(STUDENT_95.get(count, 2.0) * means.std(ddof=1) / math.sqrt(count))
-    summary: dict[str, Any] = {
-        "mean": float(means.mean()),
-        "ci95": half,
-        "median": float(np.median(medians)),
-        "per_seed": means.tolist(),
-    }
+    summary = summarise_numbers([value["mean"] for value in values])
+    summary["median"] = float(np.median(medians))
     ways = [value["way"] for value in values if "way" in value]
     if ways:
         summary["way"] = max(sorted(set(ways)), key=ways.count)
@@ -215,8 +221,10 @@ def summarise_seeds(values: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
 
 
 def summarise_cells(cells: Sequence[Any]) -> Any:
-    """Seeds' nested tables into one: `summarise_seeds` wherever there is a mean and a median."""
+    """Seeds' nested tables into one: `summarise_seeds` of errors, `summarise_numbers` of single numbers."""
     first = cells[0]
+    if not isinstance(first, Mapping):
+        return summarise_numbers(cells)
     if "mean" in first and "median" in first:
         return summarise_seeds(cells)
     return {key: summarise_cells([cell[key] for cell in cells]) for key in first}

@@ -75,20 +75,12 @@ def run_pendulum(config: PendulumConfig, *, progress: bool = True) -> dict[str, 
                 progress=progress,
             )
             cells.append(cell)
-        measures = [cell["measures"] for cell in cells]
-        probes = [cell.pop("probes") for cell in measures]
         methods[name] = {
             "title": method.title,
             "settings": dataclasses.asdict(method),
             "weights": cells[0]["weights"],
             "training_seconds": float(np.median([cell["training_seconds"] for cell in cells])),
-            **summarise_cells(measures),
-            "probes": {
-                context: {
-                    factor: float(np.mean([probe[context][factor] for probe in probes])) for factor in RANGES
-                }
-                for context in method.factors
-            },
+            **summarise_cells([cell["measures"] for cell in cells]),
         }
     results = {
         "study": "driven pendulums: three factors, no product",

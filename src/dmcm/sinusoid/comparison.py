@@ -17,6 +17,7 @@ from dmcm.learner import Learner
 from dmcm.runs import environment
 from dmcm.sinusoid import protocol
 from dmcm.sinusoid.family import SinusoidSampler
+from dmcm.sinusoid.measures import TASKS, all_measures
 from dmcm.sinusoid.methods import METHODS, TOTAL_SIZE, method_named
 from dmcm.solvers import GradientDescent, LevenbergMarquardt
 from dmcm.storage import write_json
@@ -38,6 +39,9 @@ class ComparisonConfig:
     """File for the table, e.g. results/sinusoid.json."""
     test_seed: int = protocol.TEST_SEED
     """Seed of the test tasks; use another one (7) while tuning."""
+    details: bool = False
+    """Also measure other numbers of inner steps, and look into the contexts: probes, swap and clamp test,
+    error by number of points."""
 
     def names(self) -> tuple[str, ...]:
         """Methods to run.
@@ -84,10 +88,11 @@ def run_cell(name: str, seed: int, config: ComparisonConfig, *, progress: bool =
     """One method and seed: train unless that was done, then measure."""
 
     def measure(learner: Learner) -> dict[str, Any]:
-        return {
-            "measures": protocol.evaluate(learner, seed=config.test_seed),
-            "inner_steps": inner_step_curve(learner, config.test_seed),
-        }
+        measures = {"measures": protocol.evaluate(learner, seed=config.test_seed)}
+        if config.details:
+            measures["inner_steps"] = inner_step_curve(learner, config.test_seed)
+            measures["contexts"] = all_measures(learner, seed=config.test_seed)
+        return measures
 
     folder = config.out / name / f"seed-{seed}"
     return studies.run_cell(
@@ -97,15 +102,18 @@ def run_cell(name: str, seed: int, config: ComparisonConfig, *, progress: bool =
         folder,
         measure,
         steps=config.steps,
-        about=["sinusoid", config.test_seed],
+        about=["sinusoid", config.test_seed, config.details],
         progress=progress,
     )
 
 
 def inner_step_curve(
-    learner: Learner, test_seed: int, factors: tuple[float, ...] = (0.5, 2, 4)
+    learner: Learner, test_seed: int, factors: tuple[float, ...] = (0.5, 1, 2, 4), tasks: int = TASKS
 ) -> dict[str, Any]:
-    """The measures with half, twice and four times the inner steps at use; empty for other solvers."""
+    """The measures with half, twice and four times the inner steps at use; empty for other solvers.
+
+    On fewer tasks than the table's, because the solver's time grows with the steps.
+    """
     solver = learner.solver
     if not isinstance(solver, (LevenbergMarquardt, GradientDescent)):
         return {}
@@ -113,15 +121,13 @@ def inner_step_curve(
     for factor in factors:
         steps = max(1, math.floor(solver.steps * factor))
         changed = eqx.tree_at(lambda tree: tree.solver, learner, with_steps(solver, steps))
-        curve[str(steps)] = protocol.evaluate(changed, seed=test_seed)
+        curve[str(steps)] = protocol.evaluate(changed, seed=test_seed, tasks=tasks)
     return curve
 
 
 def with_steps(solver: LevenbergMarquardt | GradientDescent, steps: int) -> Any:
     """The same solver with another number of steps at use."""
-    if isinstance(solver, LevenbergMarquardt):
-        return LevenbergMarquardt(steps, training_steps=solver.training_steps, safeguard=solver.safeguard)
-    changed = object.__new__(GradientDescent)
+    changed = object.__new__(type(solver))
     for field in dataclasses.fields(solver):
         object.__setattr__(
             changed, field.name, steps if field.name == "steps" else getattr(solver, field.name)
@@ -139,7 +145,11 @@ def summarise(name: str, cells: list[dict[str, Any]]) -> dict[str, Any]:
         "weights": cells[0]["weights"],
         "training_seconds": float(np.median([cell["training_seconds"] for cell in cells])),
         **studies.summarise_cells([cell["measures"] for cell in cells]),
-        "inner_steps": studies.summarise_cells([cell["inner_steps"] for cell in cells]),
+        **{
+            part: studies.summarise_cells([cell[part] for cell in cells])
+            for part in ("inner_steps", "contexts")
+            if part in cells[0]
+        },
     }
 
 
@@ -157,6 +167,7 @@ def describe_protocol(config: ComparisonConfig) -> dict[str, Any]:
         "held_out": "A > 2.5 and phi > pi/2",
         "range": "A in (5, 7] or phi in (pi, 1.25 pi]",
         "test_tasks_a_split": protocol.TASKS,
+        "tasks_a_split_of_details": TASKS,
         "grid_points": protocol.GRID,
         "test_seed": config.test_seed,
         "training_steps": config.steps,
@@ -168,7 +179,10 @@ def describe_protocol(config: ComparisonConfig) -> dict[str, Any]:
 def command(config: ComparisonConfig) -> str:
     """The command that makes this table."""
     methods = " ".join(config.methods)
+    # Named only where it differs, so that the usual command stays short.
+    seed = "" if config.test_seed == protocol.TEST_SEED else f"--test-seed {config.test_seed} "
+    details = "--details " if config.details else ""
     return (
         f"dmcm sinusoid compare --methods {methods} --seeds {config.seeds} --steps {config.steps} "
-        f"--out {config.out} --results {config.results}"
+        f"{seed}{details}--out {config.out} --results {config.results}"
     )

@@ -101,7 +101,7 @@ def build_page(folder: RunFolder, about: Mapping[str, Any]) -> Page:
             ),
         ),
         _contexts(learner, metrics),
-        _shots(learner, metrics),
+        _shots(metrics),
         training_section(folder),
         about_run(folder, about),
     ]
@@ -263,7 +263,7 @@ def _contexts(learner: Learner, metrics: Mapping[str, Any]) -> Section:
     return Section("What each context carries", tuple(blocks))
 
 
-def _shots(learner: Learner, metrics: Mapping[str, Any]) -> Section:
+def _shots(metrics: Mapping[str, Any]) -> Section:
     blocks: list[Block] = []
     if "shots" in metrics:
         blocks.append(
@@ -274,10 +274,9 @@ def _shots(learner: Learner, metrics: Mapping[str, Any]) -> Section:
             )
         )
     if metrics.get("inner_steps"):
-        own = {str(getattr(learner.solver, "steps", 0)): metrics["protocol"]}
         blocks.append(
             Picture.of(
-                pictures.inner_steps_picture({**metrics["inner_steps"], **own}),
+                pictures.inner_steps_picture(metrics["inner_steps"]),
                 "Errors against the number of inner steps taken at use. Flat lines are good: contexts that "
                 "depend on how long one looked for them do not mix.",
                 "Error against the number of inner steps",

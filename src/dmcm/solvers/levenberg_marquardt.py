@@ -19,6 +19,7 @@ from dmcm.solvers.base import Solver, Values, objective
 # brings it back; from here the first step is short and six accepted ones are as good as undamped.
 _DAMPING_START = 10.0
 _DAMPING_LEAST = 1e-8
+_MOST_FLIPPED_ALONE = 4
 _DAMPING_SCALE = 1e-3
 
 
@@ -29,25 +30,34 @@ class LevenbergMarquardt(Solver):
     gradient flows through the unrolled steps. More steps at use than in training cost little and settle the
     slow tasks; because the safeguard lets the objective only fall, taking more of them does not drift.
 
+    A few samples often allow several contexts, such as a negative amplitude with the opposite phase, and a
+    descent ends in whichever valley it met first. At use it therefore starts again on the other side of the
+    prior mean, for each factor alone and for all together, and the lowest objective wins.
+
     Attributes:
-        steps: steps at use.
-        training_steps: steps unrolled while training.
+        steps: steps at use, of each start.
+        training_steps: steps unrolled while training, from the prior mean alone.
         safeguard: accept only steps that lower the objective; False is plain undamped Gauss–Newton.
+        restarts: start again at use. Without the safeguard there is no objective to compare, so never then.
     """
 
     kind: ClassVar[str] = "levenberg_marquardt"
     steps: int = eqx.field(static=True)
     training_steps: int = eqx.field(static=True)
     safeguard: bool = eqx.field(static=True)
+    restarts: bool = eqx.field(static=True)
 
-    def __init__(self, steps: int = 16, *, training_steps: int = 6, safeguard: bool = True):
+    def __init__(
+        self, steps: int = 16, *, training_steps: int = 6, safeguard: bool = True, restarts: bool = True
+    ):
         """See the class.
 
         Raises:
             ConfigError: fewer than one step.
         """
         check_sizes(steps=steps, training_steps=training_steps)
-        self.steps, self.training_steps, self.safeguard = steps, training_steps, safeguard
+        self.steps, self.training_steps = steps, training_steps
+        self.safeguard, self.restarts = safeguard, restarts
 
     def solve(
         self,
@@ -98,9 +108,19 @@ class LevenbergMarquardt(Solver):
                 ),
             ), None
 
-        state = (first, cost(first), jnp.asarray(_DAMPING_START))
         count = self.training_steps if training else self.steps
-        (flat, lowest, _), _ = jax.lax.scan(step, state, None, length=count)
+
+        def descend(begin: Float[Array, " d"]) -> tuple[Float[Array, " d"], Float[Array, ""]]:
+            state = (begin, cost(begin), jnp.asarray(_DAMPING_START))
+            (flat, lowest, _), _ = jax.lax.scan(step, state, None, length=count)
+            return flat, lowest
+
+        flat, lowest = descend(first)
+        if self.restarts and self.safeguard and not training:
+            others, reached = jax.vmap(descend)(_mirrored(flat, first, start))
+            best = jnp.nanargmin(reached)
+            better = reached[best] < lowest
+            flat, lowest = jnp.where(better, others[best], flat), jnp.where(better, reached[best], lowest)
         # No step can lower an objective that overflowed; the start must not pass for an answer.
         flat = jnp.where(jnp.isfinite(lowest), flat, jnp.nan)
         return {**given, **unravel(flat)}
@@ -111,7 +131,17 @@ class LevenbergMarquardt(Solver):
             "steps": self.steps,
             "training_steps": self.training_steps,
             "safeguard": self.safeguard,
+            "restarts": self.restarts,
         }
+
+
+def _mirrored(flat: Float[Array, " d"], mean: Float[Array, " d"], start: Values) -> Float[Array, "starts d"]:
+    """Contexts reflected at the prior mean: of all factors together, and of each alone if they are few."""
+    owner = jnp.concatenate([jnp.full(value.shape, i) for i, value in enumerate(start.values())])
+    flips = [jnp.ones_like(owner, bool)]
+    if 1 < len(start) <= _MOST_FLIPPED_ALONE:
+        flips += [owner == i for i in range(len(start))]
+    return jnp.where(jnp.stack(flips), 2 * mean - flat, flat)
 
 
 def _solve(
