@@ -13,7 +13,7 @@ ROOT = Path(__file__).parent.parent
 SOURCES = ROOT / "src"
 LOCKS = ["requirements.lock", "requirements-dev.lock"]
 
-DOMAINS = {"sinusoid"}  # packages on top of the core; the core knows none of them
+DOMAINS = {"growth", "pendulum", "sinusoid"}  # packages on top of the core; the core knows none of them
 FRONT = {"cli", "__main__"}  # what a person calls; nothing imports it
 
 NOT_OURS = {".git", ".venv", "build", "dist", "runs", "__pycache__"}
@@ -241,3 +241,9 @@ def test_circles_and_wrong_layers_are_found(tmp_path):
     (package / "b.py").write_text("import dmcm.sinusoid")
     graph = import_graph(read_modules(tmp_path))
     assert "dmcm.b imports dmcm.sinusoid" in wrong_imports(graph)
+
+
+def test_every_package_on_top_of_the_core_is_named_a_domain():
+    """A package with a study or a protocol of its own is no part of the core."""
+    packages = {path.parent.name for path in (SOURCES / "dmcm").glob("*/__init__.py")}
+    assert packages - {"networks", "solvers"} - FRONT == DOMAINS

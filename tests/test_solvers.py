@@ -104,9 +104,9 @@ def test_restarts_find_the_deeper_valley_beyond_the_prior_mean(means):
     values = {name: jnp.asarray([value]) for name, value in means.items()}
     prior = eqx.tree_at(lambda p: p.mean, Prior(factors, precision=1e-3), values)
     support = Samples(jnp.zeros((3, 1)), jnp.zeros((3, net.outputs)), jnp.ones(3))
-    once = solve(LevenbergMarquardt(40, restarts=False), net, prior, support, {})
+    once = solve(LevenbergMarquardt(40), net, prior, support, {})
     assert float(once["c"][0]) > 0.5
-    found = solve(LevenbergMarquardt(40), net, prior, support, {})
+    found = solve(LevenbergMarquardt(40, restarts=True), net, prior, support, {})
     for value in found.values():
         np.testing.assert_allclose(value, -1.2, atol=0.01)
     # While training there is one start, whatever the setting.
@@ -216,12 +216,12 @@ def test_more_safeguarded_steps_never_raise_the_objective(many_tasks):
         many_tasks
     )
     # Of one descent: restarts begin where it ended, elsewhere after each number of steps.
-    once = (objectives_after(steps, many_tasks, restarts=False) for steps in (1, 2, 8))
+    once = (objectives_after(steps, many_tasks) for steps in (1, 2, 8))
     reached = [np.asarray(start), *once]
     for before, after in itertools.pairwise(reached):
         assert np.all(after <= before * (1 + 1e-5))
     assert np.median(reached[-1] / reached[0]) < 0.95
-    assert np.all(objectives_after(8, many_tasks) <= reached[-1])
+    assert np.all(objectives_after(8, many_tasks, restarts=True) <= reached[-1])
     # Without the safeguard some of these tasks do overshoot, so the test above could fail.
     loose = objectives_after(3, many_tasks, safeguard=False)
     assert np.any(~(loose <= reached[0]))

@@ -78,7 +78,8 @@ def as_samples(x: ArrayLike, y: ArrayLike, inputs: int, outputs: int) -> Samples
         )
     if checked_x.shape[-2] == 0:
         raise DataError("no samples to adapt to: give at least one row of x and y.")
-    return Samples(checked_x, checked_y, jnp.ones(checked_x.shape[:-1]))
+    # Made by NumPy, because jnp.ones is a compiled call of its own at every adaptation.
+    return Samples(checked_x, checked_y, jnp.asarray(np.ones(checked_x.shape[:-1])))
 
 
 def as_inputs(x: ArrayLike, inputs: int) -> Float[Array, "..."]:

@@ -14,7 +14,7 @@ PRECISION = 1.0
 """Prior precision contexts start from; tuned on validation tasks."""
 _EACH = dict.fromkeys(RANGES, SIZE)
 _ONE = {"task": SIZE * len(RANGES)}
-_LM: dict[str, Any] = {"kind": "levenberg_marquardt", "steps": 32, "training_steps": 6}
+_LM: dict[str, Any] = {"kind": "levenberg_marquardt", "steps": 32, "training_steps": 6, "restarts": True}
 _LM_DEEP: dict[str, Any] = {**_LM, "training_steps": 2}
 """For networks whose Jacobian runs through every layer, which makes a step ten times dearer."""
 _TENSOR: dict[str, Any] = {"kind": "tensor_product", "width": 64, "activation": "tanh"}

@@ -31,14 +31,16 @@ class LevenbergMarquardt(Solver):
     slow tasks; because the safeguard lets the objective only fall, taking more of them does not drift.
 
     A few samples often allow several contexts, such as a negative amplitude with the opposite phase, and a
-    descent ends in whichever valley it met first. At use it therefore starts again on the other side of the
-    prior mean, for each factor alone and for all together, and the lowest objective wins.
+    descent ends in whichever valley it met first. With `restarts` it starts again at use on the other side
+    of the prior mean, for each factor alone and for all together, and the lowest objective wins. That pays
+    where data are exact and the prior tells the valleys apart. Where noise decides between them, contexts of
+    two tasks may come from different valleys and no longer mix; one descent, as in training, is safer there.
 
     Attributes:
         steps: steps at use, of each start.
         training_steps: steps unrolled while training, from the prior mean alone.
         safeguard: accept only steps that lower the objective; False is plain undamped Gauss–Newton.
-        restarts: start again at use. Without the safeguard there is no objective to compare, so never then.
+        restarts: start again at use; without the safeguard, which compares objectives, never.
     """
 
     kind: ClassVar[str] = "levenberg_marquardt"
@@ -48,7 +50,7 @@ class LevenbergMarquardt(Solver):
     restarts: bool = eqx.field(static=True)
 
     def __init__(
-        self, steps: int = 16, *, training_steps: int = 6, safeguard: bool = True, restarts: bool = True
+        self, steps: int = 16, *, training_steps: int = 6, safeguard: bool = True, restarts: bool = False
     ):
         """See the class.
 
