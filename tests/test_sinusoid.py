@@ -51,8 +51,8 @@ class ExactNetwork(Network):
         return {"leak": self.leak}
 
 
-def exact(factors=TWO, leak=0.0):
-    prior = Prior(factors, floor=1e-9, precision=1e-9)
+def exact(factors=TWO, leak=0.0, precision=1e-9):
+    prior = Prior(factors, floor=1e-9, precision=precision)
     return Learner(ExactNetwork(factors, leak=leak), LevenbergMarquardt(30), factors, prior=prior)
 
 
@@ -246,7 +246,8 @@ def test_leak_shows_in_the_measures(leaking):
     moved = 0.5 * (np.roll(drawn.phase, -1) - drawn.phase) / drawn.amplitude.std()
     assert swap["phase"]["amplitude"]["median"] == pytest.approx(np.median(np.abs(moved)), rel=0.15)
     assert swap["amplitude"]["phase"]["median"] < 1e-3
-    probes = measures.probe_table(leaking, tasks=TASKS)
+    # With next to no prior some tasks are fitted by a negative amplitude, and no probe can follow.
+    probes = measures.probe_table(exact(leak=0.5, precision=1e-3), tasks=TASKS)
     assert (
         probes["amplitude"]["phase"] > 0.01 + measures.probe_table(exact(), tasks=TASKS)["amplitude"]["phase"]
     )

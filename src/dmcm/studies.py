@@ -105,6 +105,7 @@ def fit_config(method: Method, seed: int, steps: int) -> FitConfig:
     return FitConfig(
         steps=steps,
         learning_rate=method.learning_rate,
+        prior_rate=10.0,
         recombination=method.recombination,
         dependence=method.dependence,
         outlier_scale=method.outlier_scale,

@@ -43,9 +43,10 @@ class FitConfig:
     """Outer steps in all."""
     learning_rate: float = 3e-3
     """Peak of Adam's learning rate; it warms up, then falls to a thousandth along a cosine."""
-    prior_rate: float = 10.0
-    """Learning rate of the contexts' prior as a multiple of `learning_rate`. Its precisions start orders of
-    magnitude from where they belong, and are learned on a logarithmic scale."""
+    prior_rate: float = 1.0
+    """Learning rate of the contexts' prior as a multiple of `learning_rate`. Precisions are learned on a
+    logarithmic scale and may belong orders of magnitude from where they start: 10 helps where training is
+    long and data are plenty, and lets small tables overfit."""
     warmup: int = 500
     """Steps until the peak, at most a tenth of all steps."""
     clip: float = 1.0
