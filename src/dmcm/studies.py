@@ -16,6 +16,7 @@ import numpy as np
 
 from dmcm.baselines import parameter_factors
 from dmcm.contexts import Factors
+from dmcm.errors import ConfigError, unknown_name
 from dmcm.learner import Learner
 from dmcm.models import build_network, build_solver
 from dmcm.priors import Prior
@@ -62,6 +63,22 @@ class Method:
     learning_rate: float = 6e-3
     outlier_scale: float | None = 1e-5
     clip: float = 0.01
+
+
+def chosen_methods(
+    asked: Sequence[str], methods: Mapping[str, Method], *, seeds: int, steps: int
+) -> tuple[str, ...]:
+    """Names of the methods a study runs; `all` stands for every one.
+
+    Raises:
+        ConfigError: an unknown method, or less than one seed or step.
+    """
+    if seeds < 1 or steps < 1:
+        raise ConfigError(f"seeds={seeds} and steps={steps} must be at least 1.")
+    for name in asked:
+        if name not in methods and name != "all":
+            raise ConfigError(unknown_name("method", name, methods))
+    return tuple(methods) if "all" in asked else tuple(asked)
 
 
 def build(

@@ -9,13 +9,12 @@ from typing import Any
 import numpy as np
 from rich.console import Console
 
-from dmcm.errors import ConfigError
 from dmcm.pendulum import protocol
 from dmcm.pendulum.family import BLOCK, RANGES, SHOTS, PendulumSampler
-from dmcm.pendulum.methods import METHODS, PRECISION, method_named
+from dmcm.pendulum.methods import METHODS, PRECISION
 from dmcm.runs import environment
 from dmcm.storage import write_json
-from dmcm.studies import run_cell, summarise_cells
+from dmcm.studies import chosen_methods, run_cell, summarise_cells
 
 
 @dataclasses.dataclass(frozen=True)
@@ -41,12 +40,7 @@ class PendulumConfig:
         Raises:
             ConfigError: an unknown method, or settings out of range.
         """
-        if self.seeds < 1 or self.steps < 1:
-            raise ConfigError(f"seeds={self.seeds} and steps={self.steps} must be at least 1.")
-        names = tuple(METHODS) if "all" in self.methods else self.methods
-        for name in names:
-            method_named(name)
-        return names
+        return chosen_methods(self.methods, METHODS, seeds=self.seeds, steps=self.steps)
 
 
 def run_pendulum(config: PendulumConfig, *, progress: bool = True) -> dict[str, Any]:

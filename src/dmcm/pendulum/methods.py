@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-from dmcm.errors import ConfigError, unknown_name
 from dmcm.pendulum.family import RANGES
 from dmcm.studies import Method
 
@@ -31,14 +30,3 @@ METHODS: dict[str, Method] = {
     "single": Method("single context, same network and solver", _TENSOR, _LM, _ONE, 0.0),
 }
 """All methods by name."""
-
-
-def method_named(name: str) -> Method:
-    """Look a method up.
-
-    Raises:
-        ConfigError: no method of that name.
-    """
-    if name not in METHODS:
-        raise ConfigError(unknown_name("method", name, METHODS))
-    return METHODS[name]

@@ -12,13 +12,12 @@ import numpy as np
 from rich.console import Console
 
 from dmcm import studies
-from dmcm.errors import ConfigError
 from dmcm.learner import Learner
 from dmcm.runs import environment
 from dmcm.sinusoid import protocol
 from dmcm.sinusoid.family import SinusoidSampler
 from dmcm.sinusoid.measures import TASKS, all_measures
-from dmcm.sinusoid.methods import METHODS, TOTAL_SIZE, method_named
+from dmcm.sinusoid.methods import METHODS, TOTAL_SIZE
 from dmcm.solvers import GradientDescent, LevenbergMarquardt
 from dmcm.storage import write_json
 
@@ -49,12 +48,7 @@ class ComparisonConfig:
         Raises:
             ConfigError: an unknown method, or settings out of range.
         """
-        if self.seeds < 1 or self.steps < 1:
-            raise ConfigError(f"seeds={self.seeds} and steps={self.steps} must be at least 1.")
-        names = tuple(METHODS) if "all" in self.methods else self.methods
-        for name in names:
-            method_named(name)
-        return names
+        return studies.chosen_methods(self.methods, METHODS, seeds=self.seeds, steps=self.steps)
 
 
 def compare(config: ComparisonConfig, *, progress: bool = True) -> dict[str, Any]:

@@ -11,13 +11,12 @@ from typing import Any
 import numpy as np
 from rich.console import Console
 
-from dmcm.errors import ConfigError
 from dmcm.runs import environment
 from dmcm.sinusoid import protocol
 from dmcm.sinusoid.family import SinusoidSampler
-from dmcm.sinusoid.methods import METHODS, Method, method_named
+from dmcm.sinusoid.methods import METHODS, Method
 from dmcm.storage import write_json
-from dmcm.studies import run_cell
+from dmcm.studies import chosen_methods, run_cell
 
 LEARNING_RATES = (1e-3, 3e-3, 6e-3, 1e-2)
 """Peaks of the learning rate that are tried."""
@@ -51,12 +50,7 @@ class TuningConfig:
         Raises:
             ConfigError: an unknown method, or settings out of range.
         """
-        if self.seeds < 1 or self.steps < 1:
-            raise ConfigError(f"seeds={self.seeds} and steps={self.steps} must be at least 1.")
-        names = tuple(METHODS) if "all" in self.methods else self.methods
-        for name in names:
-            method_named(name)
-        return names
+        return chosen_methods(self.methods, METHODS, seeds=self.seeds, steps=self.steps)
 
 
 def tune(config: TuningConfig, *, progress: bool = True) -> dict[str, Any]:
