@@ -8,7 +8,13 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 PAGES = [(page, name) for page in ("README.md", "docs/sinusoid.md") for name in ("sinusoid", "ablation")]
-COLUMNS = [(way, split) for way in ("few_shot", "zero_shot") for split in ("seen", "unseen_pair")]
+PAGES.append(("docs/pendulum.md", "pendulum"))
+
+
+def columns(results: str) -> list[tuple[str, str]]:
+    """Measure and split of each column."""
+    unseen = "unseen_combination" if results == "pendulum" else "unseen_pair"
+    return [(way, split) for way in ("few_shot", "zero_shot") for split in ("seen", unseen)]
 
 
 def rows(page: str, results: str) -> list[tuple[str, list[str]]]:
@@ -32,7 +38,7 @@ def test_every_figure_of_a_table_is_measured(page, results):
         assert shown, f"{page} shows no table of results/{results}.json"
     measured = json.loads((ROOT / "results" / f"{results}.json").read_text())["methods"] if shown else {}
     for method, cells in shown:
-        for (way, split), cell in zip(COLUMNS, cells, strict=True):
+        for (way, split), cell in zip(columns(results), cells, strict=True):
             value = measured[method][way][split]
             expected = f"{value['mean']:.1e} ± {value['ci95']:.0e}"
             assert cell == expected, (page, method, way, split)

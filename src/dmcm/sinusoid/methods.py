@@ -16,7 +16,7 @@ TOTAL_SIZE = 6
 _TWO = {"amplitude": TOTAL_SIZE // 2, "phase": TOTAL_SIZE // 2}
 _ONE = {"task": TOTAL_SIZE}
 _LM: dict[str, Any] = {"kind": "levenberg_marquardt", "steps": 32, "training_steps": 6, "restarts": True}
-_LM_DEEP: dict[str, Any] = {**_LM, "training_steps": 2}
+_LM_DEEP: dict[str, Any] = {**_LM, "training_steps": 2, "restarts": False}
 """For networks whose Jacobian runs through every layer, which makes a step ten times dearer."""
 _GD: dict[str, Any] = {"kind": "gradient_descent", "steps": 5, "rate": 0.3}
 _ENCODER: dict[str, Any] = {"kind": "set_encoder"}
