@@ -155,14 +155,14 @@ def run_cell(
         folder: run folder of the cell; `cell.json` in it holds what was measured.
         measure: JSON values to keep of a trained learner.
         steps: outer steps.
-        precision: as in `build`; name it in `about` where it is not the default.
+        precision: as in `build`.
         about: JSON values that data and measures depend on; others make the cell measured anew.
         progress: show a progress bar.
 
     Raises:
         DmcmError: as `build` and `fit`.
     """
-    training = [dataclasses.asdict(method), steps, seed]
+    training = [dataclasses.asdict(method), steps, seed, precision]
     training_mark, mark = _hash(training), _hash([training, *about])
     file = folder / "cell.json"
     earlier = read_json(file) if file.exists() else {}

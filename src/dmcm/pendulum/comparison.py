@@ -65,7 +65,7 @@ def run_pendulum(config: PendulumConfig, *, progress: bool = True) -> dict[str, 
                 lambda learner: {"measures": protocol.evaluate(learner, seed=config.test_seed)},
                 steps=config.steps,
                 precision=PRECISION,
-                about=["pendulum", PRECISION, config.test_seed],
+                about=["pendulum", config.test_seed],
                 progress=progress,
             )
             cells.append(cell)

@@ -19,8 +19,9 @@ from dmcm.solvers.base import Solver, Values, objective
 # brings it back; from here the first step is short and six accepted ones are as good as undamped.
 _DAMPING_START = 10.0
 _DAMPING_LEAST = 1e-8
-_MOST_FLIPPED_ALONE = 4
 _DAMPING_SCALE = 1e-3
+# Pooling gives every task factors of its own; a restart for each would cost as many solves as tasks.
+_MOST_FLIPPED_ALONE = 4
 
 
 class LevenbergMarquardt(Solver):
