@@ -18,7 +18,7 @@ from dmcm.fingerprints import fingerprint_of
 from dmcm.networks.base import Network
 from dmcm.pooling import solve_pooled
 from dmcm.priors import Prior
-from dmcm.samples import Samples, as_inputs, as_samples
+from dmcm.samples import AnyArray, Samples, as_inputs, as_samples
 from dmcm.scaling import Scaler
 from dmcm.solvers.base import Solver, Values
 
@@ -204,7 +204,7 @@ class Learner(eqx.Module):
             raise ShapeError(f"adapt_pooled takes pairs x (n, {self.inputs}), y (n, {self.outputs}).")
         longest = max(part.x.shape[0] for part in parts)
 
-        def pad(leaf: Array) -> Array:
+        def pad(leaf: AnyArray) -> Array:
             return jnp.pad(leaf, [(0, longest - leaf.shape[0])] + [(0, 0)] * (leaf.ndim - 1))
 
         supports = jax.tree.map(lambda *leaves: jnp.stack([pad(leaf) for leaf in leaves]), *parts)

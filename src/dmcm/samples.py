@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import cast
+from typing import TYPE_CHECKING, cast
 
 import equinox as eqx
 import jax
@@ -14,6 +14,13 @@ from jaxtyping import Array, Bool, Float, Int
 
 from dmcm.errors import DataError, ShapeError
 
+if TYPE_CHECKING:
+    AnyArray = Array
+else:
+    # Checked samples stay in NumPy until compiled code, which sees JAX arrays alone, takes them:
+    # its own conversion costs a third of one that comes before.
+    AnyArray = Array | np.ndarray
+
 
 class Samples(eqx.Module):
     """Inputs and outputs of one task, or of many with a leading task axis.
@@ -24,9 +31,9 @@ class Samples(eqx.Module):
         weight: 1 for a real sample, 0 for padding, shape (..., n).
     """
 
-    x: Float[Array, "*tasks n inputs"]
-    y: Float[Array, "*tasks n outputs"]
-    weight: Float[Array, "*tasks n"]
+    x: Float[AnyArray, "*tasks n inputs"]
+    y: Float[AnyArray, "*tasks n outputs"]
+    weight: Float[AnyArray, "*tasks n"]
 
 
 class Batch(eqx.Module):
@@ -78,16 +85,16 @@ def as_samples(x: ArrayLike, y: ArrayLike, inputs: int, outputs: int) -> Samples
         )
     if checked_x.shape[-2] == 0:
         raise DataError("no samples to adapt to: give at least one row of x and y.")
-    # Made by NumPy, because jnp.ones is a compiled call of its own at every adaptation.
-    return Samples(checked_x, checked_y, jnp.asarray(np.ones(checked_x.shape[:-1])))
+    weight = cast(AnyArray, np.ones(checked_x.shape[:-1], np.float32))
+    return Samples(checked_x, checked_y, weight)
 
 
-def as_inputs(x: ArrayLike, inputs: int) -> Float[Array, "..."]:
+def as_inputs(x: ArrayLike, inputs: int) -> Float[AnyArray, "..."]:
     """Check and convert inputs, shape (..., n, inputs); errors as in `as_samples`."""
     return _as_columns(x, "x", inputs)
 
 
-def _as_columns(array: ArrayLike, name: str, columns: int) -> Float[Array, "..."]:
+def _as_columns(array: ArrayLike, name: str, columns: int) -> Float[AnyArray, "..."]:
     if isinstance(array, jax.core.Tracer):
         converted = cast(Array, array)
     else:
@@ -105,7 +112,7 @@ def _as_columns(array: ArrayLike, name: str, columns: int) -> Float[Array, "..."
                 f"{name} has NaN, infinite or too large values, the first at index {bad}. "
                 "Drop those samples, or fill them, before adapting."
             )
-        converted = jnp.asarray(host)
+        converted = cast(AnyArray, host)
     if converted.ndim < 2 or converted.shape[-1] != columns:
         hint = f" Did you mean {name}[:, None]?" if converted.ndim == 1 and columns == 1 else ""
         raise ShapeError(
