@@ -8,12 +8,16 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 PAGES = [(page, name) for page in ("README.md", "docs/sinusoid.md") for name in ("sinusoid", "ablation")]
-PAGES.append(("docs/pendulum.md", "pendulum"))
+PAGES += [
+    ("docs/sinusoid.md", "ablation_deep"),
+    ("docs/pendulum.md", "pendulum"),
+    ("docs/pendulum.md", "pendulum_concat"),
+]
 
 
 def columns(results: str) -> list[tuple[str, str]]:
     """Measure and split of each column."""
-    unseen = "unseen_combination" if results == "pendulum" else "unseen_pair"
+    unseen = "unseen_combination" if results.startswith("pendulum") else "unseen_pair"
     return [(way, split) for way in ("few_shot", "zero_shot") for split in ("seen", unseen)]
 
 

@@ -13,7 +13,7 @@ ROOT = Path(__file__).parent.parent
 SOURCES = ROOT / "src"
 LOCKS = ["requirements.lock", "requirements-dev.lock"]
 
-DOMAINS = {"growth", "pendulum", "sinusoid"}  # packages on top of the core; the core knows none of them
+DOMAINS = {"growth", "pendulum", "quadruped", "sinusoid"}  # packages on top of the core; the core knows none of them
 FRONT = {"cli", "__main__"}  # what a person calls; nothing imports it
 
 NOT_OURS = {".git", ".venv", "build", "dist", "runs", "__pycache__"}

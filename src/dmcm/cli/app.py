@@ -51,6 +51,14 @@ COMMANDS: dict[str, Command] = {
     "sinusoid tune": Command("sinusoid_tune", "Outer-loop settings of each method, on validation tasks"),
     "sinusoid support": Command("sinusoid_support", "Study: how many pairs must training see, and which"),
     "sinusoid sizes": Command("sinusoid_sizes", "Study: how large must a context be"),
+    "quadruped train-walking": Command(
+        "quadruped_train_walking", "Teach robots to walk, on ever harder ground"
+    ),
+    "quadruped evaluate-walking": Command(
+        "quadruped_evaluate_walking", "How well a policy walks, on every ground"
+    ),
+    "quadruped collect": Command("quadruped_collect", "Data of a grid of robots and grounds"),
+    "quadruped dynamics": Command("quadruped_dynamics", "Methods × seeds of dynamics models on that data"),
     "pendulum compare": Command("pendulum_compare", "Methods × seeds on driven pendulums, three factors"),
 }
 """All commands by what one types."""

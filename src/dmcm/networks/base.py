@@ -58,6 +58,22 @@ class Network(eqx.Module):
     def decode(self, encoded: Any, contexts: dict[str, Float[Array, " _"]]) -> Float[Array, "n outputs"]:
         """Outputs from encoded inputs and one context vector per factor."""
 
+    def condense(
+        self, encoded: Any, y: Float[Array, "n outputs"], root_weight: Float[Array, " n"]
+    ) -> tuple[Any, Float[Array, "rows columns"]] | None:
+        """Fewer samples with the same least-squares problem, if outputs are linear in a product of contexts.
+
+        Args:
+            encoded: what `encode` gave.
+            y: outputs to fit.
+            root_weight: root of each sample's weight.
+
+        Returns:
+            Encoded rows and targets, so that ‖decode(rows, c) − targets‖² is the weighted sum of squares but
+            for a constant; None if the network cannot.
+        """
+        return None
+
     @abstractmethod
     def spec(self) -> dict[str, Any]:
         """Constructor arguments as JSON values, without factors, inputs, outputs and key."""

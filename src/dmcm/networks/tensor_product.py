@@ -15,6 +15,7 @@ from dmcm.errors import ConfigError
 from dmcm.networks.base import Network, activation_named, check_sizes
 
 _MOST_HEAD_WEIGHTS = 10_000_000
+_CONDENSED_JITTER = 1e-5
 
 
 class TensorProductNetwork(Network):
@@ -92,6 +93,23 @@ class TensorProductNetwork(Network):
         for name in reversed(self.factors.names):
             encoded = encoded @ self._direction(contexts[name])
         return encoded
+
+    def condense(
+        self, encoded: Any, y: Float[Array, "n outputs"], root_weight: Float[Array, " n"]
+    ) -> tuple[Any, Float[Array, "rows columns"]]:
+        """As many rows as the product of all contexts has entries, from the normal equations.
+
+        In single precision that loses what lies below a thousandth or so of the outputs' scale: for noisy
+        data.
+        """
+        sizes = encoded.shape[2:]
+        basis = (encoded * root_weight.reshape(-1, *[1] * (encoded.ndim - 1))).reshape(-1, math.prod(sizes))
+        targets = (y * root_weight[:, None]).reshape(-1)
+        gram = basis.T @ basis
+        jitter = _CONDENSED_JITTER * (jnp.trace(gram) / len(gram) + 1e-12)
+        factor = jnp.linalg.cholesky(gram + jitter * jnp.eye(len(gram)))
+        condensed = jax.scipy.linalg.solve_triangular(factor, basis.T @ targets, lower=True)
+        return factor.T.reshape(-1, 1, *sizes), condensed[:, None]
 
     def _direction(self, context: Float[Array, " size"]) -> Float[Array, " size+1"]:
         if not self.normalise:

@@ -1,0 +1,75 @@
+"""Where robots are told to go: velocities that change now and then, and a heading to keep."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+
+
+@dataclasses.dataclass(frozen=True)
+class CommandRanges:
+    """What commands are drawn from."""
+
+    forward_m_s: tuple[float, float] = (-0.3, 1.0)
+    """Forward speed."""
+    left_m_s: tuple[float, float] = (-0.4, 0.4)
+    """Speed to the left."""
+    yaw_rad_s: tuple[float, float] = (-0.8, 0.8)
+    """Turning rate, where robots may turn freely."""
+    heading_rad: tuple[float, float] = (-0.4, 0.4)
+    """Heading to keep, where they may not."""
+    keep_heading: float = 0.5
+    """Share of robots that keep a heading; on slopes and stairs all do, so that up stays up."""
+    duration_s: float = 4.0
+    """Time after which a command changes."""
+
+
+HEADING_GAIN = 1.5
+"""Yaw rate per radian of heading error, 1/s."""
+
+
+class Commands:
+    """The commands of n robots.
+
+    Attributes:
+        velocity: forward and left speed (m/s) and yaw rate (rad/s) wanted now, shape (n, 3).
+        heading: heading to keep, rad; NaN for robots that turn freely, shape (n,).
+    """
+
+    def __init__(self, ranges: CommandRanges, count: int):
+        """Start with no robot told to move."""
+        self.ranges = ranges
+        self.velocity = np.zeros((count, 3))
+        self.heading = np.full(count, np.nan)
+
+    def draw(self, ids: np.ndarray, directional: np.ndarray, rng: np.random.Generator) -> None:
+        """Give robots new commands.
+
+        Args:
+            ids: which, shape (k,).
+            directional: whether each one's ground has an up and a down, shape (k,).
+            rng: source of chance.
+        """
+        ranges, count = self.ranges, len(ids)
+        self.velocity[ids] = np.stack(
+            [
+                rng.uniform(*limits, count)
+                for limits in (ranges.forward_m_s, ranges.left_m_s, ranges.yaw_rad_s)
+            ],
+            axis=1,
+        )
+        keeps = (rng.random(count) < ranges.keep_heading) | directional
+        self.heading[ids] = np.where(keeps, rng.uniform(*ranges.heading_rad, count), np.nan)
+
+    def follow_heading(self, yaw_rad: np.ndarray) -> None:
+        """Turn those that keep a heading towards it.
+
+        Args:
+            yaw_rad: present headings, shape (n,).
+        """
+        error = (self.heading - yaw_rad + np.pi) % (2 * np.pi) - np.pi
+        low, high = self.ranges.yaw_rad_s
+        self.velocity[:, 2] = np.where(
+            np.isnan(error), self.velocity[:, 2], np.clip(HEADING_GAIN * error, low, high)
+        )

@@ -1,0 +1,73 @@
+"""Where vectors for a cell come from when nothing may come from the cell itself."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from dmcm.quadruped.dynamics import Cells
+from dmcm.quadruped.grid import HOME_TILE
+
+_ROBOT_POOL = {
+    "seen_pair": ("seen_pair",),
+    "unseen_pair": ("seen_pair",),
+    "ood_robot": ("ood_robot",),
+    "ood_terrain": ("seen_pair",),
+    "ood_both": ("ood_robot",),
+}
+_TERRAIN_POOL = {
+    "seen_pair": ("seen_pair",),
+    "unseen_pair": ("seen_pair",),
+    "ood_robot": ("seen_pair",),
+    "ood_terrain": ("ood_terrain",),
+    "ood_both": ("ood_terrain",),
+}
+
+
+def robot_donors(cells: Cells, targets: np.ndarray) -> np.ndarray:
+    """For each cell one of the same robot on another ground: flat ground, or the first there is; −1 for none.
+
+    Donors are cells of training, or for robots from outside their cells on the grounds of training.
+
+    Args:
+        cells: all cells.
+        targets: numbers of the cells to be predicted, shape (n,).
+
+    Returns:
+        Numbers of the donors, shape (n,).
+    """
+    donors = np.full(len(targets), -1)
+    for i, target in enumerate(targets):
+        allowed = (
+            cells.sound
+            & np.isin(cells.split, _ROBOT_POOL[str(cells.split[target])])
+            & (cells.robot == cells.robot[target])
+            & (cells.terrain != cells.terrain[target])
+        )
+        found = np.flatnonzero(allowed)
+        flat = found[cells.terrain[found] == HOME_TILE]
+        donors[i] = flat[0] if len(flat) else found[0] if len(found) else -1
+    return donors
+
+
+def terrain_donors(cells: Cells, targets: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """For each cell one on the same ground of another robot, one of training; −1 for none.
+
+    Args:
+        cells: all cells.
+        targets: numbers of the cells to be predicted, shape (n,).
+        rng: which of them.
+
+    Returns:
+        Numbers of the donors, shape (n,).
+    """
+    donors = np.full(len(targets), -1)
+    for i, target in enumerate(targets):
+        allowed = (
+            cells.sound
+            & np.isin(cells.split, _TERRAIN_POOL[str(cells.split[target])])
+            & (cells.terrain == cells.terrain[target])
+            & (cells.robot != cells.robot[target])
+        )
+        found = np.flatnonzero(allowed)
+        donors[i] = rng.choice(found) if len(found) else -1
+    return donors
