@@ -30,7 +30,9 @@ check: $(VENV)/.dev ## Lint, formatting and types
 lock: | $(BIN)/python ## Rewrite the lock files; LOCK_FLAGS=--upgrade takes newer versions
 	$(PIP) install --quiet "uv>=0.9"
 	$(COMPILE) --group build --output-file requirements.lock
-	$(COMPILE) --group dev --constraint requirements.lock --output-file requirements-dev.lock
+	$(COMPILE) --group build --extra quadruped --extra ray --constraint requirements.lock \
+		--output-file requirements-quadruped.lock
+	$(COMPILE) --group dev --constraint requirements-quadruped.lock --output-file requirements-dev.lock
 
 bench: $(VENV)/.dev ## Measure speed against peers (installs PyTorch if it is missing)
 	@$(BIN)/python -c 'import torch' 2>/dev/null || $(PIP) install "torch>=2.4"

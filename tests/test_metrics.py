@@ -171,3 +171,23 @@ def test_clamp_test_tells_the_factor_that_is_listened_to(deaf_learner):
     assert table["a"] == {"replaced": pytest.approx(power), "held": pytest.approx(power)}
     assert table["b"]["replaced"] < 1e-8
     assert table["b"]["held"] < 1e-8
+
+
+def test_a_probe_with_groups_cannot_recognise_what_it_has_seen():
+    rng = np.random.default_rng(0)
+    group = np.repeat(np.arange(40), 8)
+    value = rng.normal(size=40)[group]
+    name_tag = rng.normal(size=(40, 3))[group] + 0.01 * rng.normal(size=(320, 3))  # tells groups, not values
+    assert probe_number(name_tag, value) > 0.9
+    assert probe_number(name_tag, value, groups=group) < 0.3
+    assert probe_number(value[:, None] + 0 * name_tag, value, groups=group) > 0.9
+    kind = (value > 0).astype(int)
+    assert probe_label(name_tag, kind) > 0.9
+    assert probe_label(name_tag, kind, groups=group) < 0.8
+
+
+def test_groups_of_another_shape_or_too_few_are_refused():
+    with pytest.raises(ShapeError, match="groups"):
+        probe_number(np.ones((30, 2)), np.arange(30.0), groups=np.arange(29))
+    with pytest.raises(DataError, match="4 groups"):
+        probe_number(np.ones((30, 2)), np.arange(30.0), groups=np.arange(30) % 3)

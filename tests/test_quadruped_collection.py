@@ -14,7 +14,7 @@ import pytest
 from dmcm.errors import ConfigError, DataError, StorageError
 from dmcm.quadruped import collection as module
 from dmcm.quadruped.arena import Arena
-from dmcm.quadruped.collection import CollectConfig, collect, collect_shard, read_collection, shard_cells
+from dmcm.quadruped.collection import collect, read_collection
 from dmcm.quadruped.commands import CommandRanges
 from dmcm.quadruped.environment import WalkConfig
 from dmcm.quadruped.grid import SPLITS, GridConfig, make_grid
@@ -22,6 +22,7 @@ from dmcm.quadruped.policy import load_policy
 from dmcm.quadruped.properties import TRAINING_RANGES, RobotProperties, as_columns
 from dmcm.quadruped.recording import COLUMNS, column, record
 from dmcm.quadruped.robot_table import load_robot
+from dmcm.quadruped.shards import CollectConfig, collect_shard, shard_cells
 from dmcm.quadruped.terrain import OOD_TERRAINS, TRAINING_TERRAINS, Terrain
 from dmcm.storage import load_arrays, read_json, save_arrays, write_json
 

@@ -11,9 +11,10 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 SOURCES = ROOT / "src"
-LOCKS = ["requirements.lock", "requirements-dev.lock"]
+LOCKS = ["requirements.lock", "requirements-quadruped.lock", "requirements-dev.lock"]
 
-DOMAINS = {"growth", "pendulum", "quadruped", "sinusoid"}  # packages on top of the core; the core knows none of them
+# Packages on top of the core; the core knows none of them.
+DOMAINS = {"growth", "pendulum", "quadruped", "sinusoid"}
 FRONT = {"cli", "__main__"}  # what a person calls; nothing imports it
 
 NOT_OURS = {".git", ".venv", "build", "dist", "runs", "__pycache__"}
@@ -156,24 +157,33 @@ def test_locks_have_hashes_and_no_addresses(name):
 def test_locks_cover_the_declared_dependencies(name):
     declared = {normalized(item) for item in project()["project"]["dependencies"]}
     groups = project()["dependency-groups"]
-    for group in ["build"] if name == LOCKS[0] else ["build", "dev"]:
+    for group in ["build", "dev"] if name == LOCKS[-1] else ["build"]:
         declared |= {normalized(item) for item in groups[group] if isinstance(item, str)}
+    if name == LOCKS[1]:
+        for items in project()["project"]["optional-dependencies"].values():
+            declared |= {normalized(item) for item in items}
     assert not declared - locked(name).keys(), "run `make lock`"
 
 
+def test_tests_have_what_the_extras_need():
+    extras = project()["project"]["optional-dependencies"].values()
+    assert {item for items in extras for item in items} <= {*project()["dependency-groups"]["dev"][1:]}
+
+
 def test_locks_agree_with_each_other():
-    runtime, development = (locked(name) for name in LOCKS)
-    assert runtime.items() <= development.items(), "run `make lock`"
+    runtime, quadruped, development = (locked(name) for name in LOCKS)
+    assert runtime.items() <= quadruped.items() <= development.items(), "run `make lock`"
 
 
 def test_nothing_installs_torch():
-    everything = {*locked(LOCKS[0]), *locked(LOCKS[1])}
+    everything = {name for lock in LOCKS for name in locked(lock)}
     everything |= {normalized(item) for item in project()["project"]["dependencies"]}
     assert "torch" not in everything
 
 
 def test_dependencies_are_bounded_from_below_only():
-    bounds = project()["project"]["dependencies"]
+    bounds = [*project()["project"]["dependencies"]]
+    bounds += [item for items in project()["project"]["optional-dependencies"].values() for item in items]
     assert not [item for item in bounds if not re.fullmatch(r"[\w.-]+>=[\d.]+", item)]
 
 

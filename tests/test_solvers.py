@@ -417,3 +417,39 @@ def test_solvers_and_priors_of_other_factors_are_refused(other):
             learner(**parts)
     with pytest.raises(ShapeError, match="the encoder reads 2 input"):
         learner(solver=solver("set_encoder", inputs=2))
+
+
+def test_condensed_rows_have_the_same_squares_but_for_a_constant():
+    factors = Factors(a=2, b=3)
+    net = network("tensor_product", factors, inputs=2, outputs=3)
+    rng = np.random.default_rng(5)
+    x, y = jnp.asarray(rng.normal(size=(60, 2))), jnp.asarray(rng.normal(size=(60, 3)))
+    root = jnp.sqrt(jnp.asarray(rng.uniform(0, 1, 60)))
+    encoded = net.encode(x)
+    rows, targets = net.condense(encoded, y, root)
+    assert targets.shape == ((2 + 1) * (3 + 1), 1)
+    excess = []
+    for seed in range(4):
+        own = np.random.default_rng(seed)
+        contexts = {"a": jnp.asarray(own.normal(size=2)), "b": jnp.asarray(own.normal(size=3))}
+        full = jnp.sum(((net.decode(encoded, contexts) - y) * root[:, None]) ** 2)
+        excess.append(float(full - jnp.sum((net.decode(rows, contexts) - targets) ** 2)))
+    np.testing.assert_allclose(excess, excess[0], rtol=1e-3)
+
+
+def test_condensed_finds_what_all_samples_say():
+    net, support, _, _ = linear_problem(rows=200)
+    prior = a_prior()
+    full = solve(LevenbergMarquardt(20), net, prior, support, {})
+    condensed = solve(LevenbergMarquardt(20, condensed=True), net, prior, support, {})
+    np.testing.assert_allclose(condensed["c"], full["c"], rtol=2e-3, atol=2e-3)
+
+
+def test_condensed_is_ignored_where_the_network_cannot():
+    net = network("film", Factors(a=2), inputs=2, outputs=1)
+    rng = np.random.default_rng(0)
+    support = Samples(jnp.asarray(rng.normal(size=(9, 2))), jnp.asarray(rng.normal(size=(9, 1))), jnp.ones(9))
+    prior = a_prior(Factors(a=2))
+    ways = [LevenbergMarquardt(5, condensed=condensed) for condensed in (False, True)]
+    first, second = (solve(way, net, prior, support, {}) for way in ways)
+    assert same_bits(first, second)

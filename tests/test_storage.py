@@ -263,3 +263,10 @@ def test_a_full_disk_costs_no_older_checkpoint(tmp_path, monkeypatch):
         save_checkpoint(tmp_path, 3, tree(3.0), {})
     assert sorted(tmp_path.iterdir()) == before
     assert load_checkpoint(tmp_path, tree())[1]["step"] == 2
+
+
+def test_equal_arrays_are_equal_bytes(tmp_path):
+    arrays = {name: np.arange(3.0) for name in "abcdefgh"}
+    for number in range(5):
+        save_arrays(tmp_path / f"{number}.safetensors", arrays, {"z": 1, "a": [2]})
+    assert len({(tmp_path / f"{number}.safetensors").read_bytes() for number in range(5)}) == 1

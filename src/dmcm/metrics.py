@@ -22,7 +22,9 @@ Readout = Callable[[Contexts], Mapping[str, np.ndarray]]
 """What predictions under contexts of batch shape (tasks,) say about each factor, (tasks,) each."""
 
 
-def probe_number(contexts: ArrayLike, values: ArrayLike, *, seed: int = 0) -> float:
+def probe_number(
+    contexts: ArrayLike, values: ArrayLike, *, groups: ArrayLike | None = None, seed: int = 0
+) -> float:
     """R² with which an RBF kernel ridge regression reads a number off context vectors.
 
     Half of the tasks train it, a quarter chooses kernel width and ridge, R² is of the last quarter:
@@ -31,6 +33,9 @@ def probe_number(contexts: ArrayLike, values: ArrayLike, *, seed: int = 0) -> fl
     Args:
         contexts: one vector a task, shape (tasks, size).
         values: the number to read, shape (tasks,).
+        groups: tasks of equal numbers stay on one side of the split, shape (tasks,). Where several tasks
+            share a thing with its number, such as a robot with its mass, this keeps the probe from
+            recognising the thing.
         seed: of the random split.
 
     Raises:
@@ -42,14 +47,16 @@ def probe_number(contexts: ArrayLike, values: ArrayLike, *, seed: int = 0) -> fl
     _check_targets(features, target)
     if not np.all(np.isfinite(target)) or np.ptp(target) == 0:
         raise DataError("a probe needs finite values that differ between tasks.")
-    train, check, test = _split(len(features), seed)
+    train, check, test = _split(len(features), groups, seed)
     predicted = _best_ridge(
         features, target[:, None], (train, check, test), lambda p, at: _r2(target[at], p[:, 0])
     )
     return _r2(target[test], predicted[:, 0])
 
 
-def probe_label(contexts: ArrayLike, labels: ArrayLike, *, seed: int = 0) -> float:
+def probe_label(
+    contexts: ArrayLike, labels: ArrayLike, *, groups: ArrayLike | None = None, seed: int = 0
+) -> float:
     """Share of held-out tasks whose label a kernel ridge classifier reads off context vectors.
 
     Split and errors as in `probe_number`; compare with `chance_label`.
@@ -57,12 +64,13 @@ def probe_label(contexts: ArrayLike, labels: ArrayLike, *, seed: int = 0) -> flo
     Args:
         contexts: one vector a task, shape (tasks, size).
         labels: text or whole numbers, shape (tasks,).
+        groups: as in `probe_number`.
         seed: of the random split.
     """
     features = _features(contexts)
     names, codes = np.unique(np.asarray(labels), return_inverse=True)
     _check_targets(features, codes)
-    parts = _split(len(features), seed)
+    parts = _split(len(features), groups, seed)
     predicted = _best_ridge(
         features,
         np.eye(len(names))[codes],
@@ -72,11 +80,11 @@ def probe_label(contexts: ArrayLike, labels: ArrayLike, *, seed: int = 0) -> flo
     return float(np.mean(np.argmax(predicted, axis=1) == codes[parts[2]]))
 
 
-def chance_label(labels: ArrayLike, *, seed: int = 0) -> float:
+def chance_label(labels: ArrayLike, *, groups: ArrayLike | None = None, seed: int = 0) -> float:
     """Accuracy on `probe_label`'s held-out tasks of naming the most frequent training label."""
     names, codes = np.unique(np.asarray(labels), return_inverse=True)
     _check_targets(codes, codes)
-    train, _, test = _split(len(codes), seed)
+    train, _, test = _split(len(codes), groups, seed)
     most = np.argmax(np.bincount(codes[train], minlength=len(names)))
     return float(np.mean(codes[test] == most))
 
@@ -189,10 +197,19 @@ def _check_tasks(contexts: Contexts, arrays: Mapping[str, np.ndarray]) -> None:
             raise ShapeError(f"{name} has shape {np.shape(array)}, the tasks {contexts.batch_shape}.")
 
 
-def _split(tasks: int, seed: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Positions of the training, validation and test part: a half, a quarter, a quarter."""
-    order = np.random.default_rng(seed).permutation(tasks)
-    train, check, test = np.split(order, [tasks // 2, tasks * 3 // 4])
+def _split(tasks: int, groups: ArrayLike | None, seed: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Positions of the training, validation and test part: a half, a quarter, a quarter of the groups."""
+    owner = np.arange(tasks) if groups is None else np.unique(np.asarray(groups), return_inverse=True)[1]
+    if owner.shape != (tasks,):
+        raise ShapeError(f"groups of shape {owner.shape} for {tasks} tasks: give one number a task.")
+    count = int(owner.max()) + 1
+    if count < 4:
+        raise DataError(f"a probe needs at least 4 groups of tasks to split, not {count}.")
+    order = np.random.default_rng(seed).permutation(count)
+    train, check, test = (
+        part if groups is None else np.flatnonzero(np.isin(owner, part))
+        for part in np.split(order, [count // 2, count * 3 // 4])
+    )
     return train, check, test
 
 

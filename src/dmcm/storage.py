@@ -84,7 +84,15 @@ def save_arrays(path: Path, arrays: Mapping[str, Any], about: Mapping[str, Any])
     except (TypeError, ValueError) as error:
         raise StorageError(f"cannot write {path}: no JSON to keep beside the arrays, {error}.") from error
     metadata = {"format": _FORMAT, "about": text, "sha256": _digest(tensors, text)}
-    write_atomic(path, save_tensors(tensors, metadata=metadata))
+    write_atomic(path, _in_order(save_tensors(tensors, metadata=metadata)))
+
+
+def _in_order(content: bytes) -> bytes:
+    """The file with its header sorted: safetensors shuffles it, but equal content shall be equal bytes."""
+    length = struct.unpack("<Q", content[:8])[0]
+    header = json.dumps(json.loads(content[8 : 8 + length]), sort_keys=True, separators=(",", ":")).encode()
+    header += b" " * (-len(header) % 8)
+    return struct.pack("<Q", len(header)) + header + content[8 + length :]
 
 
 def load_arrays(path: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:

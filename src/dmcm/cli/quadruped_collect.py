@@ -8,8 +8,9 @@ from pathlib import Path
 import numpy as np
 
 from dmcm.cli.show import say, show_path
-from dmcm.quadruped.collection import CollectConfig, collect
+from dmcm.quadruped.collection import collect
 from dmcm.quadruped.grid import SPLITS
+from dmcm.quadruped.shards import CollectConfig
 
 
 @dataclasses.dataclass(frozen=True)

@@ -13,91 +13,19 @@ import numpy as np
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from dmcm.errors import ConfigError, DataError, StorageError
-from dmcm.quadruped.arena import Arena
-from dmcm.quadruped.commands import CommandRanges
-from dmcm.quadruped.environment import WalkConfig
-from dmcm.quadruped.grid import Cell, Grid, GridConfig, make_grid
-from dmcm.quadruped.policy import load_policy
+from dmcm.quadruped.distributed import collect_with_ray
+from dmcm.quadruped.grid import Cell, Grid, make_grid
 from dmcm.quadruped.properties import RobotProperties
-from dmcm.quadruped.recording import COLUMNS, column, record
-from dmcm.quadruped.robot_table import JOINT_NAMES, load_robot
+from dmcm.quadruped.recording import COLUMNS, column
+from dmcm.quadruped.robot_table import JOINT_NAMES
+from dmcm.quadruped.shards import SHARD_CELLS, CollectConfig, collect_shard, shard_cells
 from dmcm.quadruped.simulation import CONTROL_PERIOD_S
 from dmcm.quadruped.terrain import Terrain
 from dmcm.storage import load_arrays, read_json, save_arrays, write_json
 
-SHARD_CELLS = 64
-"""Cells simulated together and kept in one file."""
 MANIFEST = "manifest.json"
 KIND = "quadruped data"
 _PARTS = {"config", "rate_hz", "joints", "columns", "robots", "terrains", "cells", "shards"}
-POLICY = Path(__file__).parent / "policies" / "go1.safetensors"
-"""The walking policy that comes with the package."""
-
-
-@dataclasses.dataclass(frozen=True)
-class CollectConfig:
-    """What is collected."""
-
-    robot: str = "go1"
-    """Name of a robot, or path of a table of one."""
-    grid: GridConfig = dataclasses.field(default_factory=GridConfig)
-    """Robots, grounds and pairs."""
-    seconds: float = 40.0
-    """Length of the data of a cell: the first half to adapt to, the second to be predicted."""
-    exploration: float = 0.25
-    """Standard deviation of what is added to the policy's actions; of an action, not an angle."""
-    commands: CommandRanges = dataclasses.field(
-        default_factory=lambda: CommandRanges(
-            forward_m_s=(0.0, 0.9), left_m_s=(-0.2, 0.2), heading_rad=(-0.2, 0.2), keep_heading=1.0
-        )
-    )
-    """What robots are told; the same on all grounds, so that a command does not give the ground away."""
-    policy: Path = POLICY
-    """The one policy that walks everywhere: another per cell would make a false tie of robot and ground."""
-    seed: int = 0
-    """Of commands, starts and exploration; `grid.seed` draws robots and pairs."""
-
-    def check(self) -> CollectConfig:
-        """Return self, or raise `ConfigError` for settings out of range."""
-        self.grid.check()
-        if not 4.0 <= self.seconds <= 600:
-            raise ConfigError(f"seconds={self.seconds} must lie between 4 and 600.")
-        if not 0 <= self.exploration < np.inf:
-            raise ConfigError(f"exploration={self.exploration} must be a finite number, not negative.")
-        if self.seed < 0 or self.grid.seed < 0:
-            raise ConfigError(f"seed={self.seed} and grid.seed={self.grid.seed} must not be negative.")
-        return self
-
-
-def shard_cells(config: CollectConfig) -> list[tuple[Cell, ...]]:
-    """The cells of each shard; they depend on the configuration alone."""
-    cells = make_grid(config.grid).cells
-    return [cells[start : start + SHARD_CELLS] for start in range(0, len(cells), SHARD_CELLS)]
-
-
-def collect_shard(config: CollectConfig, number: int, *, threads: int = 0) -> np.ndarray:
-    """Simulate a shard's cells, shape (cells, steps, columns); like machines give the same bits.
-
-    Raises:
-        DmcmError: a robot, policy or setting that cannot be used.
-    """
-    grid = make_grid(config.grid)
-    cells = shard_cells(config)[number]
-    policy, _ = load_policy(config.policy)
-    # Long enough that no episode ends but by a fall.
-    walk = WalkConfig(episode_s=config.seconds + 1, commands=config.commands)
-    return record(
-        policy,
-        load_robot(config.robot),
-        [grid.robots[cell.robot] for cell in cells],
-        Arena(grid.terrains),
-        [cell.terrain for cell in cells],
-        walk,
-        seconds=config.seconds,
-        exploration=config.exploration,
-        seed=(config.seed, number),
-        threads=threads,
-    )
 
 
 def collect(
@@ -138,8 +66,6 @@ def collect(
             (number, collect_shard(config, number, threads=threads)) for number in missing
         )
     else:
-        from dmcm.quadruped.distributed import collect_with_ray
-
         done = collect_with_ray(config, missing, ray_address)
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, disable=not progress) as bar:

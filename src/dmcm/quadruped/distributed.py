@@ -4,15 +4,12 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 import numpy as np
 
 from dmcm.errors import ConfigError
-
-if TYPE_CHECKING:
-    from dmcm.quadruped.collection import CollectConfig
+from dmcm.quadruped.shards import CollectConfig, collect_shard
 
 _RETRIES = 5
 _CONNECT_S = 10.0
@@ -60,8 +57,6 @@ def collect_with_ray(
 
 
 def _simulate(config: CollectConfig, number: int) -> tuple[int, np.ndarray]:
-    from dmcm.quadruped.collection import collect_shard
-
     return number, collect_shard(config, number, threads=1)
 
 

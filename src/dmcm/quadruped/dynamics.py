@@ -56,11 +56,11 @@ _NOISY: dict[str, Any] = {"outlier_scale": None, "clip": 1.0, "learning_rate": 3
 """Data with noise: every error counts in full."""
 
 METHODS: Mapping[str, Method] = {
-    "dmcm": Method("DMCM: tensor product, LM, recombined", _TENSOR, _LM, SIZES, recombination=1.0, **_NOISY),
+    "dmcm": Method("DMCM: tensor product, LM, recombined", _TENSOR, _LM, SIZES, recombination=4.0, **_NOISY),
     "single": Method("single context, same network and solver", _TENSOR, _LM, _ONE, 0.0, **_NOISY),
     "history": Method("encoder of all samples, one vector", _TENSOR, _ENCODER, _ONE, 0.0, **_NOISY),
     "encoders": Method(
-        "encoder per factor, recombined", _TENSOR, _ENCODER, SIZES, recombination=1.0, **_NOISY
+        "encoder per factor, recombined", _TENSOR, _ENCODER, SIZES, recombination=4.0, **_NOISY
     ),
     "oracle": Method(
         "oracle: true properties and ground",

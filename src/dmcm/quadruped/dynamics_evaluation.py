@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import equinox as eqx
 import jax
@@ -65,27 +65,33 @@ def adapt_cells(
 
 
 def second_half_errors(
-    learner: Learner | None, contexts: Contexts | None, cells: Cells, wrong: np.ndarray, which: np.ndarray
+    learner: Learner | None,
+    contexts: Sequence[Contexts],
+    cells: Cells,
+    wrong: np.ndarray,
+    which: np.ndarray,
 ) -> np.ndarray:
     """Mean squared error of each output column in the second half of cells, raw units, shape (n, outputs).
 
     Args:
         learner: None for the base network alone.
-        contexts: one row a cell of `which`.
+        contexts: one row a cell of `which`; of several, the mean of their predictions counts.
         cells: all cells.
         wrong: what the base network gets wrong.
         which: numbers of cells, shape (n,).
     """
     count, size = cells.windows.count[which, 1], cells.windows.x.shape[2]
     real = (np.arange(size) < count[:, None])[..., None]
-    left = wrong[which, 1]
-    if learner is not None and contexts is not None:
-        predicted = []
+    left = wrong[which, 1].copy()
+    if learner is not None:
         for start in range(0, len(which), _CHUNK):
+            # Compiled once: the last chunk is filled up.
             rows = np.minimum(np.arange(start, start + _CHUNK), len(which) - 1)
-            some = Contexts({n: v[rows] for n, v in contexts.values.items()}, contexts.model)
-            predicted.append(np.asarray(learner.predict(some, cells.windows.x[which[rows], 1])))
-        left = left - np.concatenate(predicted)[: len(which)]
+            x, kept = cells.windows.x[which[rows], 1], min(_CHUNK, len(which) - start)
+            for each in contexts:
+                some = Contexts({name: value[rows] for name, value in each.values.items()}, each.model)
+                predicted = np.asarray(learner.predict(some, x))[:kept]
+                left[start : start + kept] -= predicted / len(contexts)
     return np.sum(np.where(real, left.astype(np.float64) ** 2, 0), axis=1) / np.maximum(count, 1)[:, None]
 
 

@@ -7,14 +7,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import jax.numpy as jnp
 import numpy as np
 from rich.console import Console
 
 from dmcm.contexts import Contexts
 from dmcm.errors import DataError
 from dmcm.learner import Learner
-from dmcm.metrics import probe_label, probe_number
+from dmcm.metrics import chance_label, probe_label, probe_number
 from dmcm.quadruped.collection import Collection, read_collection
 from dmcm.quadruped.donors import robot_donors, terrain_donors
 from dmcm.quadruped.dynamics import (
@@ -43,6 +42,8 @@ from dmcm.studies import chosen_methods, run_cell, summarise_numbers
 
 SECONDS = (1.0, 2.0, 5.0, 10.0, 20.0)
 """Lengths of data to adapt to."""
+AVERAGED = 6
+"""Training cells whose vectors stand in for one that is left out."""
 LEAST_GAIN = 0.05
 """Outputs in which the oracle gains less than this share get no share of its gain: it would be noise."""
 
@@ -164,27 +165,29 @@ class _Measuring:
                 found[name] = self.errors(lambda which, donors=donors: _rows(contexts, row[donors(which)]))
         if set(self.learner.factors) != {ROBOT, TERRAIN} or not self.learner.solver.needs_data():
             return found
-        start = self.learner.prior_contexts()
-        for name, robot, terrain in (
-            ("recombined", True, True),
-            ("robot_only", True, False),
-            ("terrain_only", False, True),
-        ):
-            found[name] = self.errors(
-                lambda which, robot=robot, terrain=terrain: _mixed(
-                    contexts,
-                    row[self._robot_donors(which)] if robot else None,
-                    row[self._terrain_donors(which)] if terrain else None,
-                    start,
-                    len(which),
-                )
-            )
+        found["recombined"] = self.errors(
+            lambda which: _mixed(contexts, row[self._robot_donors(which)], row[self._terrain_donors(which)])
+        )
+        # A vector that is left out is averaged over: the mean prediction with those of some training cells.
+        some = np.random.default_rng(0).choice(row[self.cells.of("seen_pair")], AVERAGED, replace=False)
+        found["robot_only"] = self.errors(
+            lambda which: [
+                _mixed(contexts, row[self._robot_donors(which)], np.full(len(which), r)) for r in some
+            ],
+            rollouts=False,
+        )
+        found["terrain_only"] = self.errors(
+            lambda which: [
+                _mixed(contexts, np.full(len(which), r), row[self._terrain_donors(which)]) for r in some
+            ],
+            rollouts=False,
+        )
         found["seconds"] = {}
         for seconds in SECONDS:
             short = adapt_cells(self.learner, self.cells, self.wrong, everyone, seconds=seconds)
             found["seconds"][f"{seconds:g}"] = self.errors(
                 lambda which, short=short: _mixed(
-                    short, row[self._robot_donors(which)], row[self._terrain_donors(which)], start, len(which)
+                    short, row[self._robot_donors(which)], row[self._terrain_donors(which)]
                 ),
                 rollouts=False,
             )
@@ -195,16 +198,18 @@ class _Measuring:
         """Normalised root mean squared error per split and output.
 
         Args:
-            contexts: gives contexts for numbers of cells; None is the base network alone.
-            rollouts: also roll joints out.
+            contexts: gives contexts, or a list of them to average over, for numbers of cells; None is the
+                base network alone.
+            rollouts: also roll joints out; not with a list.
         """
         table: dict[str, dict[str, float]] = {}
         for split in SPLITS:
             which = self._targets(split)
             if not len(which):
                 continue
-            own = contexts(which) if contexts is not None else None
-            squared = second_half_errors(self.learner, own, self.cells, self.wrong, which).mean(axis=0)
+            own: Any = contexts(which) if contexts is not None else None
+            several = own if isinstance(own, list) else [own] if own is not None else []
+            squared = second_half_errors(self.learner, several, self.cells, self.wrong, which).mean(axis=0)
             table[split] = {
                 name: float(np.sqrt(np.mean(squared[output(name)] / self.spread["outputs"][output(name)])))
                 for name in OUTPUTS
@@ -213,7 +218,7 @@ class _Measuring:
                 rolled = rollout_errors(
                     self.base,
                     self.learner,
-                    own,
+                    several[0] if several else None,
                     self.collection,
                     self.cells,
                     which,
@@ -244,17 +249,25 @@ class _Measuring:
         )
 
     def _probes(self, contexts: Contexts, everyone: np.ndarray) -> dict[str, dict[str, float]]:
-        """What a kernel probe reads off each vector: R² of numbers, accuracy of the kind of ground."""
+        """What a kernel probe reads off each vector of robots and grounds of training.
+
+        R² of numbers, accuracy of the kind of ground; on robots the probe was not trained on, for each
+        robot has many cells and would be recognised.
+        """
         cells, grid = self.cells, self.collection.grid
-        kinds = np.array([terrain.kind for terrain in grid.terrains])[cells.terrain[everyone]]
-        truth = {name: cells.truth[ROBOT][everyone, i] for i, name in enumerate(TRUE_ROBOT)}
-        truth["friction"] = np.array([t.friction for t in grid.terrains])[cells.terrain[everyone]]
-        inside = np.isin(cells.split[everyone], ("seen_pair", "unseen_pair", "ood_robot"))
-        table = {}
+        inside = np.isin(cells.split[everyone], ("seen_pair", "unseen_pair"))
+        which = everyone[inside]
+        kinds = np.array([terrain.kind for terrain in grid.terrains])[cells.terrain[which]]
+        robots = cells.robot[which]
+        table: dict[str, dict[str, float]] = {}
         for factor in (ROBOT, TERRAIN):
-            vectors = np.asarray(contexts[factor])
-            table[factor] = {name: max(0.0, probe_number(vectors, values)) for name, values in truth.items()}
-            table[factor]["terrain_kind"] = probe_label(vectors[inside], kinds[inside])
+            vectors = np.asarray(contexts[factor])[inside]
+            table[factor] = {
+                name: max(0.0, probe_number(vectors, cells.truth[ROBOT][which, i], groups=robots))
+                for i, name in enumerate(TRUE_ROBOT)
+            }
+            table[factor]["terrain_kind"] = probe_label(vectors, kinds, groups=robots)
+        table["chance"] = {"terrain_kind": chance_label(kinds, groups=robots)}
         return table
 
 
@@ -272,17 +285,9 @@ def _rows(contexts: Contexts, rows: np.ndarray) -> Contexts:
     return Contexts({name: value[rows] for name, value in contexts.values.items()}, contexts.model)
 
 
-def _mixed(
-    contexts: Contexts, robot: np.ndarray | None, terrain: np.ndarray | None, start: Contexts, count: int
-) -> Contexts:
-    """Robot vectors from one list of rows, ground vectors from another; None is the prior mean."""
-    values = {}
-    for name, rows in ((ROBOT, robot), (TERRAIN, terrain)):
-        mean = start[name]
-        values[name] = (
-            contexts[name][rows] if rows is not None else jnp.broadcast_to(mean, (count, mean.size))
-        )
-    return Contexts(values, contexts.model)
+def _mixed(contexts: Contexts, robot: np.ndarray, terrain: np.ndarray) -> Contexts:
+    """Robot vectors from one list of rows, ground vectors from another."""
+    return Contexts({ROBOT: contexts[ROBOT][robot], TERRAIN: contexts[TERRAIN][terrain]}, contexts.model)
 
 
 def _summarise(names: tuple[str, ...], measured: list[dict[str, Any]]) -> dict[str, Any]:

@@ -18,7 +18,7 @@ class Gait:
 
     frequency_hz: float = 2.5
     """Cycles a second."""
-    swing_height_m: float = 0.11
+    swing_height_m: float = 0.14
     """How high a foot is lifted; with 0.08 a robot walks into steps of 0.08 and stays there."""
     stance_height_m: float = 0.29
     """Hip above the foot in stance."""

@@ -36,7 +36,7 @@ class PpoConfig:
     """λ of the generalised advantages."""
     clip: float = 0.2
     """How far a probability may move, as a share."""
-    entropy: float = 0.003
+    entropy: float = 0.0005
     """Weight of the actions' entropy."""
     value: float = 1.0
     """Weight of the value's error."""

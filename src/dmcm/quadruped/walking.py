@@ -30,11 +30,12 @@ LADDERS: tuple[tuple[Terrain, ...], ...] = (
     tuple(Terrain("slope_up", grade) for grade in (0.06, 0.12, 0.18, 0.24, 0.28)),
     tuple(Terrain("slope_down", grade) for grade in (0.06, 0.12, 0.18, 0.24, 0.28)),
     tuple(Terrain("stairs_up", rise) for rise in (0.02, 0.04, 0.06, 0.08, 0.09)),
+    tuple(Terrain("stairs_up", rise, friction=0.9) for rise in (0.03, 0.05, 0.07, 0.08, 0.09)),
     tuple(Terrain("stairs_down", rise) for rise in (0.02, 0.04, 0.06, 0.08, 0.09)),
     tuple(Terrain("waves", height, 1.0) for height in (0.03, 0.06, 0.09, 0.12, 0.14)),
 )
-"""Grounds of the curriculum, each kind from easy to hard. None is as hard as, or of the kind of, those kept
-out."""
+"""Grounds of the curriculum, each kind from easy to hard, and the hardest kind twice. None is as hard as, or
+of the kind of, those kept out."""
 
 _ENOUGH, _TOO_LITTLE = 0.6, 0.3
 """Shares of the commanded way from which a robot climbs its ladder, and below which it steps down."""
@@ -133,6 +134,7 @@ def train_walking(config: WalkTraining, out: Path, *, resume: bool = False, prog
     table = load_robot(config.robot)
     folder = RunFolder(out)
     about = {"kind": "quadruped walking", **dataclasses.asdict(config)}
+    del about["threads"]  # it changes nothing but the time
     claim_run(folder, {**about, "start": str(config.start or "")}, resume=resume)
     curriculum = Curriculum(LADDERS if config.rough_ground else (LADDERS[0][:1],), config.robots)
     key = jax.random.key(config.seed)

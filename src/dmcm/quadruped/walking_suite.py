@@ -10,12 +10,12 @@ from typing import Any
 import numpy as np
 
 from dmcm.errors import ConfigError
-from dmcm.quadruped.collection import POLICY
 from dmcm.quadruped.commands import CommandRanges
 from dmcm.quadruped.evaluation import Walk, evaluate_walking
 from dmcm.quadruped.policy import load_policy
 from dmcm.quadruped.properties import draw_ood_robots, draw_robots, nominal
 from dmcm.quadruped.robot_table import load_robot
+from dmcm.quadruped.shards import POLICY
 from dmcm.quadruped.terrain import OOD_TERRAINS, TRAINING_TERRAINS, Terrain
 from dmcm.runs import environment
 from dmcm.storage import write_json
