@@ -20,7 +20,7 @@ demo: $(VENV)/.runtime ## Learn, mix and predict on the sinusoid task, with a re
 	$(BIN)/dmcm demo
 
 test: $(VENV)/.dev ## Run all tests; PYTEST_FLAGS="-k name" passes options on
-	$(BIN)/python -m pytest $(PYTEST_FLAGS)
+	$(BIN)/python -m pytest --numprocesses auto --dist loadfile $(PYTEST_FLAGS)
 
 check: $(VENV)/.dev ## Lint, formatting and types
 	$(BIN)/ruff check .

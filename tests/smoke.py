@@ -26,4 +26,4 @@ if importlib.util.find_spec("mujoco") is None:
     with contextlib.redirect_stderr(io.StringIO()) as said:
         code = main(["quadruped", "collect"])
     if code != 2 or "dmcm[quadruped]" not in said.getvalue().replace("\n", ""):
-        raise SystemExit(f"without mujoco, `dmcm quadruped` must say what to install, not {said.getvalue()!r}.")
+        raise SystemExit(f"without mujoco, `dmcm quadruped` must say what to install: {said.getvalue()!r}.")

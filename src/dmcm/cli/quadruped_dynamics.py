@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from dmcm.cli.show import show_path, show_table
+from dmcm.quadruped.dynamics_report import report_run
 from dmcm.quadruped.dynamics_study import DynamicsConfig, run_dynamics
 from dmcm.report import Table
 
@@ -28,6 +29,7 @@ def run(config: DynamicsConfig) -> None:
         heads = ("method", *(name.replace("_", " ") for name in outputs))
         show_table(Table(heads, rows, "Share of the oracle's gain; a dash where it gains under 5 %."), split)
     show_path("results", config.results or config.out)
+    show_path("report", report_run(config, table))
 
 
 def _share(cell: dict[str, Any]) -> str:

@@ -1,0 +1,93 @@
+"""Measures of several seeds into one table: means, intervals, and shares of the oracle's gain."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from dmcm.studies import summarise_numbers
+
+LEAST_GAIN = 0.05
+"""Outputs in which the oracle gains less than this share get no share of its gain: it would be noise."""
+
+
+def summarise(names: Sequence[str], measured: list[dict[str, Any]], main: str) -> dict[str, Any]:
+    """The table of all methods.
+
+    Args:
+        names: of the methods.
+        measured: per seed, what `Measures` found of each method, and "none".
+        main: the method that was measured in detail.
+    """
+    ways: dict[str, Any] = {"none": [seed["none"] for seed in measured]}
+    for name in names:
+        for way in measured[0][name]:
+            if way in (
+                "in_place",
+                "recombined",
+                "robot_only",
+                "terrain_only",
+                "robot_donor",
+                "terrain_donor",
+            ):
+                label = _LABELS.get((name, way), f"{name}_{way}")
+                ways[label] = [seed[name][way] for seed in measured]
+    oracle = ways.get("oracle")
+    table: dict[str, Any] = {"methods": {w: _with_shares(v, ways["none"], oracle) for w, v in ways.items()}}
+    if main in names:
+        table["seconds"] = {
+            s: _with_shares([seed[main]["seconds"][s] for seed in measured], ways["none"], oracle)
+            for s in measured[0][main]["seconds"]
+        }
+        table["probes"] = _mean_tree([seed[main]["probes"] for seed in measured])
+    return table
+
+
+_LABELS = {
+    ("single", "in_place"): "single",
+    ("single", "robot_donor"): "single_from_robot",
+    ("single", "terrain_donor"): "single_from_terrain",
+    ("history", "in_place"): "history",
+    ("history", "robot_donor"): "history_from_robot",
+    ("history", "terrain_donor"): "history_from_terrain",
+    ("dmcm", "in_place"): "dmcm",
+    ("dmcm", "recombined"): "dmcm_recombined",
+    ("dmcm", "robot_only"): "dmcm_robot_only",
+    ("dmcm", "terrain_only"): "dmcm_terrain_only",
+    ("encoders", "in_place"): "encoders_in_place",
+    ("encoders", "recombined"): "encoders",
+    ("oracle", "in_place"): "oracle",
+}
+
+
+def _with_shares(
+    runs: list[dict[str, dict[str, float]]],
+    none: list[dict[str, dict[str, float]]],
+    oracle: list[dict[str, dict[str, float]]] | None,
+) -> dict[str, Any]:
+    table: dict[str, Any] = {}
+    for split, outputs in runs[0].items():
+        table[split] = {}
+        for name in outputs:
+            errors = [run[split][name] for run in runs]
+            summary = summarise_numbers(errors)
+            cell: dict[str, Any] = {"nrmse": summary["mean"], "ci95": summary["ci95"], "gain_share": None}
+            if oracle is not None:
+                without = np.array([run[split][name] for run in none])
+                best = np.array([run[split][name] for run in oracle])
+                cell["oracle_gain"] = float(np.mean(1 - best / without))
+                if cell["oracle_gain"] >= LEAST_GAIN:
+                    cell["gain_share"] = float(np.mean((without - errors) / (without - best)))
+            table[split][name] = cell
+    return table
+
+
+def _mean_tree(trees: list[Mapping[str, Any]]) -> dict[str, Any]:
+    return {
+        key: _mean_tree([tree[key] for tree in trees])
+        if isinstance(trees[0][key], Mapping)
+        else float(np.mean([tree[key] for tree in trees]))
+        for key in trees[0]
+    }

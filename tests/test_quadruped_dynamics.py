@@ -1,0 +1,276 @@
+"""Samples, donors, batches and measures of the dynamics comparison, against counting by hand."""
+
+import dataclasses
+import json
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from dmcm.contexts import Contexts, Factors
+from dmcm.errors import ConfigError, DataError, StorageError
+from dmcm.learner import Learner
+from dmcm.networks import ConcatNetwork, TensorProductNetwork
+from dmcm.quadruped.collection import Collection, collect
+from dmcm.quadruped.donors import robot_donors, terrain_donors
+from dmcm.quadruped.dynamics import ROBOT, TERRAIN, CellSampler, base_errors, describe_cells
+from dmcm.quadruped.dynamics_evaluation import (
+    HORIZONS_S,
+    STARTS,
+    adapt_cells,
+    rollout_errors,
+    second_half_errors,
+)
+from dmcm.quadruped.dynamics_study import DynamicsConfig, run_dynamics
+from dmcm.quadruped.grid import GridConfig, make_grid
+from dmcm.quadruped.recording import COLUMNS, column
+from dmcm.quadruped.shards import CollectConfig
+from dmcm.quadruped.windows import OUTPUTS, SECOND, WindowConfig, cut, inputs_at, output, states
+from dmcm.solvers import LevenbergMarquardt
+
+STEPS = 300
+
+
+@pytest.fixture(scope="module")
+def collection():
+    """Noise in place of robots, with falls and fresh starts here and there."""
+    grid = make_grid(GridConfig(robots=4, ood_robots=1, seed=3))
+    rng = np.random.default_rng(0)
+    data = rng.normal(size=(len(grid.cells), STEPS, sum(COLUMNS.values()))).astype(np.float32)
+    for name in ("begins", "falls", "diverges"):
+        data[..., column(name)] = 0
+    data[:, 0, column("begins")] = 1
+    for cell in range(0, len(data), 3):
+        at = int(rng.integers(20, STEPS - 20))
+        data[cell, at, column("falls")] = 1
+        data[cell, at + 1, column("begins")] = 1
+    data[5, 40, column("diverges")] = 1
+    return Collection({"seconds": STEPS / 50}, grid, data)
+
+
+@pytest.fixture(scope="module")
+def windows(collection):
+    return cut(collection, WindowConfig(history=3, stride=4))
+
+
+@pytest.fixture(scope="module")
+def cells(collection, windows):
+    described = describe_cells(collection, windows)
+    return dataclasses.replace(described, sound=windows.count.min(axis=1) >= 3)
+
+
+def test_no_sample_spans_a_fall_and_none_is_lost(collection, windows):
+    config = WindowConfig(history=3, stride=4)
+    data, half = collection.data, STEPS // 2
+    for cell in range(len(data)):
+        begins, falls, diverges = (
+            data[cell, :, column(n)][:, 0] > 0 for n in ("begins", "falls", "diverges")
+        )
+        for part in range(2):
+            wanted = []
+            for at in range(part * half + config.history - 1, (part + 1) * half - SECOND, config.stride):
+                first = at - config.history + 1
+                # A fresh start may be the first step of a window; after it, or a fall anywhere, spoils it.
+                spoilt = begins[first + 1 : at + SECOND + 1].any()
+                spoilt |= falls[first : at + SECOND + 1].any() | diverges[first : at + SECOND + 1].any()
+                wanted += [] if spoilt else [at]
+            count = windows.count[cell, part]
+            assert list(windows.step[cell, part, :count]) == wanted
+
+
+def test_outputs_are_what_happens_next(collection, windows):
+    cell, part, sample = 1, 1, 2
+    at, data = windows.step[cell, part, sample], collection.data[cell]
+    y = {name: windows.y[cell, part, sample, output(name)] for name in OUTPUTS}
+    angles = data[:, column("joint_angles_rad")]
+    second = slice(at, at + SECOND)
+    np.testing.assert_allclose(y["joint_angle_change_rad"], angles[at + 1] - angles[at], atol=1e-6)
+    np.testing.assert_allclose(y["joint_speed_rad_s"], data[at + 1, column("joint_speeds_rad_s")])
+    np.testing.assert_allclose(y["torque_nm"], data[at, column("torques_nm")])
+    height = data[:, column("height_m")]
+    np.testing.assert_allclose(y["height_change_1s"], height[at + SECOND] - height[at], atol=1e-6)
+    speed = data[second, column("trunk_velocity_m_s")][:, 0].mean()
+    np.testing.assert_allclose(y["forward_speed_1s"][0], speed, atol=1e-5)
+    error = np.abs(data[second, column("joint_targets_rad")] - angles[second]).mean(axis=0)
+    np.testing.assert_allclose(y["tracking_error_1s"], error, rtol=1e-4)
+    forces = np.maximum(data[second, column("foot_forces_n")], 0)
+    front = forces[:, :2].sum(axis=1).mean() / max(forces.sum(axis=1).mean(), 1.0)
+    np.testing.assert_allclose(y["front_load_1s"][0], front, rtol=1e-4)
+    torque = np.abs(data[second, column("torques_nm")]).mean(axis=0)
+    np.testing.assert_allclose(y["mean_torque_1s"], torque, rtol=1e-4)
+
+
+def test_inputs_hold_the_past_and_nothing_of_the_future(collection, windows):
+    cell, part, sample = 1, 0, 3
+    at, data = windows.step[cell, part, sample], collection.data[cell]
+    past = states(data)[at - 2 : at + 1]
+    offsets = data[at - 2 : at + 1, column("joint_targets_rad")] - past[:, :12]
+    turn = 2 * np.pi * data[at, column("gait_phase")]
+    wanted = [past.ravel(), offsets.ravel(), data[at, column("command")], np.sin(turn), np.cos(turn)]
+    np.testing.assert_allclose(windows.x[cell, part, sample], np.concatenate(wanted), atol=1e-5)
+
+
+@pytest.mark.parametrize("bad", [{"history": 0}, {"history": 51}, {"stride": 0}])
+def test_impossible_windows_are_refused(collection, bad):
+    with pytest.raises(ConfigError, match="between 1 and 50"):
+        cut(collection, WindowConfig(**bad))
+
+
+def test_donors_share_their_factor_and_nothing_of_the_pair(cells):
+    which = np.flatnonzero(cells.sound)
+    robots, grounds = robot_donors(cells, which), terrain_donors(cells, which, np.random.default_rng(0))
+    for target, robot, ground in zip(which, robots, grounds, strict=True):
+        split = cells.split[target]
+        if robot >= 0:
+            assert cells.robot[robot] == cells.robot[target]
+            assert cells.terrain[robot] != cells.terrain[target]
+            assert cells.split[robot] == ("ood_robot" if split in ("ood_robot", "ood_both") else "seen_pair")
+        if ground >= 0:
+            assert cells.terrain[ground] == cells.terrain[target]
+            assert cells.robot[ground] != cells.robot[target]
+            assert cells.split[ground] == (
+                "ood_terrain" if split.startswith(("ood_t", "ood_b")) else "seen_pair"
+            )
+    assert (robots >= 0).mean() > 0.9
+    assert (grounds >= 0).mean() > 0.5
+
+
+def test_batches_hold_anchors_and_a_donor_per_factor(cells):
+    sampler = CellSampler(cells, cells.windows.y, cells.of("seen_pair"))
+    batch = sampler.sample(jax.random.key(1))
+    third = len(batch.task) // 3
+    for name, part in ((ROBOT, 1), (TERRAIN, 2)):
+        codes = np.asarray(batch.labels[name])
+        assert (codes[:third] == codes[part * third : (part + 1) * third]).all()
+    known = np.asarray(sampler.x)
+    for row, task in enumerate(np.asarray(batch.task)):
+        for half, samples in enumerate((batch.support, batch.query)):
+            own = known[task, half, : int(sampler.count[task, half])]
+            assert all((own == x).all(axis=1).any() for x in np.asarray(samples.x[row]))
+
+
+def base_learner(inputs):
+    factors = Factors(all=1)
+    network = ConcatNetwork(factors, inputs, 74, width=8, depth=1, key=jax.random.key(0))
+    return Learner(network, LevenbergMarquardt(), factors)
+
+
+def two_contexts(inputs):
+    factors = Factors(robot=2, terrain=2)
+    network = TensorProductNetwork(factors, inputs, 74, width=8, depth=1, key=jax.random.key(1))
+    return Learner(network, LevenbergMarquardt(4, condensed=True), factors)
+
+
+def some_contexts(learner, count, seed):
+    rng = np.random.default_rng(seed)
+    values = {name: jnp.asarray(rng.normal(size=(count, 2)), jnp.float32) for name in learner.factors}
+    return Contexts(values, learner.fingerprint())
+
+
+def test_errors_are_those_of_the_mean_prediction_on_the_second_half(cells):
+    inputs = cells.windows.x.shape[-1]
+    base, learner = base_learner(inputs), two_contexts(inputs)
+    wrong = base_errors(cells, base)
+    which = np.flatnonzero(cells.sound)[:5]
+    several = [some_contexts(learner, len(which), seed) for seed in range(2)]
+    found = second_half_errors(learner, several, cells, wrong, which)
+    for row, cell in enumerate(which):
+        count = cells.windows.count[cell, 1]
+        x, y = cells.windows.x[cell, 1, :count], cells.windows.y[cell, 1, :count]
+        own = [
+            learner.predict(Contexts({n: v[row] for n, v in c.values.items()}, c.model), x) for c in several
+        ]
+        predicted = base.predict(base.prior_contexts(), x) + sum(own) / 2
+        np.testing.assert_allclose(found[row], np.mean((y - predicted) ** 2, axis=0), rtol=2e-3)
+    alone = second_half_errors(None, [], cells, wrong, which)
+    np.testing.assert_allclose(
+        alone[0], (wrong[which[0], 1].astype(float) ** 2).sum(0) / cells.windows.count[which[0], 1]
+    )
+
+
+def test_adapting_uses_the_first_half_up_to_the_seconds_asked(cells):
+    inputs = cells.windows.x.shape[-1]
+    learner = two_contexts(inputs)
+    wrong = base_errors(cells, base_learner(inputs))
+    which = np.flatnonzero(cells.sound & (cells.windows.count[:, 0] > 8))[:3]
+    found = adapt_cells(learner, cells, wrong, which, seconds=0.5)
+    for row, cell in enumerate(which):
+        early = (cells.windows.step[cell, 0] < 25) & (
+            np.arange(wrong.shape[2]) < cells.windows.count[cell, 0]
+        )
+        own = learner.adapt(cells.windows.x[cell, 0][early], wrong[cell, 0][early])
+        for name in learner.factors:
+            np.testing.assert_allclose(found[name][row], own[name], atol=1e-3)
+
+
+def test_rollouts_feed_the_model_its_own_predictions(collection, cells):
+    inputs, history = cells.windows.x.shape[-1], 3
+    base, learner = base_learner(inputs), two_contexts(inputs)
+    which = np.flatnonzero(cells.sound)[:2]
+    contexts = some_contexts(learner, 2, 0)
+    found = rollout_errors(base, learner, contexts, collection, cells, which, history)
+    cell, data, squares = which[1], collection.data[which[1]], []
+    own = Contexts({name: value[1] for name, value in contexts.values.items()}, contexts.model)
+    for share in np.linspace(0, 1, STARTS):
+        begin = cells.windows.step[cell, 1, int(share * (cells.windows.count[cell, 1] - 1))]
+        past = states(data)[begin - history + 1 : begin + 1]
+        errors = []
+        for now in range(begin, begin + SECOND):
+            targets = data[now - history + 1 : now + 1, column("joint_targets_rad")]
+            x = inputs_at(past, targets, data[now, column("command")], data[now, column("gait_phase")])[None]
+            y = np.asarray(base.predict(base.prior_contexts(), x) + learner.predict(own, x))[0]
+            angles = past[-1, :12] + y[output("joint_angle_change_rad")]
+            gravity = past[-1, -3:] + y[output("gravity_change")]
+            following = [
+                angles,
+                y[output("joint_speed_rad_s")],
+                y[output("gyro_rad_s")],
+                gravity / np.linalg.norm(gravity),
+            ]
+            past = np.concatenate([past[1:], np.concatenate(following)[None]])
+            errors.append(np.mean((angles - data[now + 1, column("joint_angles_rad")]) ** 2))
+        squares.append([errors[round(h * 50) - 1] for h in HORIZONS_S])
+    np.testing.assert_allclose(found[1], np.mean(squares, axis=0), rtol=1e-2)
+
+
+@pytest.mark.slow
+def test_the_whole_comparison_runs_resumes_and_measures(tmp_path):
+    data = tmp_path / "data"
+    collect(CollectConfig(grid=GridConfig(robots=5, ood_robots=1), seconds=8.0), data, progress=False)
+    config = DynamicsConfig(
+        data=data,
+        methods=("dmcm", "single", "oracle"),
+        seeds=1,
+        steps=4,
+        out=tmp_path / "out",
+        results=tmp_path / "d.json",
+    )
+    table = run_dynamics(config, progress=False)
+    again = run_dynamics(config, progress=False)
+    assert again["methods"]["dmcm"] == table["methods"]["dmcm"]
+    stored = json.loads((tmp_path / "d.json").read_text())
+    assert {"none", "dmcm", "dmcm_recombined", "dmcm_robot_only", "single", "oracle"} <= stored[
+        "methods"
+    ].keys()
+    for method in stored["methods"].values():
+        for outputs in method.values():
+            assert all(np.isfinite(cell["nrmse"]) for cell in outputs.values())
+    oracle = stored["methods"]["oracle"]["seen_pair"]
+    assert all(c["gain_share"] is None or abs(c["gain_share"] - 1) < 1e-9 for c in oracle.values())
+
+
+def test_data_that_is_not_there_is_refused(tmp_path):
+    with pytest.raises(StorageError):
+        run_dynamics(DynamicsConfig(data=tmp_path / "none"), progress=False)
+    with pytest.raises(ConfigError, match="method"):
+        run_dynamics(DynamicsConfig(data=tmp_path, methods=("dmc",)), progress=False)
+
+
+@pytest.mark.slow
+def test_too_little_data_is_refused(tmp_path):
+    collect(
+        CollectConfig(grid=GridConfig(robots=2, ood_robots=0), seconds=4.0), tmp_path / "d", progress=False
+    )
+    with pytest.raises(DataError, match="Collect more"):
+        run_dynamics(DynamicsConfig(data=tmp_path / "d"), progress=False)
