@@ -27,7 +27,10 @@ from dmcm.quadruped.terrain import Terrain
 from dmcm.quadruped.windows import SECOND, WindowConfig, cut, output
 from dmcm.solvers import LevenbergMarquardt
 
-GROUPS = {"robot": ["torque_nm", "mean_torque_1s"], "terrain": ["pitch_1s", "front_load_1s"]}
+GROUPS = {
+    "robot": ["torque_nm", "joint_rollout_1s", "mean_torque_1s"],
+    "terrain": ["pitch_1s", "front_load_1s"],
+}
 OUTPUTS = [name for names in GROUPS.values() for name in names]
 METHODS = ("none", "oracle", "dmcm", "dmcm_recombined", "dmcm_robot_only", "dmcm_terrain_only", "encoders")
 SECONDS = ("1", "5", "20")
@@ -51,9 +54,13 @@ def table():
             for cell in outputs.values():
                 cell["gain_share"] = rng.uniform(-0.4, 1.4)
             outputs["front_load_1s"]["gain_share"] = None
+    seconds = {s: {"unseen_pair": cells_of(rng, 0.0)} for s in SECONDS}
+    # Nothing is rolled out where a vector is left out or made of less data.
+    for splits in (methods["dmcm_robot_only"], methods["dmcm_terrain_only"], *seconds.values()):
+        del splits["unseen_pair"]["joint_rollout_1s"]
     return {
         "methods": methods,
-        "seconds": {s: {"unseen_pair": cells_of(rng, 0.0)} for s in SECONDS},
+        "seconds": seconds,
         "probes": {
             "robot": {"p_gain_nm_per_rad": 0.93, "terrain_kind": 0.2},
             "terrain": {"p_gain_nm_per_rad": 0.04, "terrain_kind": 0.8},
@@ -128,14 +135,14 @@ def read(path):
 
 def test_bars_are_the_shares_of_the_table(table):
     figure = pictures.ablation_picture(table)
-    shown = (GROUPS["robot"], ["pitch_1s"])
+    shown = (["torque_nm", "mean_torque_1s"], ["pitch_1s"])
     for axis, names in zip(figure.axes, shown, strict=True):
         for bars, method in zip(axis.containers, pictures.WAYS, strict=True):
             cells = table["methods"][method]["unseen_pair"]
             heights = [bar.get_height() for bar in bars]
             assert heights == pytest.approx([cells[name]["gain_share"] for name in names])
     ticks = [[label.get_text() for label in axis.get_xticklabels()] for axis in figure.axes]
-    assert ticks == [["torque", "mean torque"], ["pitch"]]  # front load has no shares
+    assert ticks == [["torque", "mean torque"], ["pitch"]]  # the others lack shares
 
 
 def test_no_bars_without_shares(table):
@@ -148,7 +155,8 @@ def test_lines_over_seconds_are_relative_to_no_vector(table):
     figure = pictures.seconds_picture(table)
     for axis, names in zip(figure.axes, GROUPS.values(), strict=True):
         lines = {line.get_label(): line for line in axis.lines}
-        for name in names:
+        assert "joints 1 s" not in lines
+        for name in set(names) - {"joint_rollout_1s"}:
             unit = table["methods"]["none"]["unseen_pair"][name]["nrmse"]
             wanted = [table["seconds"][s]["unseen_pair"][name]["nrmse"] / unit for s in SECONDS]
             line = lines[pictures.output_name(name)]
@@ -163,6 +171,9 @@ def test_tables_hold_percent_and_dashes(table):
     for method, pitch, load in found.rows:
         share = table["methods"][method]["unseen_pair"]["pitch_1s"]["gain_share"]
         assert (pitch, load) == (round(100 * share), None)
+    robot = gain_table(table, "unseen_pair", "robot")
+    missing = [row[0] for row in robot.rows if row[2] is None]
+    assert missing == ["dmcm_robot_only", "dmcm_terrain_only"]
     for splits in table["methods"].values():
         splits["unseen_pair"]["pitch_1s"]["gain_share"] = None
     assert "no shares" in gain_table(table, "unseen_pair", "terrain")

@@ -22,7 +22,7 @@ def run(config: DynamicsConfig) -> None:
     for split in ("unseen_pair", "ood_robot", "ood_terrain"):
         outputs = [name for group in table["groups"].values() for name in group]
         rows = [
-            [method, *(_share(cells[split][name]) for name in outputs)]
+            [method, *(_share(cells[split].get(name)) for name in outputs)]
             for method, cells in table["methods"].items()
             if split in cells
         ]
@@ -32,5 +32,5 @@ def run(config: DynamicsConfig) -> None:
     show_path("report", report_run(config, table))
 
 
-def _share(cell: dict[str, Any]) -> str:
-    return "–" if cell["gain_share"] is None else f"{cell['gain_share']:.2f}"
+def _share(cell: dict[str, Any] | None) -> str:
+    return "–" if cell is None or cell["gain_share"] is None else f"{cell['gain_share']:.2f}"

@@ -96,7 +96,7 @@ def second_half_errors(
 
 
 @eqx.filter_jit
-def _roll(
+def roll(
     base: Learner,
     learner: Learner | None,
     contexts: dict[str, Array] | None,
@@ -105,6 +105,17 @@ def _roll(
     command: Float[Array, "cells starts steps 3"],
     phase: Float[Array, "cells starts steps 1"],
 ) -> Float[Array, "cells starts length 12"]:
+    """Joint angles as the model foresees them, open loop, shape (cells, starts, length, 12), rad.
+
+    Args:
+        base: the base network.
+        learner: what corrects it, or None.
+        contexts: per factor, one vector a cell; None without a learner.
+        past: states up to the start, oldest first.
+        targets: joint targets that were sent, from the oldest state on.
+        command: commands of the same steps.
+        phase: of the gait at the same steps.
+    """
     history = past.shape[2]
     nothing = base.prior_contexts()
 
@@ -153,7 +164,7 @@ def rollout_errors(
         data = collection.data[some[:, None, None], index]
         after = collection.data[some[:, None, None], begin[..., None] + np.arange(1, SECOND + 1)]
         values = None if contexts is None else {n: v[rows] for n, v in contexts.values.items()}
-        predicted = _roll(
+        predicted = roll(
             base,
             learner,
             values,

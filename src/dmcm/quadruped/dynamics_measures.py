@@ -18,9 +18,9 @@ from dmcm.quadruped.windows import OUTPUTS, output
 
 SECONDS = (1.0, 2.0, 5.0, 10.0, 20.0)
 """Lengths of data to adapt to."""
-_APART = ("unseen_pair", "ood_robot", "ood_terrain")
-AVERAGED = 4
-"""Training cells whose vectors stand in for one that is left out."""
+AVERAGED = 13
+"""Grounds, or robots, whose vectors stand in for one that is left out; there are 13 grounds of training."""
+_APART = ("unseen_pair",)
 
 
 class Measures:
@@ -60,18 +60,20 @@ class Measures:
         )
         if not detailed:
             return found
-        # A vector that is left out is averaged over: the mean prediction with those of some training cells.
-        some = np.random.default_rng(0).choice(row[self.cells.of("seen_pair")], AVERAGED, replace=False)
+        # A vector that is left out is averaged over: the mean prediction with those of training cells.
+        grounds, robots = (row[self._one_each(codes)] for codes in (self.cells.terrain, self.cells.robot))
         found["robot_only"] = self.errors(
             lambda which: [
-                _mixed(contexts, row[self._robot_donors(which)], np.full(len(which), r)) for r in some
+                _mixed(contexts, row[self._robot_donors(which)], np.full(len(which), ground))
+                for ground in grounds
             ],
             rollouts=False,
             splits=_APART,
         )
         found["terrain_only"] = self.errors(
             lambda which: [
-                _mixed(contexts, np.full(len(which), r), row[self._terrain_donors(which)]) for r in some
+                _mixed(contexts, np.full(len(which), robot), row[self._terrain_donors(which)])
+                for robot in robots
             ],
             rollouts=False,
             splits=_APART,
@@ -84,7 +86,7 @@ class Measures:
                     short, row[self._robot_donors(which)], row[self._terrain_donors(which)]
                 ),
                 rollouts=False,
-                splits=_APART[:1],
+                splits=_APART,
             )
         found["probes"] = self._probes(contexts, everyone)
         return found
@@ -127,6 +129,12 @@ class Measures:
                 for name, value in zip(ROLLOUTS, rolled.mean(axis=0), strict=True):
                     table[split][name] = float(np.sqrt(value / self.spread["joints"]))
         return table
+
+    def _one_each(self, codes: np.ndarray) -> np.ndarray:
+        """A seen pair of each ground, or of as many robots: numbers of cells."""
+        rng, seen = np.random.default_rng(0), self.cells.of("seen_pair")
+        kinds = rng.permutation(np.unique(codes[seen]))[:AVERAGED]
+        return np.array([rng.choice(seen[codes[seen] == kind]) for kind in kinds])
 
     def _targets(self, split: str) -> np.ndarray:
         """Sound cells that have donors for both factors, so that all ways are compared on the same cells."""

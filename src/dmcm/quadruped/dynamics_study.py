@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import dataclasses
+import time
 from pathlib import Path
 from typing import Any
 
+import jax
 import numpy as np
 from rich.console import Console
 
 from dmcm.errors import DataError
 from dmcm.learner import Learner
+from dmcm.models import load_learner
 from dmcm.quadruped.collection import read_collection
 from dmcm.quadruped.dynamics import (
     METHODS,
+    Cells,
     CellSampler,
     base_errors,
     describe_cells,
@@ -106,6 +110,9 @@ def run_dynamics(config: DynamicsConfig, *, progress: bool = True) -> dict[str, 
             seen[name] = cell
         measured.append(seen)
     table = summarise(names, measured, MAIN)
+    if MAIN in names:
+        learner = load_learner(config.out / MAIN / "seed-0" / "model.safetensors")
+        table["adapt_ms"] = _adapt_milliseconds(learner, cells)
     table |= {
         "groups": {group: list(outputs) for group, outputs in GROUPS.items()},
         "cells": {split: len(cells.of(split)) for split in SPLITS},
@@ -123,3 +130,16 @@ def run_dynamics(config: DynamicsConfig, *, progress: bool = True) -> dict[str, 
     if config.results is not None:
         write_json(config.results, table)
     return table
+
+
+def _adapt_milliseconds(learner: Learner, cells: Cells) -> float:
+    """Median time from the first half of a recording to contexts, once compiled."""
+    cell = cells.of("seen_pair")[0]
+    count = cells.windows.count[cell, 0]
+    x, y = cells.windows.x[cell, 0, :count], cells.windows.y[cell, 0, :count]
+    times = []
+    for _ in range(21):
+        began = time.perf_counter()
+        jax.block_until_ready(learner.adapt(x, y).values)
+        times.append(time.perf_counter() - began)
+    return 1e3 * float(np.median(times[1:]))
