@@ -46,3 +46,52 @@ def test_every_figure_of_a_table_is_measured(page, results):
             value = measured[method][way][split]
             expected = f"{value['mean']:.1e} ± {value['ci95']:.0e}"
             assert cell == expected, (page, method, way, split)
+
+
+def share(cell):
+    return "–" if cell is None or cell["gain_share"] is None else f"{cell['gain_share']:.2f}"
+
+
+@pytest.mark.skipif(not (ROOT / "results").is_dir(), reason="an sdist has no results")
+def test_every_share_of_the_dynamics_tables_is_measured():
+    text = (ROOT / "docs" / "quadruped.md").read_text(encoding="utf-8")
+    table = json.loads((ROOT / "results" / "dynamics.json").read_text())
+    outputs = [name for group in table["groups"].values() for name in group]
+    checked = 0
+    for part in text.split("<!-- results: results/dynamics.json ")[1:]:
+        split = part.split(" -->")[0]
+        for line in part.split("\n\n")[0].splitlines():
+            match = re.match(r"\|.*\(`(\w+)`\) \|(.*)\|$", line)
+            if not match:
+                continue
+            measured = table["methods"][match[1]][split]
+            for name, cell in zip(outputs, match[2].split("|"), strict=True):
+                if match[1] == "none":
+                    expected = f"{measured[name]['nrmse']:.3f}"
+                elif match[1] == "oracle":
+                    expected = f"{100 * measured[name]['oracle_gain']:.0f}"
+                else:
+                    expected = share(measured.get(name))
+                assert cell.strip() == expected, (split, match[1], name)
+                checked += 1
+    assert checked > 100
+
+
+@pytest.mark.skipif(not (ROOT / "results").is_dir(), reason="an sdist has no results")
+def test_every_figure_of_the_walking_table_is_measured():
+    text = (ROOT / "docs" / "quadruped.md").read_text(encoding="utf-8")
+    cells = json.loads((ROOT / "results" / "simulation.json").read_text())["walking"]
+    lines = text.split("<!-- results: results/simulation.json -->")[1].split("\n\n")[0].splitlines()
+    rows = [
+        [cell.strip() for cell in line.strip("|").split("|")] for line in lines if not line.startswith("|--")
+    ]
+    shown = {row[0]: row[1:] for row in rows if row and row[0] in cells}
+    assert shown.keys() == cells.keys()
+    for name, row in shown.items():
+        cell = cells[name]
+        assert row == [
+            f"{cell['success']:.2f} ± {cell['ci95']:.2f}",
+            str(cell["falls"]),
+            f"{cell['progress']:.2f}",
+            f"{cell['velocity_error_m_s']:.2f}",
+        ]
