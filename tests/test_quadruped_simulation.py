@@ -22,9 +22,9 @@ GRAVITY = 9.81
 FLAT = (Terrain(),)
 
 
-def simulate(robots, grounds=FLAT, tiles=None, threads=1, **where):
+def simulate(robots, grounds=FLAT, tiles=None, threads=1, table=GO1, **where):
     """Robots placed on their grounds."""
-    simulation = Simulation(GO1, Arena(grounds), len(robots), threads=threads)
+    simulation = Simulation(table, Arena(grounds), len(robots), threads=threads)
     everyone = np.arange(len(robots))
     simulation.set_robots(everyone, robots)
     simulation.place(everyone, np.zeros(len(robots), int) if tiles is None else np.array(tiles), **where)
@@ -227,8 +227,9 @@ def test_robots_stand_as_placed():
 
 def test_sensors_of_a_placed_robot_are_of_where_it_is():
     """Not of the arena's first ground, where a reset puts it for a moment."""
-    alone = simulate([RobotProperties()])
-    beside = simulate([RobotProperties()], (Terrain("stairs_up", 0.1), Terrain()), (1,))
+    low = dataclasses.replace(GO1, home_height_m=0.3)  # so that the feet press
+    alone = simulate([RobotProperties()], table=low)
+    beside = simulate([RobotProperties()], (Terrain("stairs_up", 0.1), Terrain()), (1,), table=low)
     assert alone.foot_forces_n.min() > 1
     np.testing.assert_allclose(beside.foot_forces_n, alone.foot_forces_n, rtol=1e-6)
     np.testing.assert_allclose(beside.accelerometer_m_s2, alone.accelerometer_m_s2, rtol=1e-6, atol=1e-6)
@@ -266,6 +267,7 @@ def test_friction_of_the_ground_follows_the_robot_from_tile_to_tile():
     kept = simulation.snapshot()
 
     def frictions():
+        simulation.qpos[:, 2] -= 0.01  # placed, the feet hang a little above the ground
         return [model_and_data(simulation, number)[1].contact.friction[0, 0] for number in (0, 1)]
 
     assert frictions() == [0.8, 0.3]
@@ -354,7 +356,7 @@ def test_a_robot_cannot_tell_that_it_is_moved_back_by_a_period(ground, whole):
     before_the_end = np.array([[0.006, 0.01], [0.006 + whole, 0.01 + 1.2]])
     share = 1 - before_the_end / (x_period, y_period)
     simulation = simulate([RobotProperties()] * 2, (ground,), (0, 0), share=share)
-    simulation.qvel[:, :2] = [1.0, 0.4]
+    simulation.qvel[:, :2] = [1.0, 0.8]
     start, angles, truth = simulation.travelled_m.copy(), [], []
     for step in range(25):
         angles.append(walk(simulation, 1, begin=step)[0])

@@ -153,7 +153,7 @@ def test_an_arena_is_of_different_grounds_and_not_empty():
 def test_tiles_are_found_by_ground_or_label_and_unknown_ones_refused():
     arena = Arena(GROUNDS[:4])
     assert [arena.tile(ground) for ground in GROUNDS[:4]] == [0, 1, 2, 3]
-    assert arena.tile("rough-0.06") == 2
+    assert arena.tile("rough-0.06-every-0.2") == 2
     with pytest.raises(ConfigError, match=r"slope_up-0\.5.*flat, rough-0\.03"):
         arena.tile(Terrain("slope_up", 0.5))
 
