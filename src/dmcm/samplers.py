@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import Protocol, runtime_checkable
 
 import equinox as eqx
@@ -24,6 +25,28 @@ class Sampler(Protocol):
     def scaler(self) -> Scaler:
         """Standardisation measured on the training data."""
         ...
+
+
+def with_donors(
+    anchors: Int[Array, " anchors"], labels: Mapping[str, Int[Array, " tasks"]], keys: Sequence[PRNGKeyArray]
+) -> Int[Array, " batch"]:
+    """Tasks, and for each a random other one per factor that shares its label.
+
+    Args:
+        anchors: positions of tasks.
+        labels: per factor, an integer a task.
+        keys: one a factor.
+
+    Returns:
+        Anchors, then their donors factor by factor; an anchor without a donor stands in for it.
+    """
+    drawn = [anchors]
+    for codes, key in zip(labels.values(), keys, strict=True):
+        others = anchors[:, None] != jnp.arange(codes.shape[0])[None, :]
+        allowed = (codes[anchors][:, None] == codes[None, :]) & others
+        score = jnp.where(allowed, jax.random.uniform(key, allowed.shape), -1.0)
+        drawn.append(jnp.where(jnp.any(allowed, axis=1), jnp.argmax(score, axis=1), anchors))
+    return jnp.concatenate(drawn)
 
 
 class DatasetSampler(eqx.Module):
@@ -75,14 +98,7 @@ class DatasetSampler(eqx.Module):
             return jnp.arange(count)
         anchor_key, *donor_keys = jax.random.split(key, 1 + len(self.labels))
         anchors = jax.random.choice(anchor_key, count, (self.anchors,), replace=False)
-        drawn = [anchors]
-        for codes, donor_key in zip(self.labels.values(), donor_keys, strict=True):
-            allowed = (codes[anchors][:, None] == codes[None, :]) & (
-                anchors[:, None] != jnp.arange(count)[None, :]
-            )
-            score = jnp.where(allowed, jax.random.uniform(donor_key, allowed.shape), -1.0)
-            drawn.append(jnp.where(jnp.any(allowed, axis=1), jnp.argmax(score, axis=1), anchors))
-        return jnp.concatenate(drawn)
+        return with_donors(anchors, self.labels, donor_keys)
 
     def _ordered(self, samples: Samples, key: PRNGKeyArray) -> Samples:
         """Each task's samples in random order, padding last."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
 
 from dmcm.quadruped.dynamics import Cells
@@ -37,37 +39,37 @@ def robot_donors(cells: Cells, targets: np.ndarray) -> np.ndarray:
     """
     donors = np.full(len(targets), -1)
     for i, target in enumerate(targets):
-        allowed = (
-            cells.sound
-            & np.isin(cells.split, _ROBOT_POOL[str(cells.split[target])])
-            & (cells.robot == cells.robot[target])
-            & (cells.terrain != cells.terrain[target])
-        )
-        found = np.flatnonzero(allowed)
+        found = _found(cells, target, _ROBOT_POOL, cells.robot, cells.terrain)
         flat = found[cells.terrain[found] == HOME_TILE]
         donors[i] = flat[0] if len(flat) else found[0] if len(found) else -1
     return donors
 
 
-def terrain_donors(cells: Cells, targets: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+def terrain_donors(cells: Cells, targets: np.ndarray) -> np.ndarray:
     """For each cell one on the same ground of another robot, one of training; −1 for none.
 
     Args:
         cells: all cells.
         targets: numbers of the cells to be predicted, shape (n,).
-        rng: which of them.
 
     Returns:
         Numbers of the donors, shape (n,).
     """
     donors = np.full(len(targets), -1)
     for i, target in enumerate(targets):
-        allowed = (
-            cells.sound
-            & np.isin(cells.split, _TERRAIN_POOL[str(cells.split[target])])
-            & (cells.terrain == cells.terrain[target])
-            & (cells.robot != cells.robot[target])
-        )
-        found = np.flatnonzero(allowed)
-        donors[i] = rng.choice(found) if len(found) else -1
+        found = _found(cells, target, _TERRAIN_POOL, cells.terrain, cells.robot)
+        # One generator a cell: a cell's donor does not depend on which others are asked for.
+        donors[i] = np.random.default_rng(target).choice(found) if len(found) else -1
     return donors
+
+
+def _found(
+    cells: Cells,
+    target: int | np.integer,
+    pool: Mapping[str, tuple[str, ...]],
+    shared: np.ndarray,
+    differs: np.ndarray,
+) -> np.ndarray:
+    """Sound cells of the pool that share one thing with the target, and not the other."""
+    allowed = cells.sound & np.isin(cells.split, pool[str(cells.split[target])])
+    return np.flatnonzero(allowed & (shared == shared[target]) & (differs != differs[target]))

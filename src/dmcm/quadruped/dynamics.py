@@ -24,6 +24,7 @@ from dmcm.quadruped.collection import Collection
 from dmcm.quadruped.properties import TRAINING_RANGES
 from dmcm.quadruped.terrain import KINDS
 from dmcm.quadruped.windows import Windows
+from dmcm.samplers import with_donors
 from dmcm.samples import Batch, Samples
 from dmcm.scaling import Scaler
 from dmcm.studies import Method, run_cell
@@ -166,7 +167,7 @@ class CellSampler(eqx.Module):
         self.count = jnp.asarray(windows.count[only])
         self.labels = {ROBOT: jnp.asarray(cells.robot[only]), TERRAIN: jnp.asarray(cells.terrain[only])}
         self.truth = {name: jnp.asarray(values[only]) for name, values in cells.truth.items()}
-        real = np.arange(windows.x.shape[2]) < windows.count[only][..., None]
+        real = windows.real[only]
         self.moments = Scaler.from_samples(windows.x[only][real], y[only][real])
 
     def scaler(self) -> Scaler:
@@ -178,12 +179,7 @@ class CellSampler(eqx.Module):
         anchor_key, support_key, query_key, *donor_keys = jax.random.split(key, 3 + len(self.labels))
         cells = self.x.shape[0]
         anchors = jax.random.choice(anchor_key, cells, (min(ANCHORS, cells),), replace=False)
-        drawn = [anchors]
-        for codes, donor_key in zip(self.labels.values(), donor_keys, strict=True):
-            allowed = (codes[anchors][:, None] == codes) & (anchors[:, None] != jnp.arange(cells))
-            score = jnp.where(allowed, jax.random.uniform(donor_key, allowed.shape), -1.0)
-            drawn.append(jnp.where(jnp.any(allowed, axis=1), jnp.argmax(score, axis=1), anchors))
-        index = jnp.concatenate(drawn)
+        index = with_donors(anchors, self.labels, donor_keys)
         return Batch(
             support=self._draw(index, 0, SHOTS, support_key),
             query=self._draw(index, 1, QUERIES, query_key),
@@ -220,5 +216,4 @@ def base_errors(cells: Cells, base: Learner) -> np.ndarray:
         np.asarray(base.predict(contexts, part)) for part in np.array_split(flat, max(1, len(flat) // 65_536))
     ]
     wrong = windows.y - np.concatenate(parts).reshape(windows.y.shape)
-    real = np.arange(windows.x.shape[2]) < windows.count[..., None]
-    return np.where(real[..., None], wrong, 0).astype(np.float32)
+    return np.where(windows.real[..., None], wrong, 0).astype(np.float32)

@@ -50,9 +50,7 @@ def adapt_cells(
     windows, parts = cells.windows, []
     for some in np.split(which, range(_CHUNK, len(which), _CHUNK)):
         step = windows.step[some, 0]
-        real = (np.arange(step.shape[1]) < windows.count[some, 0][:, None]) & (
-            step < seconds / CONTROL_PERIOD_S
-        )
+        real = windows.real[some, 0] & (step < seconds / CONTROL_PERIOD_S)
         # Compiled once: the last chunk is filled up.
         fill = np.resize(some, _CHUNK)
         weight = np.resize(real, (_CHUNK, real.shape[1])).astype(np.float32)
@@ -80,8 +78,7 @@ def second_half_errors(
         wrong: what the base network gets wrong.
         which: numbers of cells, shape (n,).
     """
-    count, size = cells.windows.count[which, 1], cells.windows.x.shape[2]
-    real = (np.arange(size) < count[:, None])[..., None]
+    count, real = cells.windows.count[which, 1], cells.windows.real[which, 1][..., None]
     left = wrong[which, 1].copy()
     if learner is not None:
         for start in range(0, len(which), _CHUNK):

@@ -38,6 +38,8 @@ class Measures:
         self.collection, self.cells, self.wrong = collection, cells, wrong
         self.base, self.learner, self.history = base, learner, history
         self.spread = _spread(collection, cells)
+        everyone = np.arange(len(cells.sound))
+        self.robot_donor, self.terrain_donor = robot_donors(cells, everyone), terrain_donors(cells, everyone)
 
     def everything(self, detailed: bool) -> dict[str, Any]:
         """Errors with vectors of every origin; in detail also with one left out, by seconds, and probes."""
@@ -49,14 +51,14 @@ class Measures:
         found: dict[str, Any] = {"in_place": self.errors(lambda which: _rows(contexts, row[which]))}
         if set(self.learner.factors) == {"cell"}:
             for name, donors in (
-                ("robot_donor", self._robot_donors),
-                ("terrain_donor", self._terrain_donors),
+                ("robot_donor", self.robot_donor),
+                ("terrain_donor", self.terrain_donor),
             ):
-                found[name] = self.errors(lambda which, donors=donors: _rows(contexts, row[donors(which)]))
+                found[name] = self.errors(lambda which, donors=donors: _rows(contexts, row[donors[which]]))
         if set(self.learner.factors) != {ROBOT, TERRAIN} or not self.learner.solver.needs_data():
             return found
         found["recombined"] = self.errors(
-            lambda which: _mixed(contexts, row[self._robot_donors(which)], row[self._terrain_donors(which)])
+            lambda which: _mixed(contexts, row[self.robot_donor[which]], row[self.terrain_donor[which]])
         )
         if not detailed:
             return found
@@ -64,7 +66,7 @@ class Measures:
         grounds, robots = (row[self._one_each(codes)] for codes in (self.cells.terrain, self.cells.robot))
         found["robot_only"] = self.errors(
             lambda which: [
-                _mixed(contexts, row[self._robot_donors(which)], np.full(len(which), ground))
+                _mixed(contexts, row[self.robot_donor[which]], np.full(len(which), ground))
                 for ground in grounds
             ],
             rollouts=False,
@@ -72,7 +74,7 @@ class Measures:
         )
         found["terrain_only"] = self.errors(
             lambda which: [
-                _mixed(contexts, np.full(len(which), robot), row[self._terrain_donors(which)])
+                _mixed(contexts, np.full(len(which), robot), row[self.terrain_donor[which]])
                 for robot in robots
             ],
             rollouts=False,
@@ -83,7 +85,7 @@ class Measures:
             short = adapt_cells(self.learner, self.cells, self.wrong, everyone, seconds=seconds)
             found["seconds"][f"{seconds:g}"] = self.errors(
                 lambda which, short=short: _mixed(
-                    short, row[self._robot_donors(which)], row[self._terrain_donors(which)]
+                    short, row[self.robot_donor[which]], row[self.terrain_donor[which]]
                 ),
                 rollouts=False,
                 splits=_APART,
@@ -139,20 +141,7 @@ class Measures:
     def _targets(self, split: str) -> np.ndarray:
         """Sound cells that have donors for both factors, so that all ways are compared on the same cells."""
         which = self.cells.of(split)
-        return which[(self._robot_donors(which) >= 0) & (self._terrain_donors(which) >= 0)]
-
-    def _robot_donors(self, which: np.ndarray) -> np.ndarray:
-        return robot_donors(self.cells, which)
-
-    def _terrain_donors(self, which: np.ndarray) -> np.ndarray:
-        # One generator a cell: a cell's donor does not depend on which others are asked for.
-        return np.array(
-            [
-                terrain_donors(self.cells, which[i : i + 1], np.random.default_rng(which[i]))[0]
-                for i in range(len(which))
-            ],
-            int,
-        )
+        return which[(self.robot_donor[which] >= 0) & (self.terrain_donor[which] >= 0)]
 
     def _probes(self, contexts: Contexts, everyone: np.ndarray) -> dict[str, dict[str, float]]:
         """What a kernel probe reads off each vector of robots and grounds of training.
@@ -180,8 +169,7 @@ class Measures:
 def _spread(collection: Collection, cells: Cells) -> dict[str, Any]:
     """Variance of outputs and joint angles over the second halves of the seen pairs."""
     which = cells.of("seen_pair")
-    real = np.arange(cells.windows.y.shape[2]) < cells.windows.count[which, 1][:, None]
-    y = cells.windows.y[which, 1][real]
+    y = cells.windows.y[which, 1][cells.windows.real[which, 1]]
     half = collection.data.shape[1] // 2
     angles = collection["joint_angles_rad"][which, half:]
     return {"outputs": y.var(axis=0, dtype=np.float64), "joints": float(angles.var(axis=(0, 1)).mean())}

@@ -81,14 +81,7 @@ def _what_vectors_know(config: DynamicsConfig, collection: Collection, cells: Ce
         )
     }
     targets = cells.of(SPLIT)
-    robots = robot_donors(cells, targets)
-    grounds = np.array(
-        [
-            terrain_donors(cells, targets[i : i + 1], np.random.default_rng(t))[0]
-            for i, t in enumerate(targets)
-        ],
-        int,
-    )
+    robots, grounds = robot_donors(cells, targets), terrain_donors(cells, targets)
     row = np.full(len(cells.sound), -1)
     row[which] = np.arange(len(which))
     rollouts = []

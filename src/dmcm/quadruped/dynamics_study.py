@@ -23,9 +23,7 @@ from dmcm.quadruped.dynamics import (
     describe_cells,
     train_base,
 )
-from dmcm.quadruped.dynamics_evaluation import (
-    GROUPS,
-)
+from dmcm.quadruped.dynamics_evaluation import GROUPS
 from dmcm.quadruped.dynamics_measures import Measures
 from dmcm.quadruped.dynamics_table import summarise
 from dmcm.quadruped.grid import SPLITS

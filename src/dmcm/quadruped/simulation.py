@@ -147,9 +147,7 @@ class Simulation:
         qpos[ids, 3:7] = yaw_quaternion(np.broadcast_to(yaw_rad, len(ids)))
         self.moved_m[ids] = 0.0
         self.diverged[ids] = False
-        self._fields["geom_friction"][np.asarray(ids)[:, None], self._touching, 0] = arena.friction[tile][
-            :, None
-        ]
+        self._write_friction(ids)
         self.batch.forward(ids=ids)  # so that forces and sensors are of here, not of where the robots were
 
     def step(self, targets_rad: np.ndarray) -> None:
@@ -205,8 +203,7 @@ class Simulation:
             self.properties[name][:] = values
         self._write_properties(np.arange(self.count))
         self.tile[:], self.moved_m[:] = snapshot.tile, snapshot.moved_m
-        friction = self.arena.friction[self.tile]
-        self._fields["geom_friction"][:, self._touching, 0] = friction[:, None]
+        self._write_friction(np.arange(self.count))
         self.batch.state[:] = snapshot.state
         self.diverged[:] = False
 
@@ -271,6 +268,11 @@ class Simulation:
         x, y = self.table.hip_position_m
         reach = np.array([[i * x, j * (y + self.table.hip_offset_m)] for i in (-1, 0, 1) for j in (-1, 0, 1)])
         return self.arena.height(tile, xy_m[:, None] + reach).max(axis=1)
+
+    def _write_friction(self, ids: np.ndarray) -> None:
+        """Give whatever touches the ground the friction of the ground it is on."""
+        friction = self.arena.friction[self.tile[ids]]
+        self._fields["geom_friction"][np.asarray(ids)[:, None], self._touching, 0] = friction[:, None]
 
     def _write_properties(self, ids: np.ndarray) -> None:
         """Fill in the model's fields that robots differ in."""

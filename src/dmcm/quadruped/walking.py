@@ -15,7 +15,7 @@ from dmcm.errors import ConfigError
 from dmcm.quadruped.arena import Arena
 from dmcm.quadruped.environment import WalkConfig, WalkEnvironment
 from dmcm.quadruped.observations import OBSERVATION, PRIVILEGED, REALISTIC_NOISE
-from dmcm.quadruped.policy import Policy, save_policy
+from dmcm.quadruped.policy import Policy, load_policy, save_policy
 from dmcm.quadruped.ppo import Ends, PpoConfig, Trainee, collect, improve
 from dmcm.quadruped.properties import draw_robots
 from dmcm.quadruped.robot_table import load_robot
@@ -201,8 +201,6 @@ def train_walking(config: WalkTraining, out: Path, *, resume: bool = False, prog
 def _first_policy(config: WalkTraining, key: Any) -> Policy:
     if config.start is None:
         return Policy(sum(OBSERVATION.values()), sum(PRIVILEGED.values()), 12, key=key)
-    from dmcm.quadruped.policy import load_policy
-
     return load_policy(config.start)[0]
 
 

@@ -84,6 +84,11 @@ class Windows:
     count: np.ndarray
     """Samples of each half, shape (cells, 2)."""
 
+    @property
+    def real(self) -> np.ndarray:
+        """Which are samples and not filled up, shape (cells, 2 halves, samples)."""
+        return np.arange(self.x.shape[2]) < self.count[..., None]
+
 
 def output(name: str) -> slice:
     """Where an output is."""
