@@ -16,7 +16,7 @@ help: ## List the targets
 		| while IFS='|' read -r name text; do printf '  make %-7s %s\n' "$$name" "$$text"; done
 	@echo '  PYTHON=python3.12 chooses the interpreter; VENV=dir the environment.'
 
-demo: $(VENV)/.runtime ## Learn, mix and predict on the sinusoid task, with a report to look at
+demo: $(VENV)/.runtime ## Learn, mix and predict: sinusoids, then a walking robot; ends in reports to look at
 	$(BIN)/dmcm demo
 
 test: $(VENV)/.dev ## Run all tests; PYTEST_FLAGS="-k name" passes options on
@@ -30,7 +30,7 @@ check: $(VENV)/.dev ## Lint, formatting and types
 lock: | $(BIN)/python ## Rewrite the lock files; LOCK_FLAGS=--upgrade takes newer versions
 	$(PIP) install --quiet "uv>=0.9"
 	$(COMPILE) --group build --output-file requirements.lock
-	$(COMPILE) --group build --extra quadruped --extra ray --constraint requirements.lock \
+	$(COMPILE) --group build --extra quadruped --constraint requirements.lock \
 		--output-file requirements-quadruped.lock
 	$(COMPILE) --group dev --constraint requirements-quadruped.lock --output-file requirements-dev.lock
 
@@ -50,13 +50,13 @@ clean: ## Remove the environment, builds and caches (not runs/)
 	find src tests benchmarks -name __pycache__ -type d -prune -exec rm -rf {} + 2>/dev/null || true
 
 # The stamps are older than a changed lock, which then installs again.
-$(VENV)/.runtime: requirements.lock pyproject.toml | $(BIN)/python
-	@echo 'Installing what DMCM needs into $(VENV) ...'
-	@$(PIP) install --quiet --require-hashes -r requirements.lock
+$(VENV)/.runtime: requirements-quadruped.lock pyproject.toml | $(BIN)/python
+	@echo 'Installing what DMCM and its robot need into $(VENV) ...'
+	@$(PIP) install --quiet --require-hashes -r requirements-quadruped.lock
 	@$(PIP) install $(EDITABLE)
 	@touch $@
 
-$(VENV)/.dev: requirements.lock requirements-dev.lock pyproject.toml | $(BIN)/python
+$(VENV)/.dev: requirements-quadruped.lock requirements-dev.lock pyproject.toml | $(BIN)/python
 	@echo 'Installing what DMCM and its tests need into $(VENV) ...'
 	@$(PIP) install --quiet --require-hashes -r requirements-dev.lock
 	@$(PIP) install $(EDITABLE)

@@ -87,3 +87,16 @@ def double_precision():
     """Make JAX compute in float64, where finite differences are sharp."""
     with jax.enable_x64(True):
         yield
+
+
+def robot_model(seed=0):
+    """A tiny, untrained dynamics model: a base network, and a learner with a robot and a terrain vector."""
+    from dmcm.quadruped.dynamics_model import DynamicsModel
+    from dmcm.quadruped.windows import OUTPUTS, WindowConfig
+
+    windows, one, two = WindowConfig(), dmcm.Factors(all=1), dmcm.Factors(robot=2, terrain=2)
+    sizes = {"inputs": 42 * windows.history + 5, "outputs": sum(OUTPUTS.values())}
+    base = network("concat", one, seed=seed, **sizes)
+    corrects = network("tensor_product", two, seed=seed + 1, **sizes)
+    solve = solver("levenberg_marquardt", two)
+    return DynamicsModel(dmcm.Learner(base, solve, one), dmcm.Learner(corrects, solve, two), windows)

@@ -21,11 +21,12 @@ from dmcm.bank import ContextBank
 from dmcm.cli import app, main
 from dmcm.cli.arguments import parse_pairs, parse_range, parse_sizes
 from dmcm.errors import ConfigError
-from dmcm.models import load_learner
+from dmcm.models import load_learner, save_learner
+from dmcm.quadruped import dynamics_model
 from dmcm.sinusoid import protocol
 from dmcm.sinusoid.demo import DemoConfig, choose_folder
 from dmcm.sinusoid.methods import METHODS
-from helpers import ROOT
+from helpers import ROOT, robot_model
 
 VARIETIES, YEARS = ("F", "P"), (1988, 1989, 1990)
 FIT = ["--task", "plot", "--factors", "variety=2", "year=1", "--inputs", "day", "--outputs", "weight_g"]
@@ -89,7 +90,19 @@ def small_methods():
 
 
 @pytest.fixture(scope="module")
-def demo_run(small_methods, tmp_path_factory):
+def small_robot(tmp_path_factory):
+    """The demo's robot with a tiny, untrained model, for a few seconds."""
+    folder, model = tmp_path_factory.mktemp("models"), robot_model()
+    with pytest.MonkeyPatch.context() as patch:
+        for name, part in (("BASE_MODEL", model.base), ("MODEL", model.learner)):
+            save_learner(folder / name, part)
+            patch.setattr(dynamics_model, name, folder / name)
+        patch.setattr("dmcm.quadruped.demo.SECONDS", 6.0)
+        yield
+
+
+@pytest.fixture(scope="module")
+def demo_run(small_methods, small_robot, tmp_path_factory):
     """A demo with hardly any training."""
     out = tmp_path_factory.mktemp("demo") / "demo"
     assert main(["demo", "--steps", "2", "--out", str(out)]) == 0
@@ -385,6 +398,7 @@ def test_demo_tells_measures_and_reports(demo_run, capsys):
     assert "no data from here" not in page  # text of the picture, which is encoded
     assert "Nobody gave a point of it" in page
     assert "single context" in page
+    assert "on a slope of 24%" in check_page(demo_run / "go1" / "report.html")
     names = {path.name for path in (demo_run / "plots").iterdir()}
     assert "two-situations-mixed-into-a-third.svg" in names
     assert "no data from here" in (demo_run / "plots" / "two-situations-mixed-into-a-third.svg").read_text()
@@ -398,8 +412,22 @@ def test_demo_shows_a_finished_run_again(demo_run, capsys):
     said = capsys.readouterr().out
     assert "read from the finished run" in said
     assert "predicts a sinusoid nobody gave data of" in said
-    assert said.strip().endswith(str(page))
+    (mixed,) = (line for line in said.splitlines() if line.strip().startswith("both, mixed"))
+    assert len(re.findall(r"\d\S*", mixed)) == 5
+    assert "Adapting to 3 s of data took" in said
+    assert said.strip().endswith(f"report: {page}\nGo1 report: {demo_run / 'go1' / 'report.html'}")
     assert (load_learner(model).fingerprint(), page.read_bytes()) == before
+
+
+def test_demo_without_the_extra_says_how_to_get_it(demo_run, monkeypatch, capsys):
+    for name in [name for name in sys.modules if name.startswith("dmcm.quadruped")]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, "mujoco.batch", None)
+    assert main(["demo", "--steps", "2", "--out", str(demo_run)]) == 0
+    said = capsys.readouterr().out
+    assert "pip install 'dmcm[quadruped]'" in said
+    assert said.strip().endswith(f"report: {demo_run / 'report.html'}")
+    assert "Go1 report" not in said
 
 
 def test_demo_leaves_other_runs_alone(demo_run, table_run, tmp_path):

@@ -76,7 +76,7 @@ def loss_and_slopes(model, batch, key, outlier_scale=None):
     """With one pair of weights throughout, so that there is little to compile."""
 
     def loss(trained, static):
-        weights = {"recombination": 2.5, "dependence": 0.75, "outlier_scale": outlier_scale}
+        weights = {"recombination": 2.5, "dependence": 0.75, "omission": 1.5, "outlier_scale": outlier_scale}
         return outer_loss(eqx.combine(trained, static), batch, key, **weights)
 
     trained, static = eqx.partition(model, eqx.is_inexact_array)
@@ -123,7 +123,16 @@ def test_outer_loss_is_what_loops_compute(model, scale):
     # The last task has no other of its phase, and its amplitude's only other donor is task 4.
     assert [int(donors[name][7]) for name in FACTORS] == [4, 7]
     np.testing.assert_allclose(parts["own"], np.mean(own), rtol=1e-4)
+    left_out = jax.random.randint(jax.random.fold_in(key, 1), (TASKS,), 0, 2)
+    start = model.prior.start()
+    partial = [
+        query_error(model, batch, i, each[i] | {name: start[name]})
+        for i, name in enumerate(FACTORS.names[int(k)] for k in left_out)
+        if batch.valid[i]
+    ]
+    assert set(np.asarray(left_out).tolist()) == {0, 1}
     np.testing.assert_allclose(parts["recombined"], np.mean(mixed), rtol=1e-4)
+    np.testing.assert_allclose(parts["omitted"], np.mean(partial), rtol=1e-4)
     penalty = dependence_between(contexts, batch.valid)
     np.testing.assert_allclose(parts["dependence"], penalty, rtol=1e-4)
 
@@ -131,7 +140,7 @@ def test_outer_loss_is_what_loops_compute(model, scale):
         errors = np.asarray(errors)
         return np.mean(errors if scale is None else 2 * scale * (np.sqrt(1 + errors / scale) - 1))
 
-    expected = counted(own) + 2.5 * counted(mixed) + 0.75 * penalty
+    expected = counted(own) + 2.5 * counted(mixed) + 1.5 * counted(partial) + 0.75 * penalty
     np.testing.assert_allclose(total, expected, rtol=1e-4)
 
 
@@ -140,7 +149,8 @@ def test_a_batch_without_donors_has_its_own_loss_alone(model):
     batch = a_batch(labels={name: list(codes) for name, codes in lonely.items()})
     total, parts, slopes = loss_and_slopes(model, batch, jax.random.key(0))
     assert parts["recombined"] == 0 < parts["own"]
-    np.testing.assert_allclose(total, parts["own"] + 0.75 * parts["dependence"], rtol=1e-6)
+    expected = parts["own"] + 1.5 * parts["omitted"] + 0.75 * parts["dependence"]
+    np.testing.assert_allclose(total, expected, rtol=1e-6)
     assert all(np.all(np.isfinite(leaf)) for leaf in jax.tree.leaves(slopes))
 
 
@@ -210,6 +220,25 @@ def test_each_factor_draws_donors_of_its_own():
     expected = np.mean([2 * np.var(np.delete(numbers, i)) for i in range(TASKS)])
     assert np.mean(drawn) == pytest.approx(expected, rel=0.05)
     assert np.std(drawn) > 0
+
+
+def test_a_factor_left_out_is_at_its_prior_mean_and_each_is_in_turn():
+    factors = Factors(a=1, b=1)
+    model = Learner(Gap(factors, 1, 1), solver("oracle"), factors)
+    values = {"a": jnp.full((TASKS, 1), 3.0), "b": jnp.full((TASKS, 1), 4.0)}
+    batch = a_batch(labels=dict.fromkeys(factors, [0] * TASKS))
+    batch = Batch(batch.support, batch.query, batch.task, batch.labels, batch.valid, values)
+    batch = eqx.tree_at(lambda b: b.query.y, batch, jnp.zeros_like(batch.query.y))
+
+    def omitted(key):
+        weights = {"recombination": 0.0, "dependence": 0.0, "omission": 1.0}
+        return outer_loss(model, batch, key, **weights)[1]["omitted"]
+
+    drawn = np.asarray(jax.jit(jax.vmap(omitted))(jax.random.split(jax.random.key(0), 2000)))
+    # Without a the difference is −4, without b it is 3.
+    assert np.mean(drawn) == pytest.approx((16 + 9) / 2, rel=0.02)
+    assert drawn.min() >= 9
+    assert drawn.max() <= 16
 
 
 def hsic(contexts, valid=None):

@@ -2,6 +2,7 @@
 
 import dataclasses
 import hashlib
+import os
 import shutil
 import socket
 import time
@@ -11,8 +12,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from dmcm.errors import ConfigError, DataError, StorageError
+from dmcm.errors import ClusterError, ConfigError, DataError, StorageError
 from dmcm.quadruped import collection as module
+from dmcm.quadruped import distributed
 from dmcm.quadruped.arena import Arena
 from dmcm.quadruped.collection import collect, read_collection
 from dmcm.quadruped.commands import CommandRanges
@@ -59,10 +61,22 @@ def test_seen_pairs_are_connected(coverage, seed):
 @pytest.mark.parametrize("coverage", [0.2, 0.6, 0.9])
 def test_coverage_is_near_what_was_asked(coverage):
     """Of the pairs that are drawn: those of the first robot and of flat ground are all seen."""
-    grid = make_grid(GridConfig(robots=200, coverage=coverage))
+    grid = make_grid(GridConfig(robots=200, coverage=coverage, unseen_pairs=10_000))
     drawn = [cell.split for cell in grid.cells if cell.split.endswith("pair") and cell.robot and cell.terrain]
     assert len(drawn) == 199 * (len(TRAINING_TERRAINS) - 1)
     assert drawn.count("seen_pair") / len(drawn) == pytest.approx(coverage, abs=0.03)
+
+
+def test_only_so_many_unseen_pairs_are_collected():
+    counts = []
+    for most in (0, 7, 10_000):
+        grid = make_grid(GridConfig(robots=20, unseen_pairs=most))
+        splits = [cell.split for cell in grid.cells]
+        counts.append(splits.count("unseen_pair"))
+        # What training sees does not depend on what it is tested on.
+        seen = [cell for cell in grid.cells if cell.split == "seen_pair"]
+        assert seen == [c for c in make_grid(GridConfig(robots=20)).cells if c.split == "seen_pair"]
+    assert counts == [0, 7, 20 * len(TRAINING_TERRAINS) - len(seen)]
 
 
 def test_full_coverage_leaves_no_pair_unseen():
@@ -591,6 +605,15 @@ def test_errors_of_workers_are_those_of_the_library(cluster, tmp_path):
     config = dataclasses.replace(SMALL, policy=tmp_path / "lost")
     with pytest.raises(StorageError, match="lost"):
         collect(config, tmp_path / "out", ray_address=cluster.address, progress=False)
+
+
+@pytest.mark.slow
+@ray_forks
+def test_a_shard_that_kills_every_worker_ends_in_advice(cluster, monkeypatch, tmp_path):
+    monkeypatch.setattr(distributed, "_RETRIES", 0)
+    monkeypatch.setattr(distributed, "_simulate", lambda config, number: os._exit(1))
+    with pytest.raises(ClusterError, match=r"every attempt, 1 in all.*the same folder"):
+        collect(SMALL, tmp_path, ray_address=cluster.address, progress=False)
 
 
 def test_address_where_no_cluster_answers_is_refused(tmp_path):

@@ -13,10 +13,11 @@ from dmcm.errors import ConfigError, DataError, StorageError
 from dmcm.learner import Learner
 from dmcm.networks import ConcatNetwork, TensorProductNetwork
 from dmcm.quadruped.collection import Collection, collect
-from dmcm.quadruped.donors import robot_donors, terrain_donors
-from dmcm.quadruped.dynamics import ROBOT, TERRAIN, CellSampler, base_errors, describe_cells
+from dmcm.quadruped.donors import robot_donors, strangers, terrain_donors
+from dmcm.quadruped.dynamics import NOISE, ROBOT, TERRAIN, CellSampler, base_errors, describe_cells
 from dmcm.quadruped.dynamics_evaluation import (
     HORIZONS_S,
+    ROLLED,
     STARTS,
     adapt_cells,
     rollout_errors,
@@ -117,6 +118,18 @@ def test_impossible_windows_are_refused(collection, bad):
         cut(collection, WindowConfig(**bad))
 
 
+def test_strangers_share_nothing_and_are_of_training(cells):
+    which = np.flatnonzero(cells.sound)
+    drawn = strangers(cells, which)
+    assert np.all(drawn >= 0)
+    assert set(cells.split[drawn]) == {"seen_pair"}
+    assert np.all(cells.sound[drawn])
+    assert not np.any(cells.robot[drawn] == cells.robot[which])
+    assert not np.any(cells.terrain[drawn] == cells.terrain[which])
+    # A cell's stranger does not depend on which others are asked for.
+    assert strangers(cells, which[::2]).tolist() == drawn[::2].tolist()
+
+
 def test_donors_share_their_factor_and_nothing_of_the_pair(cells):
     which = np.flatnonzero(cells.sound)
     robots, grounds = robot_donors(cells, which), terrain_donors(cells, which)
@@ -147,7 +160,41 @@ def test_batches_hold_anchors_and_a_donor_per_factor(cells):
     for row, task in enumerate(np.asarray(batch.task)):
         for half, samples in enumerate((batch.support, batch.query)):
             own = known[task, half, : int(sampler.count[task, half])]
-            assert all((own == x).all(axis=1).any() for x in np.asarray(samples.x[row]))
+            # Command and phase, the last columns, are without noise.
+            assert all((own[:, -5:] == x[-5:]).all(axis=1).any() for x in np.asarray(samples.x[row]))
+    assert all(
+        (known[task, 0] == x).all(axis=1).any()
+        for x, task in zip(np.asarray(batch.support.x[:, 0]), np.asarray(batch.task), strict=True)
+    )
+
+
+@pytest.mark.parametrize("corrects", [False, True])
+def test_queries_are_off_and_lead_back_to_the_true_next_state(cells, corrects):
+    seen, windows = cells.of("seen_pair"), cells.windows
+    base = base_learner(windows.x.shape[-1]) if corrects else None
+    y = windows.y if base is None else base_errors(cells, base)
+    sampler = CellSampler(cells, y, seen, base=base)
+    batch = sampler.sample(jax.random.key(2))
+    spread, ratios = np.asarray(sampler.moments.x_std)[:90], []
+    for row, task in enumerate(np.asarray(batch.task)):
+        count = windows.count[seen[task], 1]
+        known, follows = windows.x[seen[task], 1, :count], windows.y[seen[task], 1, :count]
+        for x, found in zip(np.asarray(batch.query.x[row]), np.asarray(batch.query.y[row]), strict=True):
+            at = np.flatnonzero((known[:, -5:] == x[-5:]).all(axis=1))[0]
+            noise = (x - known[at])[:90]
+            ratios.append(noise / spread)
+            # Targets are relative to the angles that are sensed.
+            turned = noise.reshape(3, 30)[:, :12].ravel()
+            np.testing.assert_allclose((x - known[at])[90:126], -turned, atol=1e-5)
+            # The wrong state and the change asked for make the true next state.
+            wanted = follows[at].copy()
+            for name, part in (("joint_angle_change_rad", slice(60, 72)), ("gravity_change", slice(87, 90))):
+                wanted[output(name)] += known[at][part] - x[part]
+            if base is not None:
+                wanted -= np.asarray(base.predict(base.prior_contexts(), x[None]))[0]
+            np.testing.assert_allclose(found, wanted, atol=2e-5)
+    assert np.std(ratios) == pytest.approx(NOISE, rel=0.02)
+    assert abs(np.mean(ratios)) < 0.002
 
 
 def base_learner(inputs):
@@ -168,22 +215,20 @@ def some_contexts(learner, count, seed):
     return Contexts(values, learner.fingerprint())
 
 
-def test_errors_are_those_of_the_mean_prediction_on_the_second_half(cells):
+def test_errors_are_those_of_the_second_half(cells):
     inputs = cells.windows.x.shape[-1]
     base, learner = base_learner(inputs), two_contexts(inputs)
     wrong = base_errors(cells, base)
     which = np.flatnonzero(cells.sound)[:5]
-    several = [some_contexts(learner, len(which), seed) for seed in range(2)]
-    found = second_half_errors(learner, several, cells, wrong, which)
+    contexts = some_contexts(learner, len(which), 0)
+    found = second_half_errors(learner, contexts, cells, wrong, which)
     for row, cell in enumerate(which):
         count = cells.windows.count[cell, 1]
         x, y = cells.windows.x[cell, 1, :count], cells.windows.y[cell, 1, :count]
-        own = [
-            learner.predict(Contexts({n: v[row] for n, v in c.values.items()}, c.model), x) for c in several
-        ]
-        predicted = base.predict(base.prior_contexts(), x) + sum(own) / 2
+        own = Contexts({n: v[row] for n, v in contexts.values.items()}, contexts.model)
+        predicted = base.predict(base.prior_contexts(), x) + learner.predict(own, x)
         np.testing.assert_allclose(found[row], np.mean((y - predicted) ** 2, axis=0), rtol=2e-3)
-    alone = second_half_errors(None, [], cells, wrong, which)
+    alone = second_half_errors(None, None, cells, wrong, which)
     np.testing.assert_allclose(
         alone[0], (wrong[which[0], 1].astype(float) ** 2).sum(0) / cells.windows.count[which[0], 1]
     )
@@ -229,9 +274,12 @@ def test_rollouts_feed_the_model_its_own_predictions(collection, cells):
                 gravity / np.linalg.norm(gravity),
             ]
             past = np.concatenate([past[1:], np.concatenate(following)[None]])
-            errors.append(np.mean((angles - data[now + 1, column("joint_angles_rad")]) ** 2))
+            errors.append((past[-1] - states(data)[now + 1]) ** 2)
         squares.append([errors[round(h * 50) - 1] for h in HORIZONS_S])
-    np.testing.assert_allclose(found[1], np.mean(squares, axis=0), rtol=1e-2)
+    expected = np.mean(squares, axis=0)
+    assert sum(columns.stop - columns.start for columns in ROLLED.values()) == expected.shape[-1]
+    for part, columns in ROLLED.items():
+        np.testing.assert_allclose(found[part][1], expected[:, columns].mean(axis=1), rtol=1e-2)
 
 
 @pytest.mark.slow
@@ -250,9 +298,11 @@ def test_the_whole_comparison_runs_resumes_and_measures(tmp_path):
     again = run_dynamics(config, progress=False)
     assert again["methods"]["dmcm"] == table["methods"]["dmcm"]
     stored = json.loads((tmp_path / "d.json").read_text())
-    assert {"none", "dmcm", "dmcm_recombined", "dmcm_robot_only", "single", "oracle"} <= stored[
-        "methods"
-    ].keys()
+    ways = ("recombined", "robot_only", "terrain_only", "wrong_robot", "wrong_terrain")
+    assert {"none", "dmcm", *(f"dmcm_{way}" for way in ways), "single", "oracle"} <= stored["methods"].keys()
+    assert {"joint_rollout_1s", "gyro_rollout_0.1s", "gravity_rollout_0.5s"} <= set(
+        stored["methods"]["dmcm_wrong_robot"]["unseen_pair"]
+    )
     for method in stored["methods"].values():
         for outputs in method.values():
             assert all(np.isfinite(cell["nrmse"]) for cell in outputs.values())

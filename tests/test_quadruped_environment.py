@@ -11,7 +11,7 @@ from gymnasium.vector import AutoresetMode
 
 from dmcm.errors import ConfigError, ShapeError
 from dmcm.quadruped.arena import Arena
-from dmcm.quadruped.commands import CommandRanges, Commands
+from dmcm.quadruped.commands import CommandRanges, Commands, speed_along
 from dmcm.quadruped.environment import ACTION_LIMIT, WalkConfig, WalkEnvironment
 from dmcm.quadruped.evaluation import evaluate_walking
 from dmcm.quadruped.observations import OBSERVATION, PRIVILEGED, REALISTIC_NOISE, NoiseScales, part
@@ -410,6 +410,7 @@ def moving():
     [
         "track_velocity",
         "track_yaw",
+        "advance",
         "vertical_speed",
         "tumbling",
         "tilt",
@@ -426,9 +427,11 @@ def test_each_reward_is_what_its_name_says(moving, name):
     mujoco.mju_rotVecQuat(velocity, moving.qvel[0, :3], inverse)
     mujoco.mju_rotVecQuat(down, np.array([0.0, 0, -1]), inverse)
     level = np.array([True, False])
+    told = np.linalg.norm(command[:, :2], axis=1)
     expected = {
         "track_velocity": np.exp(-((velocity[:2] - command[:, :2]) ** 2).sum(axis=1) / 0.25),
         "track_yaw": np.exp(-((0.6 - command[:, 2]) ** 2) / 0.25),
+        "advance": np.minimum(command[:, :2] @ velocity[:2] / told, told) / np.maximum(told, 0.3),
         "vertical_speed": velocity[2] ** 2 * level,
         "tumbling": np.full(2, 0.3**2 + 0.5**2),
         "tilt": (down[0] ** 2 + down[1] ** 2) * level,
@@ -437,9 +440,23 @@ def test_each_reward_is_what_its_name_says(moving, name):
         "action_size": (action**2).sum(axis=1),
     }[name]
     found = reward(moving, command, action, previous, level, weights(**{name: 2.0}))
-    np.testing.assert_allclose(found, 2.0 * expected * CONTROL_PERIOD_S, rtol=1e-6, atol=1e-12)
+    worth = 2.0 * expected * CONTROL_PERIOD_S
+    np.testing.assert_allclose(found, np.maximum(worth, 0), rtol=1e-6, atol=1e-12)
     debt = reward(moving, command, action, previous, level, weights(**{name: -2.0}))
-    np.testing.assert_array_equal(debt, 0)
+    np.testing.assert_allclose(debt, np.maximum(-worth, 0), rtol=1e-6, atol=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("command", "velocity", "made", "wanted"),
+    [
+        ((0.5, 0.0, 0.3), (0.4, 0.2, 9.0), 0.4, 0.5),
+        ((0.3, 0.4, 0.0), (-0.3, -0.4, 0.0), -0.5, 0.5),
+        ((0.0, 0.0, 0.8), (0.4, 0.2, 0.0), 0.0, 0.0),
+    ],
+)
+def test_speed_along_the_command(command, velocity, made, wanted):
+    found = speed_along(np.array([velocity]), np.array([command]))
+    np.testing.assert_allclose(np.concatenate(found), [made, wanted], atol=1e-12)
 
 
 @pytest.fixture(scope="module")

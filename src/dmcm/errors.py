@@ -42,6 +42,10 @@ class BankError(StorageError):
     """A context bank or one of its files is missing, damaged or of another model."""
 
 
+class ClusterError(DmcmError):
+    """Machines that work together lost work more often than it was tried again."""
+
+
 class DivergenceError(DmcmError):
     """Optimisation left the finite numbers and could not be brought back."""
 

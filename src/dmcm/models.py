@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import equinox as eqx
 import jax
 from jaxtyping import PRNGKeyArray
 
@@ -125,7 +126,7 @@ def load_learner(path: Path | str) -> Learner:
     arrays, about = load_arrays(Path(path))
     if "learner" not in about:
         raise StorageError(f"{path} holds no learner.")
-    learner = fill_tree(from_description(about["learner"]), arrays)
+    learner = fill_tree(eqx.filter_eval_shape(from_description, about["learner"]), arrays)
     if learner.fingerprint() != about.get("fingerprint"):
         raise StorageError(f"{path} holds another model than its fingerprint says.")
     return learner

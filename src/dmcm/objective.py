@@ -1,4 +1,4 @@
-"""The outer objective: own-context and recombined query losses, and a dependence penalty."""
+"""The outer objective: query losses with own, recombined and missing contexts, and a dependence penalty."""
 
 from __future__ import annotations
 
@@ -39,13 +39,15 @@ def outer_loss(
     *,
     recombination: float,
     dependence: float,
+    omission: float = 0.0,
     outlier_scale: float | None = None,
 ) -> tuple[Float[Array, ""], dict[str, Float[Array, ""]]]:
-    """Own-context query loss + w · recombined-context query loss + dependence penalty.
+    """Query loss with own contexts + w · recombined ones + v · one left out, + dependence penalty.
 
     Every task adapts alone on its support set. For the recombined loss each factor's context comes from a
     donor of its own, drawn independently. A task counts there if at least one factor found a donor;
-    a batch without any donor gives zero for that term.
+    a batch without any donor gives zero for that term. For the loss with one context left out, each task's
+    own contexts are used but for one factor, drawn at random, whose context is the prior mean.
 
     Args:
         learner: the model being trained.
@@ -53,12 +55,13 @@ def outer_loss(
         key: draws the donors.
         recombination: weight w.
         dependence: weight of the penalty on dependence between the factors' contexts.
+        omission: weight v.
         outlier_scale: mean squared errors of single tasks beyond this (standardised units²) count by their
             root instead of in full; None counts all in full.
 
     Returns:
-        The loss, and its parts "own", "recombined" (both plain mean squared errors, standardised outputs) and
-        "dependence".
+        The loss, and its parts "own", "recombined", "omitted" (plain mean squared errors, standardised
+        outputs) and "dependence".
     """
 
     def counted_only(samples: Samples) -> Samples:
@@ -86,7 +89,7 @@ def outer_loss(
         return mean(_softened(errors, outlier_scale)), mean(errors)
 
     total, own = query_loss(contexts, batch.valid)
-    recombined = penalty = jnp.zeros(())
+    recombined = omitted = penalty = jnp.zeros(())
     if recombination > 0:
         mixed, any_found = {}, jnp.zeros_like(batch.valid)
         for name, factor_key in zip(
@@ -97,10 +100,20 @@ def outer_loss(
             any_found = any_found | found
         loss, recombined = query_loss(mixed, batch.valid & any_found)
         total = total + recombination * loss
+    if omission > 0:
+        # A key of its own, so that the donors are the same with this loss and without.
+        factor = jax.random.randint(jax.random.fold_in(key, 1), batch.valid.shape, 0, len(contexts))
+        means = learner.prior.start()
+        partial = {
+            name: jnp.where((factor == i)[:, None], means[name], contexts[name])
+            for i, name in enumerate(learner.factors)
+        }
+        loss, omitted = query_loss(partial, batch.valid)
+        total = total + omission * loss
     if dependence > 0:
         penalty = dependence_between(contexts, batch.valid)
         total = total + dependence * penalty
-    return total, {"own": own, "recombined": recombined, "dependence": penalty}
+    return total, {"own": own, "recombined": recombined, "omitted": omitted, "dependence": penalty}
 
 
 def _softened(errors: Float[Array, " tasks"], scale: float | None) -> Float[Array, " tasks"]:

@@ -127,7 +127,13 @@ def tree_arrays(tree: Any, prefix: str = "") -> dict[str, np.ndarray]:
 
 
 def fill_tree(tree: Any, arrays: Mapping[str, np.ndarray], prefix: str = "") -> Any:
-    """A copy of a pytree with its array leaves replaced by stored ones of the same paths.
+    """A copy of a pytree with its arrays replaced by stored ones of the same paths.
+
+    Args:
+        tree: with arrays, or their shapes alone as `eqx.filter_eval_shape` gives them: nothing is computed
+            then to be thrown away.
+        arrays: by path.
+        prefix: of the paths.
 
     Raises:
         StorageError: a leaf is missing or has another shape.
@@ -143,7 +149,8 @@ def fill_tree(tree: Any, arrays: Mapping[str, np.ndarray], prefix: str = "") -> 
             )
         return jnp.asarray(arrays[name], leaf.dtype)
 
-    dynamic, static = eqx.partition(tree, eqx.is_array)
+    is_array = lambda leaf: eqx.is_array(leaf) or isinstance(leaf, jax.ShapeDtypeStruct)  # noqa: E731
+    dynamic, static = eqx.partition(tree, is_array)
     return eqx.combine(jax.tree_util.tree_map_with_path(stored, dynamic), static)
 
 

@@ -49,6 +49,7 @@ class Method:
         factors: context sizes; empty for the weights of the network itself (MAML, ANIL).
         recombination: weight of the recombined loss.
         dependence: weight of the dependence penalty.
+        omission: weight of the loss with one context left out.
         learning_rate: tuned on validation tasks, as are the next two.
         outlier_scale: as in `FitConfig`.
         clip: as in `FitConfig`.
@@ -63,6 +64,7 @@ class Method:
     learning_rate: float = 6e-3
     outlier_scale: float | None = 1e-5
     clip: float = 0.01
+    omission: float = 0.0
 
 
 def chosen_methods(
@@ -125,6 +127,7 @@ def fit_config(method: Method, seed: int, steps: int) -> FitConfig:
         prior_rate=10.0,
         recombination=method.recombination,
         dependence=method.dependence,
+        omission=method.omission,
         outlier_scale=method.outlier_scale,
         clip=method.clip,
         seed=seed,

@@ -56,6 +56,9 @@ class FitConfig:
     """Weight of the recombined-context query loss; 0 trains on own contexts alone."""
     dependence: float = 0.0
     """Weight of the penalty on statistical dependence between the factors' contexts."""
+    omission: float = 0.0
+    """Weight of the query loss with one factor's context left at the prior mean. With it, a prior mean stands
+    for "unknown" and is safe to use for a factor that nobody has data of."""
     outlier_scale: float | None = None
     """Errors of single tasks beyond this (mean square, standardised units) count by their root; None counts
     all in full. Helps where data are free of noise and a few ill-determined tasks would rule the gradient."""
@@ -78,6 +81,7 @@ class FitConfig:
             "clip": self.clip > 0,
             "recombination": 0 <= self.recombination < float("inf"),
             "dependence": 0 <= self.dependence < float("inf"),
+            "omission": 0 <= self.omission < float("inf"),
             "outlier_scale": self.outlier_scale is None or 0 < self.outlier_scale < float("inf"),
             "chunk": self.chunk >= 1,
             "checkpoint_seconds": self.checkpoint_seconds >= 0,
@@ -285,6 +289,7 @@ def _compile_chunk(static: Any, optimiser: optax.GradientTransformation, config:
             key,
             recombination=config.recombination,
             dependence=config.dependence,
+            omission=config.omission,
             outlier_scale=config.outlier_scale,
         )
 
@@ -330,8 +335,11 @@ def _compile_validation(static: Any, config: FitConfig):
                 donor_key,
                 recombination=config.recombination,
                 dependence=0.0,
+                omission=config.omission,
             )
-            return parts["own"] + config.recombination * parts["recombined"]
+            return (
+                parts["own"] + config.recombination * parts["recombined"] + config.omission * parts["omitted"]
+            )
 
         loss = jnp.mean(jax.lax.map(one, jax.random.split(jax.random.key(2**31 + 1), 8)))
         better = loss < state.best_loss

@@ -39,7 +39,7 @@ class Command:
 
 
 COMMANDS: dict[str, Command] = {
-    "demo": Command("demo", "Learn, adapt, mix and predict on sinusoids, with a report"),
+    "demo": Command("demo", "Learn, adapt, mix and predict: sinusoids, then a walking robot"),
     "fit": Command("fit", "Learn from a labelled table: one context per label column"),
     "adapt": Command("adapt", "Turn samples of a situation into contexts in a bank"),
     "contexts": Command("contexts", "List the contexts in a bank"),

@@ -17,7 +17,7 @@ from dmcm.quadruped.distributed import collect_with_ray
 from dmcm.quadruped.grid import Cell, Grid, make_grid
 from dmcm.quadruped.properties import RobotProperties
 from dmcm.quadruped.recording import COLUMNS, column
-from dmcm.quadruped.robot_table import JOINT_NAMES
+from dmcm.quadruped.robot_table import JOINT_NAMES, load_robot
 from dmcm.quadruped.shards import SHARD_CELLS, CollectConfig, collect_shard, shard_cells
 from dmcm.quadruped.simulation import CONTROL_PERIOD_S
 from dmcm.quadruped.terrain import Terrain
@@ -164,6 +164,7 @@ def _describe(config: CollectConfig) -> dict[str, Any]:
     return {
         "kind": KIND,
         "config": settings,
+        "robot_table": dataclasses.asdict(load_robot(config.robot)),
         "policy_sha256": _digest(config.policy) if config.policy.exists() else None,
         "rate_hz": 1 / CONTROL_PERIOD_S,
         "joints": list(JOINT_NAMES),

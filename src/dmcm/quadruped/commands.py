@@ -29,6 +29,21 @@ HEADING_GAIN = 1.5
 """Yaw rate per radian of heading error, 1/s."""
 
 
+def speed_along(velocity: np.ndarray, command: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """How fast robots go where they are told to, and how fast they should.
+
+    Args:
+        velocity: of the trunks, m/s, shape (n, 2 or more).
+        command: forward and left speed (m/s), yaw rate (rad/s), shape (n, 3).
+
+    Returns:
+        Speed in the commanded direction, negative against it, and the commanded speed; m/s, (n,) each.
+    """
+    wanted = np.linalg.norm(command[:, :2], axis=1)
+    made = np.sum(velocity[:, :2] * command[:, :2], axis=1) / np.maximum(wanted, 1e-6)
+    return made, wanted
+
+
 class Commands:
     """The commands of n robots.
 

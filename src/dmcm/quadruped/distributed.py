@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 
 import numpy as np
 
-from dmcm.errors import ConfigError
+from dmcm.errors import ClusterError, ConfigError, DmcmError
 from dmcm.quadruped.shards import CollectConfig, collect_shard
 
 _RETRIES = 5
@@ -31,9 +31,11 @@ def collect_with_ray(
 
     Raises:
         ConfigError: Ray is not installed, or no cluster answers.
+        ClusterError: a shard was lost more often than it was tried again.
     """
     try:
         import ray
+        from ray.exceptions import RayError
     except ImportError as error:
         raise ConfigError("--ray needs Ray. Install it with: pip install 'dmcm[ray]'") from error
     connected_before = ray.is_initialized()
@@ -51,6 +53,13 @@ def collect_with_ray(
         while pending:
             ready, pending = ray.wait(pending, num_returns=1)
             yield ray.get(ready[0])
+    except RayError as error:
+        if isinstance(error, DmcmError):  # raised by a worker
+            raise
+        raise ClusterError(
+            f"a shard was lost at every attempt, {_RETRIES + 1} in all: {error}. What has been "
+            "collected is kept; see why workers die (memory, say), then collect again into the same folder."
+        ) from error
     finally:
         if not connected_before:
             ray.shutdown()

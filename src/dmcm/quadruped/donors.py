@@ -63,6 +63,24 @@ def terrain_donors(cells: Cells, targets: np.ndarray) -> np.ndarray:
     return donors
 
 
+def strangers(cells: Cells, targets: np.ndarray) -> np.ndarray:
+    """For each cell a seen pair of another robot and another ground, whose vectors are wrong; −1 for none.
+
+    Args:
+        cells: all cells.
+        targets: numbers of the cells to be predicted, shape (n,).
+
+    Returns:
+        Numbers of the strangers, shape (n,).
+    """
+    drawn, seen = np.full(len(targets), -1), cells.of("seen_pair")
+    for i, target in enumerate(targets):
+        other = (cells.robot[seen] != cells.robot[target]) & (cells.terrain[seen] != cells.terrain[target])
+        if other.any():
+            drawn[i] = np.random.default_rng(target).choice(seen[other])
+    return drawn
+
+
 def _found(
     cells: Cells,
     target: int | np.integer,

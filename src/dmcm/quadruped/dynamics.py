@@ -8,6 +8,7 @@ outputs of little noise count for much.
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -23,7 +24,7 @@ from dmcm.models import load_learner
 from dmcm.quadruped.collection import Collection
 from dmcm.quadruped.properties import TRAINING_RANGES
 from dmcm.quadruped.terrain import KINDS
-from dmcm.quadruped.windows import Windows
+from dmcm.quadruped.windows import STATE_SIZE, Windows, disturb
 from dmcm.samplers import with_donors
 from dmcm.samples import Batch, Samples
 from dmcm.scaling import Scaler
@@ -36,6 +37,9 @@ SHOTS, QUERIES = 48, 32
 """Support and query samples a cell in training."""
 ANCHORS = 6
 """Cells a batch, each with a donor for the robot and one for the ground."""
+NOISE = 0.1
+"""Noise on the past states of query samples, in standard deviations. Roll-outs feed a model its own errors; a
+model that has met some leads back from them (Sanchez-Gonzalez et al. 2020, arXiv 2002.09405)."""
 LEAST_SAMPLES = 20
 """Cells with fewer samples in either half are left out: their robot did little but fall."""
 
@@ -55,14 +59,14 @@ _ENCODER: dict[str, Any] = {"kind": "set_encoder", "width": 96}
 _ONE = {"cell": sum(SIZES.values())}
 _NOISY: dict[str, Any] = {"outlier_scale": None, "clip": 1.0, "learning_rate": 3e-3}
 """Data with noise: every error counts in full."""
+_MIXED: dict[str, Any] = {"recombination": 4.0, "omission": 1.0}
+"""Vectors are to be mixed, and either to be left out."""
 
 METHODS: Mapping[str, Method] = {
-    "dmcm": Method("DMCM: tensor product, LM, recombined", _TENSOR, _LM, SIZES, recombination=4.0, **_NOISY),
+    "dmcm": Method("DMCM: tensor product, LM, recombined", _TENSOR, _LM, SIZES, **_MIXED, **_NOISY),
     "single": Method("single context, same network and solver", _TENSOR, _LM, _ONE, 0.0, **_NOISY),
     "history": Method("encoder of all samples, one vector", _TENSOR, _ENCODER, _ONE, 0.0, **_NOISY),
-    "encoders": Method(
-        "encoder per factor, recombined", _TENSOR, _ENCODER, SIZES, recombination=4.0, **_NOISY
-    ),
+    "encoders": Method("encoder per factor, recombined", _TENSOR, _ENCODER, SIZES, **_MIXED, **_NOISY),
     "oracle": Method(
         "oracle: true properties and ground",
         {"kind": "concat", "width": 256, "activation": "silu"},
@@ -136,7 +140,9 @@ def describe_cells(collection: Collection, windows: Windows) -> Cells:
 
 
 class CellSampler(eqx.Module):
-    """Batches for `fit`: random cells, a donor per factor for each, samples of either half.
+    """Batches for `fit`: random cells, each with a donor per factor, samples of either half.
+
+    Queries have noise; what they ask for leads back to the true next state.
 
     Attributes:
         x: inputs, shape (cells, 2, samples, inputs).
@@ -145,6 +151,8 @@ class CellSampler(eqx.Module):
         labels: per factor, a number a cell.
         truth: per factor, true values, shape (cells, size).
         moments: standardisation.
+        history: control steps of the past in each input.
+        base: the network whose errors are to be learned, or None.
     """
 
     x: Float[Array, "cells halves samples inputs"]
@@ -153,14 +161,17 @@ class CellSampler(eqx.Module):
     labels: dict[str, Int[Array, " cells"]]
     truth: dict[str, Float[Array, "cells _"]]
     moments: Scaler
+    history: int = eqx.field(static=True)
+    base: Learner | None
 
-    def __init__(self, cells: Cells, y: np.ndarray, only: np.ndarray):
+    def __init__(self, cells: Cells, y: np.ndarray, only: np.ndarray, *, base: Learner | None = None):
         """Keep training cells.
 
         Args:
             cells: all cells.
             y: outputs to learn, shape (cells, 2, samples, outputs).
             only: numbers of the cells to learn from.
+            base: the network that y are the errors of; None if they are outputs.
         """
         windows = cells.windows
         self.x, self.y = jnp.asarray(windows.x[only]), jnp.asarray(y[only])
@@ -169,6 +180,7 @@ class CellSampler(eqx.Module):
         self.truth = {name: jnp.asarray(values[only]) for name, values in cells.truth.items()}
         real = windows.real[only]
         self.moments = Scaler.from_samples(windows.x[only][real], y[only][real])
+        self.history, self.base = windows.history, base
 
     def scaler(self) -> Scaler:
         """Standardisation measured on all samples."""
@@ -176,13 +188,15 @@ class CellSampler(eqx.Module):
 
     def sample(self, key: PRNGKeyArray) -> Batch:
         """One batch; see the class."""
-        anchor_key, support_key, query_key, *donor_keys = jax.random.split(key, 3 + len(self.labels))
+        anchor_key, support_key, query_key, noise_key, *donor_keys = jax.random.split(
+            key, 4 + len(self.labels)
+        )
         cells = self.x.shape[0]
         anchors = jax.random.choice(anchor_key, cells, (min(ANCHORS, cells),), replace=False)
         index = with_donors(anchors, self.labels, donor_keys)
         return Batch(
             support=self._draw(index, 0, SHOTS, support_key),
-            query=self._draw(index, 1, QUERIES, query_key),
+            query=self._disturbed(self._draw(index, 1, QUERIES, query_key), noise_key),
             task=index,
             labels={name: codes[index] for name, codes in self.labels.items()},
             valid=jnp.ones(index.shape, bool),
@@ -194,6 +208,19 @@ class CellSampler(eqx.Module):
         at = jnp.floor(share * self.count[index, half][:, None]).astype(int)
         rows = index[:, None]
         return Samples(self.x[rows, half, at], self.y[rows, half, at], jnp.ones(at.shape))
+
+    def _disturbed(self, samples: Samples, key: PRNGKeyArray) -> Samples:
+        state = (self.history, STATE_SIZE)
+        spread = self.moments.x_std[: math.prod(state)].reshape(state)
+        noise = NOISE * spread * jax.random.normal(key, (*samples.weight.shape, *state))
+        x, y = disturb(samples.x, samples.y, noise)
+        if self.base is not None:
+            nothing = self.base.prior_contexts()
+            before, after = (
+                self.base.predict(nothing, inputs.reshape(-1, inputs.shape[-1])) for inputs in (samples.x, x)
+            )
+            y = y + (before - after).reshape(y.shape)
+        return Samples(x, y, samples.weight)
 
 
 def train_base(cells: Cells, folder: Path, *, steps: int, seed: int, progress: bool = True) -> Learner:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 import equinox as eqx
 import jax
@@ -20,10 +20,17 @@ from dmcm.quadruped.windows import SECOND, inputs_at, output, states
 from dmcm.samples import Samples
 
 HORIZONS_S = (0.1, 0.5, 1.0)
-"""How far ahead joints are rolled out."""
-ROLLOUTS = tuple(f"joint_rollout_{horizon:g}s" for horizon in HORIZONS_S)
+"""How far ahead the model is rolled out."""
+ROLLED: Mapping[str, slice] = {
+    "joint": slice(0, 12),
+    "joint_speed": slice(12, 24),
+    "gyro": slice(24, 27),
+    "gravity": slice(27, 30),
+}
+"""Parts of the state that roll-outs are judged by."""
+JOINT_ROLLOUTS = tuple(f"joint_rollout_{horizon:g}s" for horizon in HORIZONS_S)
 GROUPS: Mapping[str, tuple[str, ...]] = {
-    "robot": ("torque_nm", *ROLLOUTS, "mean_torque_1s", "tracking_error_1s"),
+    "robot": ("torque_nm", *JOINT_ROLLOUTS, "mean_torque_1s", "tracking_error_1s"),
     "terrain": ("height_change_1s", "forward_speed_1s", "pitch_1s", "front_load_1s"),
 }
 """Outputs in which a robot shows, and those in which a ground does."""
@@ -64,7 +71,7 @@ def adapt_cells(
 
 def second_half_errors(
     learner: Learner | None,
-    contexts: Sequence[Contexts],
+    contexts: Contexts | None,
     cells: Cells,
     wrong: np.ndarray,
     which: np.ndarray,
@@ -73,22 +80,20 @@ def second_half_errors(
 
     Args:
         learner: None for the base network alone.
-        contexts: one row a cell of `which`; of several, the mean of their predictions counts.
+        contexts: one row a cell of `which`; None without a learner.
         cells: all cells.
         wrong: what the base network gets wrong.
         which: numbers of cells, shape (n,).
     """
     count, real = cells.windows.count[which, 1], cells.windows.real[which, 1][..., None]
     left = wrong[which, 1].copy()
-    if learner is not None:
+    if learner is not None and contexts is not None:
         for start in range(0, len(which), _CHUNK):
             # Compiled once: the last chunk is filled up.
             rows = np.minimum(np.arange(start, start + _CHUNK), len(which) - 1)
             x, kept = cells.windows.x[which[rows], 1], min(_CHUNK, len(which) - start)
-            for each in contexts:
-                some = Contexts({name: value[rows] for name, value in each.values.items()}, each.model)
-                predicted = np.asarray(learner.predict(some, x))[:kept]
-                left[start : start + kept] -= predicted / len(contexts)
+            some = Contexts({name: value[rows] for name, value in contexts.values.items()}, contexts.model)
+            left[start : start + kept] -= np.asarray(learner.predict(some, x))[:kept]
     return np.sum(np.where(real, left.astype(np.float64) ** 2, 0), axis=1) / np.maximum(count, 1)[:, None]
 
 
@@ -101,8 +106,8 @@ def roll(
     targets: Float[Array, "cells starts steps 12"],
     command: Float[Array, "cells starts steps 3"],
     phase: Float[Array, "cells starts steps 1"],
-) -> Float[Array, "cells starts length 12"]:
-    """Joint angles as the model foresees them, open loop, shape (cells, starts, length, 12), rad.
+) -> Float[Array, "cells starts length state"]:
+    """States as the model foresees them, open loop, shape (cells, starts, length, STATE_SIZE).
 
     Args:
         base: the base network.
@@ -129,11 +134,11 @@ def roll(
         gravity = gravity / jnp.linalg.norm(gravity, axis=-1, keepdims=True)
         speeds, gyro = y[..., output("joint_speed_rad_s")], y[..., output("gyro_rad_s")]
         following = jnp.concatenate([angles, speeds, gyro, gravity], axis=-1)
-        return jnp.concatenate([past[:, :, 1:], following[:, :, None]], axis=2), angles
+        return jnp.concatenate([past[:, :, 1:], following[:, :, None]], axis=2), following
 
     length = targets.shape[2] - history + 1
-    _, angles = jax.lax.scan(step, past, jnp.arange(length))
-    return jnp.moveaxis(angles, 0, 2)
+    _, foreseen = jax.lax.scan(step, past, jnp.arange(length))
+    return jnp.moveaxis(foreseen, 0, 2)
 
 
 def rollout_errors(
@@ -144,13 +149,17 @@ def rollout_errors(
     cells: Cells,
     which: np.ndarray,
     history: int,
-) -> np.ndarray:
-    """Mean squared error of joint angles after each of `HORIZONS_S`, open loop, shape (n, horizons), rad².
+) -> dict[str, np.ndarray]:
+    """Mean squared error of each part of the state after each of `HORIZONS_S`, open loop.
 
     The model is given the joint targets that were sent, and its own predictions of everything else.
+
+    Returns:
+        Per part, shape (n, horizons); infinite where the roll-out left the finite numbers.
     """
     steps = np.arange(-history + 1, SECOND)
-    windows, out = cells.windows, []
+    windows, out = cells.windows, {name: [] for name in ROLLED}
+    ends = [round(h / CONTROL_PERIOD_S) - 1 for h in HORIZONS_S]
     for start in range(0, len(which), _CHUNK):
         rows = np.minimum(np.arange(start, start + _CHUNK), len(which) - 1)
         some = which[rows]
@@ -168,7 +177,7 @@ def rollout_errors(
             jnp.asarray(states(data)[:, :, :history]),
             *(jnp.asarray(data[..., column(n)]) for n in ("joint_targets_rad", "command", "gait_phase")),
         )
-        squared = (np.asarray(predicted) - after[..., column("joint_angles_rad")]) ** 2
-        ends = [round(h / CONTROL_PERIOD_S) - 1 for h in HORIZONS_S]
-        out.append(np.nan_to_num(squared[:, :, ends].mean(axis=(1, 3)), nan=np.inf))
-    return np.concatenate(out)[: len(which)]
+        squared = (np.asarray(predicted) - states(after))[:, :, ends] ** 2
+        for name, columns in ROLLED.items():
+            out[name].append(np.nan_to_num(squared[..., columns].mean(axis=(1, 3)), nan=np.inf))
+    return {name: np.concatenate(parts)[: len(which)] for name, parts in out.items()}

@@ -2,25 +2,34 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
+import jax.numpy as jnp
 import numpy as np
 
 from dmcm.contexts import Contexts
 from dmcm.learner import Learner
 from dmcm.metrics import chance_label, probe_label, probe_number
 from dmcm.quadruped.collection import Collection
-from dmcm.quadruped.donors import robot_donors, terrain_donors
+from dmcm.quadruped.donors import robot_donors, strangers, terrain_donors
 from dmcm.quadruped.dynamics import ROBOT, TERRAIN, TRUE_ROBOT, Cells
-from dmcm.quadruped.dynamics_evaluation import ROLLOUTS, adapt_cells, rollout_errors, second_half_errors
+from dmcm.quadruped.dynamics_evaluation import (
+    HORIZONS_S,
+    ROLLED,
+    adapt_cells,
+    rollout_errors,
+    second_half_errors,
+)
 from dmcm.quadruped.grid import SPLITS
-from dmcm.quadruped.windows import OUTPUTS, output
+from dmcm.quadruped.windows import OUTPUTS, output, states
 
 SECONDS = (1.0, 2.0, 5.0, 10.0, 20.0)
 """Lengths of data to adapt to."""
-AVERAGED = 13
-"""Grounds, or robots, whose vectors stand in for one that is left out; there are 13 grounds of training."""
 _APART = ("unseen_pair",)
+
+_Origin = Callable[[np.ndarray], Contexts]
+"""Gives contexts for numbers of cells."""
 
 
 class Measures:
@@ -40,9 +49,10 @@ class Measures:
         self.spread = _spread(collection, cells)
         everyone = np.arange(len(cells.sound))
         self.robot_donor, self.terrain_donor = robot_donors(cells, everyone), terrain_donors(cells, everyone)
+        self.strangers = strangers(cells, everyone)
 
     def everything(self, detailed: bool) -> dict[str, Any]:
-        """Errors with vectors of every origin; in detail also with one left out, by seconds, and probes."""
+        """Errors with vectors of every origin; in detail also with one left out or wrong, and probes."""
         assert self.learner is not None
         everyone = np.flatnonzero(self.cells.sound)
         contexts = adapt_cells(self.learner, self.cells, self.wrong, everyone)
@@ -57,51 +67,48 @@ class Measures:
                 found[name] = self.errors(lambda which, donors=donors: _rows(contexts, row[donors[which]]))
         if set(self.learner.factors) != {ROBOT, TERRAIN} or not self.learner.solver.needs_data():
             return found
-        found["recombined"] = self.errors(
-            lambda which: _mixed(contexts, row[self.robot_donor[which]], row[self.terrain_donor[which]])
-        )
+        unknown = self.learner.prior_contexts()
+
+        def mixed(vectors: Contexts, robot: np.ndarray | None, terrain: np.ndarray | None) -> _Origin:
+            """Each factor's vector from its donors; the prior mean for a factor without."""
+            donors = {ROBOT: robot, TERRAIN: terrain}
+
+            def of(which: np.ndarray) -> Contexts:
+                values = {
+                    name: jnp.tile(unknown[name], (len(which), 1))
+                    if donor is None
+                    else vectors[name][row[donor[which]]]
+                    for name, donor in donors.items()
+                }
+                return Contexts(values, vectors.model)
+
+            return of
+
+        robot, terrain = self.robot_donor, self.terrain_donor
+        found["recombined"] = self.errors(mixed(contexts, robot, terrain))
         if not detailed:
             return found
-        # A vector that is left out is averaged over: the mean prediction with those of training cells.
-        grounds, robots = (row[self._one_each(codes)] for codes in (self.cells.terrain, self.cells.robot))
-        found["robot_only"] = self.errors(
-            lambda which: [
-                _mixed(contexts, row[self.robot_donor[which]], np.full(len(which), ground))
-                for ground in grounds
-            ],
-            rollouts=False,
-            splits=_APART,
-        )
-        found["terrain_only"] = self.errors(
-            lambda which: [
-                _mixed(contexts, np.full(len(which), robot), row[self.terrain_donor[which]])
-                for robot in robots
-            ],
-            rollouts=False,
-            splits=_APART,
-        )
+        found["robot_only"] = self.errors(mixed(contexts, robot, None))
+        found["terrain_only"] = self.errors(mixed(contexts, None, terrain))
+        found["wrong_robot"] = self.errors(mixed(contexts, self.strangers, terrain))
+        found["wrong_terrain"] = self.errors(mixed(contexts, robot, self.strangers))
         found["seconds"] = {}
         for seconds in SECONDS:
             short = adapt_cells(self.learner, self.cells, self.wrong, everyone, seconds=seconds)
             found["seconds"][f"{seconds:g}"] = self.errors(
-                lambda which, short=short: _mixed(
-                    short, row[self.robot_donor[which]], row[self.terrain_donor[which]]
-                ),
-                rollouts=False,
-                splits=_APART,
+                mixed(short, robot, terrain), rollouts=False, splits=_APART
             )
         found["probes"] = self._probes(contexts, everyone)
         return found
 
     def errors(
-        self, contexts: Any = None, *, rollouts: bool = True, splits: tuple[str, ...] = SPLITS
+        self, contexts: _Origin | None = None, *, rollouts: bool = True, splits: tuple[str, ...] = SPLITS
     ) -> dict[str, dict[str, float]]:
         """Normalised root mean squared error per split and output.
 
         Args:
-            contexts: gives contexts, or a list of them to average over, for numbers of cells; None is the
-                base network alone.
-            rollouts: also roll joints out; not with a list.
+            contexts: gives contexts for numbers of cells; None is the base network alone.
+            rollouts: also roll states out.
             splits: which to measure.
         """
         table: dict[str, dict[str, float]] = {}
@@ -109,34 +116,24 @@ class Measures:
             which = self._targets(split)
             if not len(which):
                 continue
-            own: Any = contexts(which) if contexts is not None else None
-            several = own if isinstance(own, list) else [own] if own is not None else []
-            squared = second_half_errors(self.learner, several, self.cells, self.wrong, which).mean(axis=0)
+            own = None if contexts is None else contexts(which)
+            squared = second_half_errors(self.learner, own, self.cells, self.wrong, which).mean(axis=0)
             table[split] = {
                 name: float(np.sqrt(np.mean(squared[output(name)] / self.spread["outputs"][output(name)])))
                 for name in OUTPUTS
             }
             if rollouts:
                 rolled = rollout_errors(
-                    self.base,
-                    self.learner,
-                    several[0] if several else None,
-                    self.collection,
-                    self.cells,
-                    which,
-                    self.history,
+                    self.base, self.learner, own, self.collection, self.cells, which, self.history
                 )
-                # A roll-out that left the finite numbers has failed altogether, not infinitely.
-                rolled = np.minimum(rolled, self.spread["joints"])
-                for name, value in zip(ROLLOUTS, rolled.mean(axis=0), strict=True):
-                    table[split][name] = float(np.sqrt(value / self.spread["joints"]))
+                for part, errors in rolled.items():
+                    # A roll-out that left the finite numbers has failed altogether, not infinitely.
+                    errors = np.minimum(errors, self.spread[part])
+                    for horizon, error in zip(HORIZONS_S, errors.mean(axis=0), strict=True):
+                        table[split][f"{part}_rollout_{horizon:g}s"] = float(
+                            np.sqrt(error / self.spread[part])
+                        )
         return table
-
-    def _one_each(self, codes: np.ndarray) -> np.ndarray:
-        """A seen pair of each ground, or of as many robots: numbers of cells."""
-        rng, seen = np.random.default_rng(0), self.cells.of("seen_pair")
-        kinds = rng.permutation(np.unique(codes[seen]))[:AVERAGED]
-        return np.array([rng.choice(seen[codes[seen] == kind]) for kind in kinds])
 
     def _targets(self, split: str) -> np.ndarray:
         """Sound cells that have donors for both factors, so that all ways are compared on the same cells."""
@@ -167,18 +164,14 @@ class Measures:
 
 
 def _spread(collection: Collection, cells: Cells) -> dict[str, Any]:
-    """Variance of outputs and joint angles over the second halves of the seen pairs."""
+    """Variance of outputs, and of each part of the state, over the second halves of the seen pairs."""
     which = cells.of("seen_pair")
     y = cells.windows.y[which, 1][cells.windows.real[which, 1]]
     half = collection.data.shape[1] // 2
-    angles = collection["joint_angles_rad"][which, half:]
-    return {"outputs": y.var(axis=0, dtype=np.float64), "joints": float(angles.var(axis=(0, 1)).mean())}
+    variance = states(collection.data[which, half:]).var(axis=(0, 1), dtype=np.float64)
+    parts = {name: float(variance[columns].mean()) for name, columns in ROLLED.items()}
+    return {"outputs": y.var(axis=0, dtype=np.float64), **parts}
 
 
 def _rows(contexts: Contexts, rows: np.ndarray) -> Contexts:
     return Contexts({name: value[rows] for name, value in contexts.values.items()}, contexts.model)
-
-
-def _mixed(contexts: Contexts, robot: np.ndarray, terrain: np.ndarray) -> Contexts:
-    """Robot vectors from one list of rows, ground vectors from another."""
-    return Contexts({ROBOT: contexts[ROBOT][robot], TERRAIN: contexts[TERRAIN][terrain]}, contexts.model)

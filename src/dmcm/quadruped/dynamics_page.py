@@ -37,8 +37,10 @@ SPLIT_TITLES: Mapping[str, str] = {
 _ENDINGS: Mapping[str, str] = {
     "_recombined": "robot vector from another ground, ground vector from another robot",
     "_in_place": "vectors from the cell's own first half",
-    "_robot_only": "robot vector from another ground; averaged over ground vectors of training",
-    "_terrain_only": "ground vector from another robot; averaged over robot vectors of training",
+    "_robot_only": "robot vector from another ground, ground unknown",
+    "_terrain_only": "ground vector from another robot, robot unknown",
+    "_wrong_robot": "ground vector from another robot, robot vector of a wrong robot",
+    "_wrong_terrain": "robot vector from another ground, ground vector of a wrong ground",
     "_from_robot": "the one vector, from the same robot on another ground",
     "_from_terrain": "the one vector, from another robot on the same ground",
 }
@@ -179,8 +181,8 @@ def _ablation(table: Mapping[str, Any]) -> tuple[Block, ...]:
     caption = (
         "On pairs never seen together. The solid line at 0 is neither vector, the dashed one at 100 % the "
         "oracle. Where vectors are clean, blue comes near purple on the left, and orange near purple on the "
-        "right: each vector does its own half, and both together do all. A bar below 0 means harm: in place "
-        "of the missing vector the prediction is averaged over some of training, which need not fit. Grey "
+        "right: each vector does its own half, and both together do all. A bar below 0 means harm. A missing "
+        "vector is the prior mean, which training taught to stand for unknown. Grey "
         "uses data of the pair itself; purple never does. Outputs in which the oracle gains too little are "
         "left out."
     )

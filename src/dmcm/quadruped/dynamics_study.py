@@ -80,7 +80,7 @@ def run_dynamics(config: DynamicsConfig, *, progress: bool = True) -> dict[str, 
         folder = config.out / "base" / f"seed-{seed}"
         base = train_base(cells, folder, steps=3 * config.steps, seed=seed, progress=progress)
         wrong = base_errors(cells, base)
-        sampler = CellSampler(cells, wrong, cells.of("seen_pair"))
+        sampler = CellSampler(cells, wrong, cells.of("seen_pair"), base=base)
         seen: dict[str, Any] = {"none": Measures(collection, cells, wrong, base, None, history).errors()}
         for name in names:
             console.print(f"[bold]{name}[/bold], seed {seed}")

@@ -29,6 +29,8 @@ def summarise(names: Sequence[str], measured: list[dict[str, Any]], main: str) -
                 "recombined",
                 "robot_only",
                 "terrain_only",
+                "wrong_robot",
+                "wrong_terrain",
                 "robot_donor",
                 "terrain_donor",
             ):
@@ -56,6 +58,8 @@ _LABELS = {
     ("dmcm", "recombined"): "dmcm_recombined",
     ("dmcm", "robot_only"): "dmcm_robot_only",
     ("dmcm", "terrain_only"): "dmcm_terrain_only",
+    ("dmcm", "wrong_robot"): "dmcm_wrong_robot",
+    ("dmcm", "wrong_terrain"): "dmcm_wrong_terrain",
     ("encoders", "in_place"): "encoders_in_place",
     ("encoders", "recombined"): "encoders",
     ("oracle", "in_place"): "oracle",

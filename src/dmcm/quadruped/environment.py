@@ -13,7 +13,7 @@ from gymnasium.vector.utils import batch_space
 
 from dmcm.errors import ConfigError, ShapeError
 from dmcm.quadruped.arena import Arena
-from dmcm.quadruped.commands import CommandRanges, Commands
+from dmcm.quadruped.commands import CommandRanges, Commands, speed_along
 from dmcm.quadruped.gait import Gait
 from dmcm.quadruped.observations import NoiseScales, Sensors, privileged_state
 from dmcm.quadruped.properties import RobotProperties
@@ -257,10 +257,8 @@ class WalkEnvironment(VectorEnv):
 
     def _count_way(self) -> None:
         """Add up how far robots went in the commanded direction, and how far they were told to."""
-        wanted = self.commands.velocity[:, :2]
-        speed = np.linalg.norm(wanted, axis=1)
-        made = np.sum(self.simulation.trunk_velocity_m_s[:, :2] * wanted, axis=1) / np.maximum(speed, 1e-6)
-        self._way += np.stack([made, speed]) * CONTROL_PERIOD_S
+        made_and_wanted = speed_along(self.simulation.trunk_velocity_m_s, self.commands.velocity)
+        self._way += np.stack(made_and_wanted) * CONTROL_PERIOD_S
 
     def _redraw_commands(self) -> None:
         steps = round(self.config.commands.duration_s / CONTROL_PERIOD_S)

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from dmcm.quadruped.arena import Arena
-from dmcm.quadruped.commands import CommandRanges
+from dmcm.quadruped.commands import CommandRanges, speed_along
 from dmcm.quadruped.environment import WalkConfig, WalkEnvironment
 from dmcm.quadruped.policy import Policy, mean_action
 from dmcm.quadruped.properties import RobotProperties
@@ -95,8 +95,7 @@ def evaluate_walking(
             settled += alive
         power = np.maximum(simulation.torques_nm * simulation.joint_speeds_rad_s, 0).sum(axis=1)
         energy += alive * power * CONTROL_PERIOD_S
-        speed = np.linalg.norm(command[:, :2], axis=1)
-        along = np.sum(velocity[:, :2] * command[:, :2], axis=1) / np.maximum(speed, 1e-6)
+        along, speed = speed_along(velocity, command)
         made += alive * along * CONTROL_PERIOD_S
         asked += speed * CONTROL_PERIOD_S
         path += alive * np.linalg.norm(velocity[:, :2], axis=1) * CONTROL_PERIOD_S

@@ -32,7 +32,7 @@ from dmcm.plots import (
 )
 from dmcm.quadruped.collection import Collection
 from dmcm.quadruped.dynamics import ROBOT, TERRAIN, Cells
-from dmcm.quadruped.dynamics_evaluation import roll
+from dmcm.quadruped.dynamics_evaluation import ROLLED, roll
 from dmcm.quadruped.recording import column
 from dmcm.quadruped.rendering import standing_images
 from dmcm.quadruped.robot_table import JOINT_NAMES, RobotTable
@@ -231,7 +231,7 @@ def roll_out(
         *(jnp.asarray(data[..., column(n)]) for n in ("joint_targets_rad", "command", "gait_phase")),
     )
     predicted = {
-        name: np.asarray(roll(base, learner, values, *inputs))[0, 0]
+        name: np.asarray(roll(base, learner, values, *inputs))[0, 0, :, ROLLED["joint"]]
         for name, values in (("none", None), ("recombined", contexts.values))
     }
     truth = collection.data[cell, begin + 1 : begin + SECOND + 1, column("joint_angles_rad")]

@@ -156,7 +156,8 @@ def load_policy(path: Path) -> tuple[Policy, dict[str, Any]]:
     if about.get("kind") != "quadruped policy":
         raise StorageError(f"{path} holds no quadruped policy but {about.get('kind', 'something else')!r}.")
     sizes = about["sizes"]
-    like = Policy(
+    like = eqx.filter_eval_shape(
+        Policy,
         sizes["observations"],
         sizes["privileged"],
         sizes["actions"],

@@ -6,7 +6,11 @@ import dataclasses
 
 import numpy as np
 
+from dmcm.quadruped.commands import speed_along
 from dmcm.quadruped.simulation import CONTROL_PERIOD_S, Simulation
+
+_SLOW_M_S = 0.3
+"""Below this a share of the commanded speed would mostly be the sway of the trunk."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -17,6 +21,9 @@ class RewardWeights:
     """Horizontal velocity as commanded: exp(−error² / 0.25), m/s."""
     track_yaw: float = 0.5
     """Yaw rate as commanded: exp(−error² / 0.25), rad/s."""
+    advance: float = 0.5
+    """Speed in the commanded direction as a share of the commanded one (of 0.3 m/s where that is less), at
+    most 1. It never levels off, so that a robot that is stuck gains by every bit of way."""
     vertical_speed: float = -0.5
     """Squared vertical speed of the trunk relative to the slope of its way, m²/s²; on level ground only."""
     tumbling: float = -0.03
@@ -57,9 +64,11 @@ def reward(
     velocity = simulation.trunk_velocity_m_s
     gyro = simulation.gyro_rad_s
     gravity = simulation.gravity_direction
+    made, wanted = speed_along(velocity, command)
     terms = {
         "track_velocity": np.exp(-np.sum((velocity[:, :2] - command[:, :2]) ** 2, axis=1) / 0.25),
         "track_yaw": np.exp(-((gyro[:, 2] - command[:, 2]) ** 2) / 0.25),
+        "advance": np.minimum(made, wanted) / np.maximum(wanted, _SLOW_M_S),
         "vertical_speed": level * velocity[:, 2] ** 2,
         "tumbling": np.sum(gyro[:, :2] ** 2, axis=1),
         "tilt": level * np.sum(gravity[:, :2] ** 2, axis=1),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -11,8 +12,8 @@ from dmcm.errors import ConfigError
 from dmcm.quadruped.arena import Arena
 from dmcm.quadruped.commands import CommandRanges
 from dmcm.quadruped.environment import WalkConfig
-from dmcm.quadruped.grid import Cell, GridConfig, make_grid
-from dmcm.quadruped.policy import load_policy
+from dmcm.quadruped.grid import Cell, Grid, GridConfig, make_grid
+from dmcm.quadruped.policy import Policy, load_policy
 from dmcm.quadruped.recording import record
 from dmcm.quadruped.robot_table import load_robot
 
@@ -69,18 +70,38 @@ def collect_shard(config: CollectConfig, number: int, *, threads: int = 0) -> np
     Raises:
         DmcmError: a robot, policy or setting that cannot be used.
     """
-    grid = make_grid(config.grid)
-    cells = shard_cells(config)[number]
     policy, _ = load_policy(config.policy)
-    # Long enough that no episode ends but by a fall.
-    walk = WalkConfig(episode_s=config.seconds + 1, commands=config.commands)
+    grid, cells = make_grid(config.grid), shard_cells(config)[number]
+    return record_cells(config, policy, grid, cells, number, threads=threads)
+
+
+def record_cells(
+    config: CollectConfig,
+    policy: Policy,
+    grid: Grid,
+    cells: Sequence[Cell],
+    number: int = 0,
+    *,
+    threads: int = 0,
+) -> np.ndarray:
+    """Simulate cells of a grid in one batch, shape (cells, steps, columns).
+
+    Args:
+        config: how; its own grid and policy are not used.
+        policy: how all robots walk.
+        grid: robots and grounds.
+        cells: which robot is on which ground.
+        number: of the batch; each has its own chance.
+        threads: of the physics; 0 means one per core.
+    """
     return record(
         policy,
         load_robot(config.robot),
         [grid.robots[cell.robot] for cell in cells],
         Arena(grid.terrains),
         [cell.terrain for cell in cells],
-        walk,
+        # Long enough that no episode ends but by a fall.
+        WalkConfig(episode_s=config.seconds + 1, commands=config.commands),
         seconds=config.seconds,
         exploration=config.exploration,
         seed=(config.seed, number),

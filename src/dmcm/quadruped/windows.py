@@ -85,6 +85,11 @@ class Windows:
     """Samples of each half, shape (cells, 2)."""
 
     @property
+    def history(self) -> int:
+        """Control steps of the past in each input."""
+        return self.x.shape[-1] // (STATE_SIZE + 12)
+
+    @property
     def real(self) -> np.ndarray:
         """Which are samples and not filled up, shape (cells, 2 halves, samples)."""
         return np.arange(self.x.shape[2]) < self.count[..., None]
@@ -129,6 +134,36 @@ def inputs_at(
         jnp.cos(turn),
     ]
     return jnp.concatenate(parts, axis=-1)
+
+
+def disturb(
+    x: Float[Array, "*n inputs"],
+    y: Float[Array, "*n outputs"],
+    noise: Float[Array, "*n history state"],
+) -> tuple[Float[Array, "*n inputs"], Float[Array, "*n outputs"]]:
+    """Samples whose past was sensed wrongly; what follows is as it was.
+
+    Args:
+        x: inputs, shape (..., inputs).
+        y: outputs, shape (..., outputs).
+        noise: added to the states of the past, oldest first, shape (..., history, STATE_SIZE).
+
+    Returns:
+        Inputs with the noise in states and in the targets relative to them, and outputs whose changes of
+        angles and gravity lead from the wrong state to the true next one.
+    """
+    lead, past = noise.shape[:-2], noise.shape[-2] * STATE_SIZE
+    offsets = past + noise.shape[-2] * 12
+    x = jnp.concatenate(
+        [
+            x[..., :past] + noise.reshape(*lead, -1),
+            x[..., past:offsets] - noise[..., :12].reshape(*lead, -1),
+            x[..., offsets:],
+        ],
+        axis=-1,
+    )
+    y = y.at[..., output("joint_angle_change_rad")].add(-noise[..., -1, :12])
+    return x, y.at[..., output("gravity_change")].add(-noise[..., -1, -3:])
 
 
 def cut(collection: Collection, config: WindowConfig) -> Windows:

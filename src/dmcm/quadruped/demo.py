@@ -1,0 +1,192 @@
+"""The demonstration: a robot nobody trained on, met on flat ground, foretold on a slope it never walked."""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from collections.abc import Callable, Mapping
+
+import jax
+import numpy as np
+
+from dmcm.contexts import Contexts, share
+from dmcm.errors import DataError
+from dmcm.quadruped.collection import Collection
+from dmcm.quadruped.dynamics_model import DynamicsModel
+from dmcm.quadruped.grid import Cell, Grid
+from dmcm.quadruped.policy import Policy
+from dmcm.quadruped.properties import RobotProperties, nominal
+from dmcm.quadruped.robot_table import load_robot
+from dmcm.quadruped.shards import CollectConfig, record_cells
+from dmcm.quadruped.terrain import Terrain
+from dmcm.quadruped.windows import Windows, cut, output
+
+ROBOT_NAME = "go1"
+UNSEEN = RobotProperties(
+    p_gain_nm_per_rad=27.0,
+    d_gain_nms_per_rad=0.6,
+    payload_kg=2.6,
+    payload_x_m=-0.08,
+    payload_y_m=0.03,
+    motor_strength=0.85,
+    joint_friction_nm=0.3,
+    leg_mass_scale=1.05,
+    action_delay_s=0.012,
+)
+"""A robot within the training ranges that is none of training: soft, slow to react, loaded at the rear."""
+SLOPE = Terrain("slope_up", 0.24)
+"""A ground of training."""
+SECONDS = 40.0
+"""Length of each recording: the first half to adapt to, the second to be predicted."""
+_FLAT, _KNOWN, _TARGET = range(3)
+"""Cells: the unseen robot on flat ground, the published one on the slope, the unseen one on the slope."""
+
+WAYS: Mapping[str, str] = {
+    "none": "no vectors",
+    "robot": "robot vector alone",
+    "terrain": "terrain vector alone",
+    "mixed": "both, mixed",
+    "in_place": "both, from the pair itself",
+}
+"""Where the vectors of a prediction come from. `in_place` has what nobody has: data of the pair."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Quantity:
+    """An output in units for people.
+
+    Attributes:
+        title: what it is, in two or three words.
+        unit: of what `convert` gives.
+        convert: from the model's units, any shape.
+    """
+
+    title: str
+    unit: str
+    convert: Callable[[np.ndarray], np.ndarray]
+
+
+QUANTITIES: Mapping[str, Quantity] = {
+    "torque_nm": Quantity("torque", "N m", lambda values: values),
+    "mean_torque_1s": Quantity("mean torque", "N m", lambda values: values),
+    "tracking_error_1s": Quantity("tracking error", "°", np.degrees),
+    "height_change_1s": Quantity("climb", "cm", lambda values: 100 * values),
+    "pitch_1s": Quantity("pitch", "°", lambda values: np.degrees(np.arcsin(np.clip(values, -1, 1)))),
+}
+"""Outputs that are shown: the first three tell robots apart, the last two grounds."""
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Demo:
+    """The unseen robot on the slope, in the second half of its recording: measured and predicted.
+
+    Attributes:
+        seconds: length of the data that each vector is made of.
+        step: control step of each sample, shape (n,).
+        stride: control steps from one sample to the next.
+        truth: outputs measured, shape (n, outputs), the model's units.
+        predicted: per way of `WAYS`, outputs, shape (n, outputs).
+        adapt_ms: milliseconds from the data of one recording to both its vectors, once compiled.
+    """
+
+    seconds: float
+    step: np.ndarray
+    stride: int
+    truth: np.ndarray
+    predicted: Mapping[str, np.ndarray]
+    adapt_ms: float
+
+    def values(self, way: str, name: str) -> np.ndarray:
+        """An output of `QUANTITIES` in its unit, shape (n, size); way `truth` is what was measured."""
+        values = self.truth if way == "truth" else self.predicted[way]
+        return QUANTITIES[name].convert(values[:, output(name)])
+
+    def error(self, way: str, name: str) -> float:
+        """Root mean squared error of an output, in its unit, over samples and joints."""
+        return float(np.sqrt(np.mean(self._squares(way, name))))
+
+    def relative_error(self, way: str, name: str) -> float:
+        """As `error`, each joint in units of the standard deviation of its truth."""
+        spread = self.values("truth", name).var(axis=0)
+        return float(np.sqrt(np.mean(self._squares(way, name).mean(axis=0) / spread)))
+
+    def _squares(self, way: str, name: str) -> np.ndarray:
+        return np.square(self.values(way, name).astype(np.float64) - self.values("truth", name))
+
+
+def run_demo(model: DynamicsModel, policy: Policy, *, seed: int = 0, seconds: float = SECONDS) -> Demo:
+    """Simulate, adapt, mix, predict.
+
+    Args:
+        model: trained.
+        policy: how all robots walk.
+        seed: of commands, starts and exploration.
+        seconds: length of each recording.
+
+    Raises:
+        ConfigError: seconds out of range.
+        DataError: a robot fell all the time.
+    """
+    return mix_and_predict(model, simulate(policy, seed=seed, seconds=seconds))
+
+
+def simulate(policy: Policy, *, seed: int, seconds: float) -> Collection:
+    """Record the three cells, all in one batch, as training data are; arguments as `run_demo`."""
+    config = CollectConfig(ROBOT_NAME, seconds=seconds, seed=seed).check()
+    cells = (Cell(0, 0, "seen_pair"), Cell(1, 1, "seen_pair"), Cell(0, 1, "unseen_pair"))
+    grid = Grid((UNSEEN, nominal(load_robot(config.robot))), (Terrain(), SLOPE), cells)
+    data = record_cells(config, policy, grid, cells)
+    return Collection({"robot": config.robot, "seconds": config.seconds, "seed": config.seed}, grid, data)
+
+
+def mix_and_predict(model: DynamicsModel, collection: Collection) -> Demo:
+    """Vectors from the first halves, predictions of the last cell's second half.
+
+    Args:
+        model: trained.
+        collection: as `simulate` makes it.
+
+    Raises:
+        DataError: a half without samples, for a robot fell all the time.
+    """
+    windows = cut(collection, model.windows)
+    if not windows.count.all():
+        raise DataError(
+            "a robot fell too often to cut samples from its recording; use another seed or policy, or a "
+            "longer recording."
+        )
+    x, truth = _half(windows, _TARGET, 1)
+    unknown = model.learner.prior_contexts()
+    robot = model.adapt(*_half(windows, _FLAT, 0))
+    terrain = model.adapt(*_half(windows, _KNOWN, 0))
+    contexts: dict[str, Contexts | None] = {
+        "none": None,
+        "robot": share(robot=robot, terrain=unknown),
+        "terrain": share(robot=unknown, terrain=terrain),
+        "mixed": share(robot=robot, terrain=terrain),
+        "in_place": model.adapt(*_half(windows, _TARGET, 0)),
+    }
+    return Demo(
+        collection.config["seconds"] / 2,
+        windows.step[_TARGET, 1, : len(x)],
+        model.windows.stride,
+        truth,
+        {way: np.asarray(model.predict(contexts[way], x)) for way in WAYS},
+        _adapt_milliseconds(model, *_half(windows, _FLAT, 0)),
+    )
+
+
+def _half(windows: Windows, cell: int, half: int) -> tuple[np.ndarray, np.ndarray]:
+    """Inputs and outputs of the samples of half a recording."""
+    count = windows.count[cell, half]
+    return windows.x[cell, half, :count], windows.y[cell, half, :count]
+
+
+def _adapt_milliseconds(model: DynamicsModel, x: np.ndarray, y: np.ndarray) -> float:
+    """Median time of adapting, for a model that has adapted to as many samples before."""
+    times = []
+    for _ in range(9):
+        began = time.perf_counter()
+        jax.block_until_ready(model.adapt(x, y).values)
+        times.append(time.perf_counter() - began)
+    return 1e3 * float(np.median(times))

@@ -1,0 +1,193 @@
+"""The page of the Go1 demonstration: errors with and without vectors, and what they look like."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from dmcm.plots import ORANGE, POINTS, PURPLE, TRUTH, house_style, panels, set_title, shared_legend
+from dmcm.quadruped.demo import QUANTITIES, ROBOT_NAME, SLOPE, UNSEEN, WAYS, Demo
+from dmcm.quadruped.rendering import standing_images
+from dmcm.quadruped.robot_table import JOINT_NAMES, load_robot
+from dmcm.quadruped.simulation import CONTROL_PERIOD_S
+from dmcm.quadruped.terrain import Terrain
+from dmcm.report import Block, Facts, Headline, Page, Picture, Section, Table, show_number, write_page
+from dmcm.runs import RunFolder
+
+_DRAWN = {"none": ORANGE, "mixed": PURPLE}
+
+
+def write_demo_report(folder: Path, demo: Demo) -> Path:
+    """Write `report.html`, which needs no other file, and its pictures once more into `plots/`.
+
+    Args:
+        folder: where to write.
+        demo: what to show.
+
+    Returns:
+        The page's file.
+
+    Raises:
+        StorageError: a file cannot be written.
+    """
+    run = RunFolder(folder)
+    write_page(run, build_page(demo))
+    return run.report
+
+
+def error_table(demo: Demo, *, relative: bool = False) -> Table:
+    """Errors of all shown outputs, a row a way of `WAYS`.
+
+    Args:
+        demo: what was measured.
+        relative: in standard deviations of the truth instead of each output's unit.
+    """
+    error = demo.relative_error if relative else demo.error
+    units = ("" if relative else f" ({quantity.unit})" for quantity in QUANTITIES.values())
+    columns = ("vectors", *(q.title + unit for q, unit in zip(QUANTITIES.values(), units, strict=True)))
+    rows = [[title, *(error(way, name) for name in QUANTITIES)] for way, title in WAYS.items()]
+    caption = (
+        "The same in units of the standard deviation of the truth: 1 is as bad as a constant."
+        if relative
+        else "Root mean squared errors. Torque is that at the end of the next control step; the others are "
+        "of the coming second: mean size of the torques, mean distance of the joints from their targets, "
+        "climb and mean pitch of the trunk."
+    )
+    return Table(columns, rows, caption)
+
+
+def build_page(demo: Demo) -> Page:
+    """The page."""
+    duration = f"{demo.seconds:g} s"
+    return Page(
+        "A robot on a slope it never walked",
+        f"A Go1 that training never saw was recorded for {duration} on flat ground, the published Go1 for "
+        f"{duration} on a slope of {SLOPE.size:.0%}. The robot vector of the first and the terrain vector "
+        "of the second, mixed, predict the first robot on the slope; not one sample of it there was used.",
+        (_headline(demo),),
+        (
+            Section("Robot and grounds", (*_view(), _body())),
+            Section(
+                "What the vectors are worth",
+                (
+                    f"Errors on the unseen robot on the slope, {len(demo.step)} samples of {duration}. The "
+                    "last row is no competitor but a bound: its vectors come from this robot on this slope, "
+                    f"from the {duration} before.",
+                    error_table(demo),
+                    error_table(demo, relative=True),
+                ),
+            ),
+            Section(
+                "What it looks like",
+                (
+                    Picture.of(
+                        torque_picture(demo),
+                        "Mean size of each joint's torque over the coming second, averaged over the "
+                        f"recording's second half. Root mean squared error of single samples: "
+                        f"{_both(demo, 'mean_torque_1s')}. The closer to the pale truth, the better.",
+                        "Torques of the joints",
+                    ),
+                    Picture.of(
+                        climb_picture(demo),
+                        "Climb over the coming second, along the recording. Root mean squared error: "
+                        f"{_both(demo, 'height_change_1s')}. Without a terrain vector the model must guess "
+                        "the slope from what the robot senses at the moment.",
+                        "Climb along the recording",
+                    ),
+                ),
+            ),
+        ),
+    )
+
+
+def torque_picture(demo: Demo) -> Figure:
+    """Mean torque of each joint: measured, without vectors, and with both mixed."""
+    at = np.arange(len(JOINT_NAMES))
+    with house_style():
+        figure, axes = panels(1, 1, height=3.4)
+        axis = axes[0, 0]
+        truth = demo.values("truth", "mean_torque_1s").mean(axis=0)
+        axis.hlines(truth, at - 0.35, at + 0.35, label="truth", **_as_bars(TRUTH))
+        for way, colour in _DRAWN.items():
+            axis.plot(
+                at, demo.values(way, "mean_torque_1s").mean(axis=0), color=colour, label=WAYS[way], **POINTS
+            )
+        axis.set_xticks(at, [name.replace("_", "\n") for name in JOINT_NAMES])
+        axis.grid(visible=False, axis="x")
+        axis.set_ylabel("mean torque (N m)")
+        shared_legend(figure, [axis])
+    return figure
+
+
+def climb_picture(demo: Demo) -> Figure:
+    """Climb over the coming second along the recording: measured, without vectors, with both mixed."""
+    with house_style():
+        figure, axes = panels(1, 1, height=3.2)
+        axis = axes[0, 0]
+        time, truth = _unbroken(demo, demo.values("truth", "height_change_1s")[:, 0])
+        axis.plot(time, truth, label="truth", **TRUTH)
+        for way, colour in _DRAWN.items():
+            values = demo.values(way, "height_change_1s")[:, 0]
+            axis.plot(*_unbroken(demo, values), color=colour, label=WAYS[way])
+        axis.set_xlabel("seconds since the recording began")
+        axis.set_ylabel("climb of the coming second (cm)")
+        shared_legend(figure, [axis])
+    return figure
+
+
+def _unbroken(demo: Demo, values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Time (s) and values at every stride; NaN where a fall left no sample, so that no line bridges it."""
+    step = np.arange(demo.step[0], demo.step[-1] + 1, demo.stride)
+    filled = np.full(len(step), np.nan)
+    filled[(demo.step - step[0]) // demo.stride] = values
+    return step * CONTROL_PERIOD_S, filled
+
+
+def _view() -> Sequence[Block]:
+    """The robot on both grounds, where this machine can draw it."""
+    grounds = {"flat": Terrain(), f"slope of {SLOPE.size:.0%}": SLOPE}
+    images = standing_images(load_robot(ROBOT_NAME), list(grounds.values()))
+    if images is None:
+        return ()
+    with house_style():
+        figure, axes = panels(1, len(grounds), height=2.9)
+        for axis, image, title in zip(axes[0], images, grounds, strict=True):
+            axis.set_axis_off()
+            axis.imshow(image)
+            set_title(axis, title)
+    caption = "The robot at rest on both grounds, seen from its right. It walks to the right."
+    return (Picture.of(figure, caption, "The robot on both grounds"),)
+
+
+def _body() -> Facts:
+    return Facts(dataclasses.asdict(UNSEEN), "Body of the unseen robot")
+
+
+def _headline(demo: Demo) -> Headline:
+    items = [
+        (
+            f"{show_number(demo.error('none', name))} → {show_number(demo.error('mixed', name))} "
+            f"{QUANTITIES[name].unit}",
+            f"error of the {QUANTITIES[name].title} over the coming second: no vectors → both, mixed",
+        )
+        for name in ("mean_torque_1s", "height_change_1s")
+    ]
+    items.append((f"{demo.adapt_ms:.0f} ms", f"from {demo.seconds:g} s of data to vectors, once compiled"))
+    return Headline(tuple(items))
+
+
+def _both(demo: Demo, name: str) -> str:
+    unit = QUANTITIES[name].unit
+    return " and ".join(
+        f"{show_number(demo.error(way, name))} {unit} with {WAYS[way]}".replace("both, mixed", "both mixed")
+        for way in _DRAWN
+    )
+
+
+def _as_bars(style: dict) -> dict:
+    """A line's style as `hlines` takes it."""
+    return {"color": style["color"], "linewidth": style["linewidth"], "alpha": style["alpha"]}
