@@ -48,7 +48,7 @@ TRUE_ROBOT = tuple(TRAINING_RANGES)
 TRUE_TERRAIN = (*KINDS, "size", "friction")
 """What the oracle is told of a ground."""
 
-_TENSOR: dict[str, Any] = {"kind": "tensor_product", "width": 64, "activation": "silu"}
+_TENSOR: dict[str, Any] = {"kind": "tensor_product", "width": 128, "activation": "silu"}
 _LM: dict[str, Any] = {
     "kind": "levenberg_marquardt",
     "steps": 16,

@@ -46,7 +46,7 @@ class DynamicsConfig:
     """Names of methods; `all` for every one."""
     seeds: int = 3
     """Seeds 0, 1, … of weights and batches."""
-    steps: int = 1_600
+    steps: int = 2_400
     """Outer steps a method and seed; the base network takes three times as many."""
     windows: WindowConfig = dataclasses.field(default_factory=WindowConfig)
     """How recordings are cut into samples."""

@@ -83,7 +83,8 @@ def _with_shares(
                 best = np.array([run[split][name] for run in oracle])
                 cell["oracle_gain"] = float(np.mean(1 - best / without))
                 if cell["oracle_gain"] >= LEAST_GAIN:
-                    cell["gain_share"] = float(np.mean((without - errors) / (without - best)))
+                    share = summarise_numbers(((without - errors) / (without - best)).tolist())
+                    cell |= {"gain_share": share["mean"], "gain_share_ci95": share["ci95"]}
             table[split][name] = cell
     return table
 
