@@ -17,15 +17,15 @@ import mujoco
 import numpy as np
 import tyro
 
-from dmcm.quadruped.arena import Arena
-from dmcm.quadruped.environment import WalkEnvironment
-from dmcm.quadruped.policy import load_policy, mean_action
-from dmcm.quadruped.ppo import PpoConfig, Trainee, collect, improve
-from dmcm.quadruped.properties import draw_robots
-from dmcm.quadruped.robot_table import load_robot
-from dmcm.quadruped.simulation import SUBSTEPS, Simulation
-from dmcm.quadruped.terrain import TRAINING_TERRAINS
-from dmcm.quadruped.walking_suite import WalkingSuite, run_suite
+from dmcm.quadruped.body.properties import draw_robots
+from dmcm.quadruped.body.robot_table import load_robot
+from dmcm.quadruped.walking.environment import WalkEnvironment
+from dmcm.quadruped.walking.policy import load_policy, mean_action
+from dmcm.quadruped.walking.ppo import PpoConfig, Trainee, collect, improve
+from dmcm.quadruped.walking.suite import WalkingSuite, run_suite
+from dmcm.quadruped.world.arena import Arena
+from dmcm.quadruped.world.simulation import SUBSTEPS, Simulation
+from dmcm.quadruped.world.terrain import TRAINING_TERRAINS
 from dmcm.runs import environment
 from dmcm.storage import write_json
 

@@ -91,8 +91,8 @@ def double_precision():
 
 def robot_model(seed=0):
     """A tiny, untrained dynamics model: a base network, and a learner with a robot and a terrain vector."""
-    from dmcm.quadruped.dynamics_model import DynamicsModel
-    from dmcm.quadruped.windows import OUTPUTS, WindowConfig
+    from dmcm.quadruped.data.windows import OUTPUTS, WindowConfig
+    from dmcm.quadruped.dynamics.model import DynamicsModel
 
     windows, one, two = WindowConfig(), dmcm.Factors(all=1), dmcm.Factors(robot=2, terrain=2)
     sizes = {"inputs": 42 * windows.history + 5, "outputs": sum(OUTPUTS.values())}

@@ -22,7 +22,7 @@ from dmcm.cli import app, main
 from dmcm.cli.arguments import parse_pairs, parse_range, parse_sizes
 from dmcm.errors import ConfigError
 from dmcm.models import load_learner, save_learner
-from dmcm.quadruped import dynamics_model
+from dmcm.quadruped.dynamics import model as dynamics_model
 from dmcm.sinusoid import protocol
 from dmcm.sinusoid.demo import DemoConfig, choose_folder
 from dmcm.sinusoid.methods import METHODS

@@ -13,19 +13,19 @@ import numpy as np
 import pytest
 
 from dmcm.errors import ClusterError, ConfigError, DataError, StorageError
-from dmcm.quadruped import collection as module
-from dmcm.quadruped import distributed
-from dmcm.quadruped.arena import Arena
-from dmcm.quadruped.collection import collect, read_collection
-from dmcm.quadruped.commands import CommandRanges
-from dmcm.quadruped.environment import WalkConfig
-from dmcm.quadruped.grid import SPLITS, GridConfig, make_grid
-from dmcm.quadruped.policy import load_policy
-from dmcm.quadruped.properties import TRAINING_RANGES, RobotProperties, as_columns
-from dmcm.quadruped.recording import COLUMNS, column, record
-from dmcm.quadruped.robot_table import load_robot
-from dmcm.quadruped.shards import CollectConfig, collect_shard, shard_cells
-from dmcm.quadruped.terrain import OOD_TERRAINS, TRAINING_TERRAINS, Terrain
+from dmcm.quadruped.body.properties import TRAINING_RANGES, RobotProperties, as_columns
+from dmcm.quadruped.body.robot_table import load_robot
+from dmcm.quadruped.data import collection as module
+from dmcm.quadruped.data import distributed
+from dmcm.quadruped.data.collection import collect, read_collection
+from dmcm.quadruped.data.grid import SPLITS, GridConfig, make_grid
+from dmcm.quadruped.data.recording import COLUMNS, column, record
+from dmcm.quadruped.data.shards import CollectConfig, collect_shard, shard_cells
+from dmcm.quadruped.walking.commands import CommandRanges
+from dmcm.quadruped.walking.environment import WalkConfig
+from dmcm.quadruped.walking.policy import load_policy
+from dmcm.quadruped.world.arena import Arena
+from dmcm.quadruped.world.terrain import OOD_TERRAINS, TRAINING_TERRAINS, Terrain
 from dmcm.storage import load_arrays, read_json, save_arrays, write_json
 
 SMALL = CollectConfig(grid=GridConfig(robots=4, ood_robots=1), seconds=4.0)

@@ -11,15 +11,15 @@ import dmcm
 from dmcm.contexts import Contexts
 from dmcm.errors import ConfigError, DataError, FactorError, ShapeError, StorageError
 from dmcm.models import save_learner
-from dmcm.quadruped import demo_page, dynamics_model
+from dmcm.quadruped import demo_page
+from dmcm.quadruped.body.properties import TRAINING_RANGES
+from dmcm.quadruped.data.recording import column
+from dmcm.quadruped.data.windows import OUTPUTS, WindowConfig, cut, output
 from dmcm.quadruped.demo import QUANTITIES, SLOPE, UNSEEN, WAYS, Demo, mix_and_predict, run_demo, simulate
-from dmcm.quadruped.dynamics_model import DynamicsModel, load_dynamics_model
-from dmcm.quadruped.policy import load_policy
-from dmcm.quadruped.properties import TRAINING_RANGES
-from dmcm.quadruped.recording import column
-from dmcm.quadruped.shards import POLICY
-from dmcm.quadruped.terrain import TRAINING_TERRAINS
-from dmcm.quadruped.windows import OUTPUTS, WindowConfig, cut, output
+from dmcm.quadruped.dynamics import model as dynamics_model
+from dmcm.quadruped.dynamics.model import DynamicsModel, load_dynamics_model
+from dmcm.quadruped.walking.policy import POLICY, load_policy
+from dmcm.quadruped.world.terrain import TRAINING_TERRAINS
 from dmcm.scaling import Scaler
 from helpers import network, robot_model, same_bits, solver
 

@@ -12,10 +12,15 @@ from dmcm.contexts import Contexts, Factors
 from dmcm.errors import ConfigError, DataError, StorageError
 from dmcm.learner import Learner
 from dmcm.networks import ConcatNetwork, TensorProductNetwork
-from dmcm.quadruped.collection import Collection, collect
-from dmcm.quadruped.donors import robot_donors, strangers, terrain_donors
-from dmcm.quadruped.dynamics import NOISE, ROBOT, TERRAIN, CellSampler, base_errors, describe_cells
-from dmcm.quadruped.dynamics_evaluation import (
+from dmcm.quadruped.data.collection import Collection, collect
+from dmcm.quadruped.data.grid import GridConfig, make_grid
+from dmcm.quadruped.data.recording import COLUMNS, column
+from dmcm.quadruped.data.shards import CollectConfig
+from dmcm.quadruped.data.windows import OUTPUTS, SECOND, WindowConfig, cut, inputs_at, output, states
+from dmcm.quadruped.dynamics.base import base_errors
+from dmcm.quadruped.dynamics.cells import ROBOT, TERRAIN, describe_cells
+from dmcm.quadruped.dynamics.donors import robot_donors, strangers, terrain_donors
+from dmcm.quadruped.dynamics.evaluation import (
     HORIZONS_S,
     ROLLED,
     STARTS,
@@ -23,11 +28,8 @@ from dmcm.quadruped.dynamics_evaluation import (
     rollout_errors,
     second_half_errors,
 )
-from dmcm.quadruped.dynamics_study import DynamicsConfig, run_dynamics
-from dmcm.quadruped.grid import GridConfig, make_grid
-from dmcm.quadruped.recording import COLUMNS, column
-from dmcm.quadruped.shards import CollectConfig
-from dmcm.quadruped.windows import OUTPUTS, SECOND, WindowConfig, cut, inputs_at, output, states
+from dmcm.quadruped.dynamics.sampler import NOISE, CellSampler
+from dmcm.quadruped.dynamics.study import DynamicsConfig, run_dynamics
 from dmcm.solvers import LevenbergMarquardt
 
 STEPS = 300

@@ -10,17 +10,17 @@ import pytest
 from gymnasium.vector import AutoresetMode
 
 from dmcm.errors import ConfigError, ShapeError
-from dmcm.quadruped.arena import Arena
-from dmcm.quadruped.commands import CommandRanges, Commands, speed_along
-from dmcm.quadruped.environment import ACTION_LIMIT, WalkConfig, WalkEnvironment
-from dmcm.quadruped.evaluation import evaluate_walking
-from dmcm.quadruped.observations import OBSERVATION, PRIVILEGED, REALISTIC_NOISE, NoiseScales, part
-from dmcm.quadruped.policy import Policy
-from dmcm.quadruped.properties import PROPERTY_NAMES, RobotProperties
-from dmcm.quadruped.rewards import RewardWeights, reward
-from dmcm.quadruped.robot_table import load_robot
-from dmcm.quadruped.simulation import CONTROL_PERIOD_S, Simulation
-from dmcm.quadruped.terrain import Terrain
+from dmcm.quadruped.body.properties import PROPERTY_NAMES, RobotProperties
+from dmcm.quadruped.body.robot_table import load_robot
+from dmcm.quadruped.walking.commands import CommandRanges, Commands, speed_along
+from dmcm.quadruped.walking.environment import ACTION_LIMIT, WalkConfig, WalkEnvironment
+from dmcm.quadruped.walking.evaluation import evaluate_walking
+from dmcm.quadruped.walking.observations import OBSERVATION, PRIVILEGED, REALISTIC_NOISE, NoiseScales, part
+from dmcm.quadruped.walking.policy import Policy
+from dmcm.quadruped.walking.rewards import RewardWeights, reward
+from dmcm.quadruped.world.arena import Arena
+from dmcm.quadruped.world.simulation import CONTROL_PERIOD_S, Simulation
+from dmcm.quadruped.world.terrain import Terrain
 
 GO1 = load_robot("go1")
 GROUNDS = (Terrain(), Terrain("slope_up", 0.12), Terrain("rough", 0.03, 0.2))

@@ -14,17 +14,19 @@ from dmcm.contexts import Contexts, Factors
 from dmcm.learner import Learner
 from dmcm.models import save_learner
 from dmcm.networks import ConcatNetwork, TensorProductNetwork
-from dmcm.quadruped import dynamics_report, pictures, rendering
-from dmcm.quadruped.collection import Collection
-from dmcm.quadruped.dynamics import describe_cells
-from dmcm.quadruped.dynamics_page import build_page, describe_method, gain_table, write_dynamics_report
-from dmcm.quadruped.dynamics_report import report_run, view_grounds
-from dmcm.quadruped.dynamics_study import DynamicsConfig
-from dmcm.quadruped.grid import GridConfig, make_grid
-from dmcm.quadruped.recording import COLUMNS, column
-from dmcm.quadruped.robot_table import load_robot
-from dmcm.quadruped.terrain import Terrain
-from dmcm.quadruped.windows import SECOND, WindowConfig, cut, output
+from dmcm.quadruped.body.robot_table import load_robot
+from dmcm.quadruped.data.collection import Collection
+from dmcm.quadruped.data.grid import GridConfig, make_grid
+from dmcm.quadruped.data.recording import COLUMNS, column
+from dmcm.quadruped.data.windows import SECOND, WindowConfig, cut, output
+from dmcm.quadruped.dynamics import pictures
+from dmcm.quadruped.dynamics import report as dynamics_report
+from dmcm.quadruped.dynamics.cells import describe_cells
+from dmcm.quadruped.dynamics.page import build_page, describe_method, gain_table, write_dynamics_report
+from dmcm.quadruped.dynamics.report import report_run, view_grounds
+from dmcm.quadruped.dynamics.study import DynamicsConfig
+from dmcm.quadruped.world import rendering
+from dmcm.quadruped.world.terrain import Terrain
 from dmcm.solvers import LevenbergMarquardt
 
 GROUPS = {

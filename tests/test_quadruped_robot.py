@@ -11,10 +11,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
 from dmcm.errors import ConfigError, DataError
-from dmcm.quadruped.arena import Arena
-from dmcm.quadruped.gait import Gait, inverse_kinematics
-from dmcm.quadruped.model import build_model
-from dmcm.quadruped.properties import (
+from dmcm.quadruped.body.properties import (
     OOD_RANGES,
     TRAINING_RANGES,
     RobotProperties,
@@ -22,12 +19,15 @@ from dmcm.quadruped.properties import (
     draw_robots,
     nominal,
 )
-from dmcm.quadruped.robot_table import JOINT_NAMES, JOINTS, LEGS, load_robot, robot_names
-from dmcm.quadruped.rotations import rotate_into_body, yaw_quaternion
-from dmcm.quadruped.terrain import Terrain
+from dmcm.quadruped.body.robot_table import JOINT_NAMES, JOINTS, LEGS, load_robot, robot_names
+from dmcm.quadruped.walking.gait import Gait, inverse_kinematics
+from dmcm.quadruped.world.arena import Arena
+from dmcm.quadruped.world.model import build_model
+from dmcm.quadruped.world.rotations import rotate_into_body, yaw_quaternion
+from dmcm.quadruped.world.terrain import Terrain
 
 ROBOTS = ("a1", "go1")
-GO1 = (resources.files("dmcm.quadruped") / "robots" / "go1.toml").read_text(encoding="utf-8")
+GO1 = (resources.files("dmcm.quadruped.body") / "robots" / "go1.toml").read_text(encoding="utf-8")
 
 
 @pytest.fixture(scope="module", params=ROBOTS)

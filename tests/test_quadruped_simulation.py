@@ -7,14 +7,14 @@ import numpy as np
 import pytest
 
 from dmcm.errors import ConfigError, ShapeError
-from dmcm.quadruped.arena import Arena
-from dmcm.quadruped.gait import Gait
-from dmcm.quadruped.model import TIMESTEP_S
-from dmcm.quadruped.observations import privileged_state
-from dmcm.quadruped.properties import RobotProperties
-from dmcm.quadruped.robot_table import load_robot
-from dmcm.quadruped.simulation import CONTROL_PERIOD_S, SUBSTEPS, Simulation
-from dmcm.quadruped.terrain import Terrain
+from dmcm.quadruped.body.properties import RobotProperties
+from dmcm.quadruped.body.robot_table import load_robot
+from dmcm.quadruped.walking.gait import Gait
+from dmcm.quadruped.walking.observations import privileged_state
+from dmcm.quadruped.world.arena import Arena
+from dmcm.quadruped.world.model import TIMESTEP_S
+from dmcm.quadruped.world.simulation import CONTROL_PERIOD_S, SUBSTEPS, Simulation
+from dmcm.quadruped.world.terrain import Terrain
 
 GO1 = load_robot("go1")
 HOME = GO1.home_pose_rad

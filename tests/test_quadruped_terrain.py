@@ -7,10 +7,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dmcm.errors import ConfigError
-from dmcm.quadruped.arena import MARGIN_M, Arena
-from dmcm.quadruped.model import build_model
-from dmcm.quadruped.robot_table import load_robot
-from dmcm.quadruped.terrain import KINDS, OOD_TERRAINS, TRAINING_TERRAINS, Terrain
+from dmcm.quadruped.body.robot_table import load_robot
+from dmcm.quadruped.world.arena import MARGIN_M, Arena
+from dmcm.quadruped.world.model import build_model
+from dmcm.quadruped.world.terrain import KINDS, OOD_TERRAINS, TRAINING_TERRAINS, Terrain
 
 # Neighbours of every sort, blocks and steps that do not divide the margin, and a seed.
 GROUNDS = (

@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 
 from dmcm.errors import CheckpointError, ConfigError, DataError, DivergenceError, StorageError
-from dmcm.quadruped import walking
-from dmcm.quadruped.policy import Policy, RunningScale, load_policy, mean_action, save_policy
-from dmcm.quadruped.ppo import Ends, PpoConfig, Rollout, Trainee, advantages, collect, improve
-from dmcm.quadruped.terrain import OOD_TERRAINS, Terrain
-from dmcm.quadruped.walking import LADDERS, Curriculum, WalkTraining, train_walking
+from dmcm.quadruped.walking import training as walking
+from dmcm.quadruped.walking.policy import Policy, RunningScale, load_policy, mean_action, save_policy
+from dmcm.quadruped.walking.ppo import Ends, PpoConfig, Rollout, Trainee, advantages, collect, improve
+from dmcm.quadruped.walking.training import LADDERS, Curriculum, WalkTraining, train_walking
+from dmcm.quadruped.world.terrain import OOD_TERRAINS, Terrain
 from dmcm.runs import RunFolder
 from dmcm.storage import save_arrays
 from helpers import same_bits

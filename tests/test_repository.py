@@ -15,6 +15,8 @@ LOCKS = ["requirements.lock", "requirements-quadruped.lock", "requirements-dev.l
 
 # Packages on top of the core; the core knows none of them.
 DOMAINS = {"growth", "pendulum", "quadruped", "sinusoid"}
+# Rooms of the quadruped; each knows itself and those before it, and the demo beside them knows all.
+ROOMS = ("body", "world", "walking", "data", "dynamics")
 FRONT = {"cli", "__main__"}  # what a person calls; nothing imports it
 
 NOT_OURS = {".git", ".venv", "build", "dist", "runs", "__pycache__"}
@@ -89,6 +91,26 @@ def wrong_imports(graph: dict[str, set[str]]) -> list[str]:
         for module, targets in sorted(graph.items())
         for target in sorted(targets)
         if layer(target) not in allowed.get(layer(module), {"core", layer(module)})
+    ]
+
+
+def wrong_rooms(graph: dict[str, set[str]]) -> list[str]:
+    """Imports from a room of the quadruped into a later one, or of what stands beside the rooms."""
+
+    def room(module: str) -> int:
+        third = [*module.split("."), "", ""][2]
+        return ROOMS.index(third) if third in ROOMS else len(ROOMS)
+
+    within = {
+        module: {target for target in targets if layer(target) == "quadruped"}
+        for module, targets in graph.items()
+        if layer(module) == "quadruped"
+    }
+    return [
+        f"{module} imports {target}"
+        for module, targets in sorted(within.items())
+        for target in sorted(targets)
+        if room(target) > room(module)
     ]
 
 
@@ -198,6 +220,16 @@ def test_sources_run_no_code_from_data():
 
 def test_layers_know_only_what_lies_below():
     assert not wrong_imports(import_graph(read_modules()))
+
+
+def test_rooms_know_only_those_before_them():
+    graph = import_graph(read_modules())
+    assert not wrong_rooms(graph)
+    assert {name.split(".")[2] for name in graph if name.startswith("dmcm.quadruped.")} > set(ROOMS)
+    later = {"dmcm.quadruped.world.arena": {"dmcm.quadruped.data.grid", "dmcm.quadruped.body.properties"}}
+    assert wrong_rooms(later) == ["dmcm.quadruped.world.arena imports dmcm.quadruped.data.grid"]
+    assert wrong_rooms({"dmcm.quadruped.dynamics.page": {"dmcm.quadruped.demo"}})
+    assert not wrong_rooms({"dmcm.quadruped.demo": {"dmcm.quadruped.dynamics.model"}})
 
 
 def test_no_imports_in_circles():

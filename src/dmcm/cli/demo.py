@@ -78,9 +78,8 @@ def _show_robot(folder: Path) -> Path | None:
     try:
         from dmcm.quadruped import demo as go1
         from dmcm.quadruped.demo_page import error_table, write_demo_report
-        from dmcm.quadruped.dynamics_model import load_dynamics_model
-        from dmcm.quadruped.policy import load_policy
-        from dmcm.quadruped.shards import POLICY
+        from dmcm.quadruped.dynamics.model import load_dynamics_model
+        from dmcm.quadruped.walking.policy import POLICY, load_policy
     except ConfigError as error:
         say(f"Left out: {error}")
         return None

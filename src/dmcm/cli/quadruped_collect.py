@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 
 from dmcm.cli.show import say, show_path
-from dmcm.quadruped.collection import collect
-from dmcm.quadruped.grid import SPLITS
-from dmcm.quadruped.shards import CollectConfig
+from dmcm.quadruped.data.collection import collect
+from dmcm.quadruped.data.grid import SPLITS
+from dmcm.quadruped.data.shards import CollectConfig
 
 
 @dataclasses.dataclass(frozen=True)

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from dmcm.cli.show import show_path, show_table
-from dmcm.quadruped.dynamics_report import report_run
-from dmcm.quadruped.dynamics_study import DynamicsConfig, run_dynamics
+from dmcm.quadruped.dynamics.report import report_run
+from dmcm.quadruped.dynamics.study import DynamicsConfig, run_dynamics
 from dmcm.report import Table
 
 CONFIG = DynamicsConfig

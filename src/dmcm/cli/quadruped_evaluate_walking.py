@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dmcm.cli.show import show_path, show_table
-from dmcm.quadruped.walking_suite import WalkingSuite, run_suite
+from dmcm.quadruped.walking.suite import WalkingSuite, run_suite
 from dmcm.report import Estimate, Table
 
 CONFIG = WalkingSuite

@@ -6,7 +6,7 @@ import dataclasses
 from pathlib import Path
 
 from dmcm.cli.show import show_path
-from dmcm.quadruped.walking import WalkTraining, train_walking
+from dmcm.quadruped.walking.training import WalkTraining, train_walking
 
 
 @dataclasses.dataclass(frozen=True)

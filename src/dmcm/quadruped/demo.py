@@ -11,15 +11,15 @@ import numpy as np
 
 from dmcm.contexts import Contexts, share
 from dmcm.errors import DataError
-from dmcm.quadruped.collection import Collection
-from dmcm.quadruped.dynamics_model import DynamicsModel
-from dmcm.quadruped.grid import Cell, Grid
-from dmcm.quadruped.policy import Policy
-from dmcm.quadruped.properties import RobotProperties, nominal
-from dmcm.quadruped.robot_table import load_robot
-from dmcm.quadruped.shards import CollectConfig, record_cells
-from dmcm.quadruped.terrain import Terrain
-from dmcm.quadruped.windows import Windows, cut, output
+from dmcm.quadruped.body.properties import RobotProperties, nominal
+from dmcm.quadruped.body.robot_table import load_robot
+from dmcm.quadruped.data.collection import Collection
+from dmcm.quadruped.data.grid import Cell, Grid
+from dmcm.quadruped.data.shards import CollectConfig, record_cells
+from dmcm.quadruped.data.windows import Windows, cut, output
+from dmcm.quadruped.dynamics.model import DynamicsModel
+from dmcm.quadruped.walking.policy import Policy
+from dmcm.quadruped.world.terrain import Terrain
 
 ROBOT_NAME = "go1"
 UNSEEN = RobotProperties(

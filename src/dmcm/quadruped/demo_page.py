@@ -10,11 +10,11 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from dmcm.plots import ORANGE, POINTS, PURPLE, TRUTH, house_style, panels, set_title, shared_legend
+from dmcm.quadruped.body.robot_table import JOINT_NAMES, load_robot
 from dmcm.quadruped.demo import QUANTITIES, ROBOT_NAME, SLOPE, UNSEEN, WAYS, Demo
-from dmcm.quadruped.rendering import standing_images
-from dmcm.quadruped.robot_table import JOINT_NAMES, load_robot
-from dmcm.quadruped.simulation import CONTROL_PERIOD_S
-from dmcm.quadruped.terrain import Terrain
+from dmcm.quadruped.world.rendering import standing_images
+from dmcm.quadruped.world.simulation import CONTROL_PERIOD_S
+from dmcm.quadruped.world.terrain import Terrain
 from dmcm.report import Block, Facts, Headline, Page, Picture, Section, Table, show_number, write_page
 from dmcm.runs import RunFolder
 

@@ -1,0 +1,1 @@
+"""The robot itself: published facts as a table, and what differs between robots of a kind."""

@@ -1,0 +1,1 @@
+"""Recordings of robots on grounds, and the samples cut from them."""

@@ -1,0 +1,199 @@
+"""Data of robots on grounds: collected in shards, kept in a folder with a manifest, read back checked."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from dmcm.errors import ConfigError, DataError, StorageError
+from dmcm.quadruped.body.properties import RobotProperties
+from dmcm.quadruped.body.robot_table import JOINT_NAMES, load_robot
+from dmcm.quadruped.data.distributed import collect_with_ray
+from dmcm.quadruped.data.grid import Cell, Grid, make_grid
+from dmcm.quadruped.data.recording import COLUMNS, column
+from dmcm.quadruped.data.shards import SHARD_CELLS, CollectConfig, collect_shard, shard_cells
+from dmcm.quadruped.world.simulation import CONTROL_PERIOD_S
+from dmcm.quadruped.world.terrain import Terrain
+from dmcm.storage import load_arrays, read_json, save_arrays, write_json
+
+MANIFEST = "manifest.json"
+KIND = "quadruped data"
+_PARTS = {"config", "rate_hz", "joints", "columns", "robots", "terrains", "cells", "shards"}
+
+
+def collect(
+    config: CollectConfig,
+    out: Path,
+    *,
+    ray_address: str | None = None,
+    threads: int = 0,
+    progress: bool = True,
+) -> Collection:
+    """Collect all cells into a folder, or what is missing of them.
+
+    A shard is written whole or not at all, so a collection that was stopped goes on when called again.
+
+    Args:
+        config: what to collect.
+        out: folder for it.
+        ray_address: of a Ray cluster to spread over ("auto" for the one at hand); None simulates here.
+        threads: of the physics on this machine; 0 means one per core.
+        progress: show a progress bar.
+
+    Raises:
+        ConfigError: settings out of range, or the folder holds data of other settings.
+        StorageError: the folder's manifest is damaged, or describes something else.
+        DmcmError: a robot or policy that cannot be used, a file that cannot be written, or Ray that is not
+            there.
+    """
+    config = config.check()
+    about = json.loads(json.dumps(_describe(config)))  # as read back
+    shards = shard_cells(config)
+    manifest_file = out / MANIFEST
+    manifest = _read_manifest(manifest_file) if manifest_file.exists() else {**about, "shards": {}}
+    if {key: manifest.get(key) for key in about} != about:
+        raise ConfigError(f"{out} holds data collected with other settings; choose another folder.")
+    missing = [number for number in range(len(shards)) if not _intact(out, number, manifest)]
+    if ray_address is None:
+        done: Iterator[tuple[int, np.ndarray]] = (
+            (number, collect_shard(config, number, threads=threads)) for number in missing
+        )
+    else:
+        done = collect_with_ray(config, missing, ray_address)
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, disable=not progress) as bar:
+        task = bar.add_task("collecting shards", total=len(shards), completed=len(shards) - len(missing))
+        for number, data in done:
+            path = out / _file(number)
+            save_arrays(path, {"data": data}, {"kind": KIND, "shard": number})
+            manifest["shards"][str(number)] = {
+                "file": path.name,
+                "sha256": _digest(path),
+                "cells": len(data),
+                "falls": int(data[..., column("falls")].sum()),
+                "divergences": int(data[..., column("diverges")].sum()),
+            }
+            manifest["shards"] = dict(sorted(manifest["shards"].items(), key=lambda item: int(item[0])))
+            write_json(manifest_file, manifest)
+            bar.advance(task)
+    return read_collection(out)
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Collection:
+    """Collected data, checked."""
+
+    config: dict[str, Any]
+    """How it was collected."""
+    grid: Grid
+    """Robots, grounds and cells."""
+    data: np.ndarray
+    """Shape (cells, steps, columns), single precision, cells in the grid's order."""
+
+    def __getitem__(self, name: str) -> np.ndarray:
+        """One column of all cells, shape (cells, steps, size)."""
+        return self.data[..., column(name)]
+
+    def cells_of(self, split: str) -> np.ndarray:
+        """Numbers of a split's cells."""
+        return np.array([i for i, cell in enumerate(self.grid.cells) if cell.split == split], int)
+
+
+def read_collection(folder: Path) -> Collection:
+    """Read a collected folder.
+
+    Raises:
+        StorageError: no manifest, or a shard that is missing or damaged.
+        DataError: incomplete, of another rate or joint order, or with values that are not finite.
+    """
+    manifest = _read_manifest(folder / MANIFEST)
+    if manifest["joints"] != list(JOINT_NAMES):
+        raise DataError(f"{folder}: joints are in the order {manifest['joints']}, not {list(JOINT_NAMES)}.")
+    if abs(manifest["rate_hz"] * CONTROL_PERIOD_S - 1) > 1e-9:
+        raise DataError(f"{folder}: data at {manifest['rate_hz']} Hz, not {1 / CONTROL_PERIOD_S:g} Hz.")
+    if manifest["columns"] != dict(COLUMNS):
+        raise DataError(f"{folder}: its columns are not those of this version: {manifest['columns']}.")
+    grid = _grid_of(manifest)
+    count = -(-len(grid.cells) // SHARD_CELLS)
+    if lacking := [number for number in range(count) if str(number) not in manifest["shards"]]:
+        raise DataError(
+            f"{folder} is incomplete: shards {lacking[:5]} of {count} are missing. "
+            "Collect again into the same folder to go on."
+        )
+    steps = round(manifest["config"]["seconds"] / CONTROL_PERIOD_S)
+    parts = []
+    for number in range(count):
+        path = folder / _file(number)
+        if path.exists() and _digest(path) != manifest["shards"][str(number)]["sha256"]:
+            raise StorageError(f"{path} was altered or damaged. Delete it and collect again to redo it.")
+        part = load_arrays(path)[0]["data"]
+        if part.shape[1:] != (steps, sum(COLUMNS.values())):
+            raise DataError(f"{path}: shape {part.shape} has gaps; {steps} steps of every cell are needed.")
+        if not np.all(np.isfinite(part)):
+            raise DataError(f"{path} has values that are not finite. Delete it and collect again to redo it.")
+        parts.append(part)
+    data = np.concatenate(parts)
+    if len(data) != len(grid.cells):
+        raise DataError(f"{folder}: {len(data)} cells of data, {len(grid.cells)} in the manifest.")
+    return Collection(manifest["config"], grid, data)
+
+
+def _read_manifest(path: Path) -> dict[str, Any]:
+    """A manifest with all its parts."""
+    manifest = read_json(path)
+    kind = manifest.get("kind") if isinstance(manifest, dict) else None
+    if kind != KIND:
+        raise StorageError(f"{path} describes no quadruped data but {kind!r}.")
+    if lacking := _PARTS - manifest.keys():
+        raise StorageError(f"{path} lacks {', '.join(sorted(lacking))}: damaged, or of another version.")
+    return manifest
+
+
+def _describe(config: CollectConfig) -> dict[str, Any]:
+    """The manifest but for the shards."""
+    grid = make_grid(config.grid)
+    settings = dataclasses.asdict(config)
+    settings["policy"] = config.policy.name
+    return {
+        "kind": KIND,
+        "config": settings,
+        "robot_table": dataclasses.asdict(load_robot(config.robot)),
+        "policy_sha256": _digest(config.policy) if config.policy.exists() else None,
+        "rate_hz": 1 / CONTROL_PERIOD_S,
+        "joints": list(JOINT_NAMES),
+        "columns": dict(COLUMNS),
+        "robots": [dataclasses.asdict(robot) for robot in grid.robots],
+        "terrains": [dataclasses.asdict(terrain) for terrain in grid.terrains],
+        "cells": [dataclasses.asdict(cell) for cell in grid.cells],
+    }
+
+
+def _grid_of(manifest: dict[str, Any]) -> Grid:
+    try:
+        return Grid(
+            tuple(RobotProperties(**robot) for robot in manifest["robots"]),
+            tuple(Terrain(**terrain) for terrain in manifest["terrains"]),
+            tuple(Cell(**cell) for cell in manifest["cells"]),
+        )
+    except (KeyError, TypeError) as error:
+        raise StorageError(f"the manifest does not describe a grid of this version: {error}.") from error
+
+
+def _file(number: int) -> str:
+    return f"shard-{number:04d}.safetensors"
+
+
+def _digest(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def _intact(out: Path, number: int, manifest: dict[str, Any]) -> bool:
+    path, known = out / _file(number), manifest["shards"].get(str(number))
+    return known is not None and path.exists() and _digest(path) == known["sha256"]

@@ -1,0 +1,78 @@
+"""Shards over a Ray cluster: the same data, whoever simulates it."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Iterator, Sequence
+from urllib.parse import urlsplit
+
+import numpy as np
+
+from dmcm.errors import ClusterError, ConfigError, DmcmError
+from dmcm.quadruped.data.shards import CollectConfig, collect_shard
+
+_RETRIES = 5
+_CONNECT_S = 10.0
+
+
+def collect_with_ray(
+    config: CollectConfig, shards: Sequence[int], address: str
+) -> Iterator[tuple[int, np.ndarray]]:
+    """Simulate shards on the workers of a cluster, and yield them as they come.
+
+    A shard whose worker or machine dies is given to another, up to five times. Workers need this package
+    installed, and the policy's file at the same path. A process that is connected to Ray already stays so
+    and uses that cluster.
+
+    Args:
+        config: what is collected.
+        shards: numbers of shards to simulate.
+        address: of the cluster; "auto" for the one this machine belongs to, "local" to start one here.
+
+    Raises:
+        ConfigError: Ray is not installed, or no cluster answers.
+        ClusterError: a shard was lost more often than it was tried again.
+    """
+    try:
+        import ray
+        from ray.exceptions import RayError
+    except ImportError as error:
+        raise ConfigError("--ray needs Ray. Install it with: pip install 'dmcm[ray]'") from error
+    connected_before = ray.is_initialized()
+    if not connected_before:
+        try:
+            _check_that_something_listens(address)
+            ray.init(address=address, log_to_driver=False)
+        except (OSError, ValueError, RuntimeError) as error:
+            raise ConfigError(
+                f"no Ray cluster answers at '{address}': {error}. Start one with: ray start --head"
+            ) from error
+    try:
+        simulate = ray.remote(num_cpus=1, max_retries=_RETRIES)(_simulate)
+        pending = [simulate.remote(config, number) for number in shards]
+        while pending:
+            ready, pending = ray.wait(pending, num_returns=1)
+            yield ray.get(ready[0])
+    except RayError as error:
+        if isinstance(error, DmcmError):  # raised by a worker
+            raise
+        raise ClusterError(
+            f"a shard was lost at every attempt, {_RETRIES + 1} in all: {error}. What has been "
+            "collected is kept; see why workers die (memory, say), then collect again into the same folder."
+        ) from error
+    finally:
+        if not connected_before:
+            ray.shutdown()
+
+
+def _simulate(config: CollectConfig, number: int) -> tuple[int, np.ndarray]:
+    return number, collect_shard(config, number, threads=1)
+
+
+def _check_that_something_listens(address: str) -> None:
+    """Raise an `OSError` at once where Ray would knock for a quarter of an hour."""
+    if address in ("auto", "local"):
+        return
+    place = urlsplit(address if "//" in address else f"//{address}")
+    if place.hostname and place.port:
+        socket.create_connection((place.hostname, place.port), timeout=_CONNECT_S).close()

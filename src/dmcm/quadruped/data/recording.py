@@ -1,0 +1,105 @@
+"""What robots do, recorded: the columns of the data, and how to fill them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from dmcm.quadruped.body.properties import RobotProperties
+from dmcm.quadruped.body.robot_table import RobotTable
+from dmcm.quadruped.walking.environment import WalkConfig, WalkEnvironment
+from dmcm.quadruped.walking.policy import Policy, mean_action
+from dmcm.quadruped.world.arena import Arena
+from dmcm.quadruped.world.simulation import CONTROL_PERIOD_S
+
+COLUMNS: Mapping[str, int] = {
+    "joint_angles_rad": 12,
+    "joint_speeds_rad_s": 12,
+    "gyro_rad_s": 3,
+    "gravity_direction": 3,
+    "foot_forces_n": 4,
+    "trunk_velocity_m_s": 3,
+    "height_m": 1,
+    "command": 3,
+    "gait_phase": 1,
+    "joint_targets_rad": 12,
+    "torques_nm": 12,
+    "begins": 1,
+    "falls": 1,
+    "diverges": 1,
+}
+"""Columns of a recording in order, and their sizes. State, command, phase and targets are those at the start
+of a control step; torques are those at its end. `begins` marks the first step of an episode, `falls` the
+last before a fall, `diverges` a step that the simulation did not survive. Foot forces, trunk velocity and
+height are the truth."""
+
+
+def column(name: str) -> slice:
+    """Where a column is."""
+    names = list(COLUMNS)
+    start = sum(COLUMNS[before] for before in names[: names.index(name)])
+    return slice(start, start + COLUMNS[name])
+
+
+def record(
+    policy: Policy,
+    table: RobotTable,
+    robots: Sequence[RobotProperties],
+    arena: Arena,
+    tiles: Sequence[int],
+    walk: WalkConfig,
+    *,
+    seconds: float,
+    exploration: float,
+    seed: Sequence[int],
+    threads: int = 0,
+) -> np.ndarray:
+    """Let robots walk and write down everything.
+
+    Args:
+        policy: whose mean action they take, the same for all.
+        table: the robot's facts.
+        robots: n bodies.
+        arena: the grounds.
+        tiles: n numbers of grounds.
+        walk: how they are told to walk.
+        seconds: length of the recording; a robot that falls begins anew.
+        exploration: standard deviation of what is added to the policy's actions.
+        seed: of commands, starts and exploration.
+        threads: of the physics; 0 means one per core. They do not change the result.
+
+    Returns:
+        Shape (n, steps, columns), single precision.
+    """
+    rng = np.random.default_rng([*seed, 1])
+    environment = WalkEnvironment(table, arena, robots, tiles, walk, threads=threads)
+    observation, _ = environment.reset(seed=int(np.random.default_rng([*seed, 0]).integers(2**31)))
+    simulation = environment.simulation
+    steps = round(seconds / CONTROL_PERIOD_S)
+    out = np.empty((len(robots), steps, sum(COLUMNS.values())), np.float32)
+    begins = np.ones(len(robots), bool)
+    for step in range(steps):
+        now = {
+            "joint_angles_rad": simulation.joint_angles_rad,
+            "joint_speeds_rad_s": simulation.joint_speeds_rad_s,
+            "gyro_rad_s": simulation.gyro_rad_s,
+            "gravity_direction": simulation.gravity_direction,
+            "foot_forces_n": simulation.foot_forces_n,
+            "trunk_velocity_m_s": simulation.trunk_velocity_m_s,
+            "height_m": simulation.travelled_m[:, 2:],
+            "command": environment.commands.velocity,
+            "gait_phase": environment.phase[:, None],
+            "begins": begins[:, None],
+        }
+        for name, value in now.items():
+            out[:, step, column(name)] = value
+        action = np.asarray(mean_action(policy, observation))
+        action = action + exploration * rng.normal(size=action.shape)
+        observation, _, fell, cut, info = environment.step(action)
+        out[:, step, column("joint_targets_rad")] = info["joint_targets_rad"]
+        out[:, step, column("torques_nm")] = info["torques_nm"]
+        out[:, step, column("falls")] = fell[:, None]
+        out[:, step, column("diverges")] = info["diverged"][:, None]
+        begins = fell | cut
+    return out

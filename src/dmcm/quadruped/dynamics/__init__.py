@@ -1,0 +1,1 @@
+"""Models that predict how a robot moves on a ground, with a vector for each: methods, measures, report."""

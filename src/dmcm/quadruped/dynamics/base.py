@@ -1,0 +1,37 @@
+"""The base network, which knows neither robot nor ground, and what it gets wrong."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from dmcm.learner import Learner
+from dmcm.models import load_learner
+from dmcm.quadruped.dynamics.cells import Cells
+from dmcm.quadruped.dynamics.methods import BASE
+from dmcm.quadruped.dynamics.sampler import CellSampler
+from dmcm.studies import run_cell
+
+
+def train_base(cells: Cells, folder: Path, *, steps: int, seed: int, progress: bool = True) -> Learner:
+    """The network that knows neither robot nor ground, from a finished run or trained.
+
+    Raises:
+        DmcmError: as `run_cell`.
+    """
+    sampler = CellSampler(cells, cells.windows.y, cells.of("seen_pair"))
+    run_cell(BASE, seed, sampler, folder, lambda _: {}, steps=steps, precision=1.0, progress=progress)
+    return load_learner(folder / "model.safetensors")
+
+
+def base_errors(cells: Cells, base: Learner) -> np.ndarray:
+    """What the base network gets wrong, shape (cells, 2, samples, outputs); 0 where there is no sample."""
+    windows = cells.windows
+    flat = windows.x.reshape(-1, windows.x.shape[-1])
+    contexts = base.prior_contexts()
+    parts = [
+        np.asarray(base.predict(contexts, part)) for part in np.array_split(flat, max(1, len(flat) // 65_536))
+    ]
+    wrong = windows.y - np.concatenate(parts).reshape(windows.y.shape)
+    return np.where(windows.real[..., None], wrong, 0).astype(np.float32)

@@ -1,0 +1,93 @@
+"""Where vectors for a cell come from when nothing may come from the cell itself."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+
+from dmcm.quadruped.data.grid import HOME_TILE
+from dmcm.quadruped.dynamics.cells import Cells
+
+_ROBOT_POOL = {
+    "seen_pair": ("seen_pair",),
+    "unseen_pair": ("seen_pair",),
+    "ood_robot": ("ood_robot",),
+    "ood_terrain": ("seen_pair",),
+    "ood_both": ("ood_robot",),
+}
+_TERRAIN_POOL = {
+    "seen_pair": ("seen_pair",),
+    "unseen_pair": ("seen_pair",),
+    "ood_robot": ("seen_pair",),
+    "ood_terrain": ("ood_terrain",),
+    "ood_both": ("ood_terrain",),
+}
+
+
+def robot_donors(cells: Cells, targets: np.ndarray) -> np.ndarray:
+    """For each cell one of the same robot on another ground: flat ground, or the first there is; −1 for none.
+
+    Donors are cells of training, or for robots from outside their cells on the grounds of training.
+
+    Args:
+        cells: all cells.
+        targets: numbers of the cells to be predicted, shape (n,).
+
+    Returns:
+        Numbers of the donors, shape (n,).
+    """
+    donors = np.full(len(targets), -1)
+    for i, target in enumerate(targets):
+        found = _found(cells, target, _ROBOT_POOL, cells.robot, cells.terrain)
+        flat = found[cells.terrain[found] == HOME_TILE]
+        donors[i] = flat[0] if len(flat) else found[0] if len(found) else -1
+    return donors
+
+
+def terrain_donors(cells: Cells, targets: np.ndarray) -> np.ndarray:
+    """For each cell one on the same ground of another robot, one of training; −1 for none.
+
+    Args:
+        cells: all cells.
+        targets: numbers of the cells to be predicted, shape (n,).
+
+    Returns:
+        Numbers of the donors, shape (n,).
+    """
+    donors = np.full(len(targets), -1)
+    for i, target in enumerate(targets):
+        found = _found(cells, target, _TERRAIN_POOL, cells.terrain, cells.robot)
+        # One generator a cell: a cell's donor does not depend on which others are asked for.
+        donors[i] = np.random.default_rng(target).choice(found) if len(found) else -1
+    return donors
+
+
+def strangers(cells: Cells, targets: np.ndarray) -> np.ndarray:
+    """For each cell a seen pair of another robot and another ground, whose vectors are wrong; −1 for none.
+
+    Args:
+        cells: all cells.
+        targets: numbers of the cells to be predicted, shape (n,).
+
+    Returns:
+        Numbers of the strangers, shape (n,).
+    """
+    drawn, seen = np.full(len(targets), -1), cells.of("seen_pair")
+    for i, target in enumerate(targets):
+        other = (cells.robot[seen] != cells.robot[target]) & (cells.terrain[seen] != cells.terrain[target])
+        if other.any():
+            drawn[i] = np.random.default_rng(target).choice(seen[other])
+    return drawn
+
+
+def _found(
+    cells: Cells,
+    target: int | np.integer,
+    pool: Mapping[str, tuple[str, ...]],
+    shared: np.ndarray,
+    differs: np.ndarray,
+) -> np.ndarray:
+    """Sound cells of the pool that share one thing with the target, and not the other."""
+    allowed = cells.sound & np.isin(cells.split, pool[str(cells.split[target])])
+    return np.flatnonzero(allowed & (shared == shared[target]) & (differs != differs[target]))

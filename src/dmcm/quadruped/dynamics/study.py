@@ -1,0 +1,139 @@
+"""The comparison of dynamics models: every method on equal data, steps and context size, several seeds."""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+from rich.console import Console
+
+from dmcm.errors import DataError
+from dmcm.learner import Learner
+from dmcm.models import load_learner
+from dmcm.quadruped.data.collection import read_collection
+from dmcm.quadruped.data.grid import SPLITS
+from dmcm.quadruped.data.windows import WindowConfig, cut
+from dmcm.quadruped.dynamics.base import base_errors, train_base
+from dmcm.quadruped.dynamics.cells import Cells, describe_cells
+from dmcm.quadruped.dynamics.evaluation import GROUPS
+from dmcm.quadruped.dynamics.measures import Measures
+from dmcm.quadruped.dynamics.methods import METHODS
+from dmcm.quadruped.dynamics.sampler import CellSampler
+from dmcm.quadruped.dynamics.table import summarise
+from dmcm.runs import environment
+from dmcm.storage import write_json
+from dmcm.studies import chosen_methods, run_cell
+
+MAIN = "dmcm"
+"""The method whose vectors are taken apart."""
+
+
+@dataclasses.dataclass(frozen=True)
+class DynamicsConfig:
+    """What is compared, on which data."""
+
+    data: Path = Path("runs/quadruped-data")
+    """Folder that `dmcm quadruped collect` filled."""
+    methods: tuple[str, ...] = ("all",)
+    """Names of methods; `all` for every one."""
+    seeds: int = 3
+    """Seeds 0, 1, … of weights and batches."""
+    steps: int = 2_400
+    """Outer steps a method and seed; the base network takes three times as many."""
+    windows: WindowConfig = dataclasses.field(default_factory=WindowConfig)
+    """How recordings are cut into samples."""
+    out: Path = Path("runs/quadruped-dynamics")
+    """Folder with a run folder per method and seed; those already finished are not run again."""
+    results: Path | None = None
+    """File for the table, e.g. results/dynamics.json."""
+
+
+def run_dynamics(config: DynamicsConfig, *, progress: bool = True) -> dict[str, Any]:
+    """Train, measure and compare; returns the table in the layout of results/dynamics.json.
+
+    Can be stopped and started again at any time.
+
+    Raises:
+        DmcmError: settings out of range, or data that cannot be used.
+    """
+    names = chosen_methods(config.methods, METHODS, seeds=config.seeds, steps=config.steps)
+    console = Console(stderr=True, quiet=not progress)
+    collection = read_collection(config.data)
+    cells = describe_cells(collection, cut(collection, config.windows))
+    if len(cells.of("seen_pair")) < 20:
+        raise DataError(
+            f"{config.data}: only {len(cells.of('seen_pair'))} cells have enough samples without a fall "
+            "to learn from. Collect more or longer, or with a policy that falls less."
+        )
+    history = config.windows.history
+    measured: list[dict[str, Any]] = []
+    for seed in range(config.seeds):
+        console.print(f"[bold]base network[/bold], seed {seed}")
+        folder = config.out / "base" / f"seed-{seed}"
+        base = train_base(cells, folder, steps=3 * config.steps, seed=seed, progress=progress)
+        wrong = base_errors(cells, base)
+        sampler = CellSampler(cells, wrong, cells.of("seen_pair"), base=base)
+        seen: dict[str, Any] = {"none": Measures(collection, cells, wrong, base, None, history).errors()}
+        for name in names:
+            console.print(f"[bold]{name}[/bold], seed {seed}")
+            folder = config.out / name / f"seed-{seed}"
+
+            def measure(
+                learner: Learner,
+                wrong: np.ndarray = wrong,
+                base: Learner = base,
+                detailed: bool = name == MAIN,
+            ) -> dict[str, Any]:
+                return Measures(collection, cells, wrong, base, learner, history).everything(detailed)
+
+            cell = run_cell(
+                METHODS[name],
+                seed,
+                sampler,
+                folder,
+                measure,
+                steps=config.steps,
+                precision=1.0,
+                about=["dynamics", str(config.data), dataclasses.asdict(config.windows)],
+                progress=progress,
+            )
+            seen[name] = cell
+        measured.append(seen)
+    table = summarise(names, measured, MAIN)
+    if MAIN in names:
+        learner = load_learner(config.out / MAIN / "seed-0" / "model.safetensors")
+        table["adapt_ms"] = _adapt_milliseconds(learner, cells)
+    table |= {
+        "groups": {group: list(outputs) for group, outputs in GROUPS.items()},
+        "cells": {split: len(cells.of(split)) for split in SPLITS},
+        "left_out": int(np.sum(~cells.sound)),
+        "seeds": config.seeds,
+        "steps": config.steps,
+        "data": collection.config,
+        "command": (
+            f"dmcm quadruped dynamics --data {config.data} --methods {' '.join(config.methods)} "
+            f"--seeds {config.seeds} --steps {config.steps} --out {config.out}"
+            + (f" --results {config.results}" if config.results else "")
+        ),
+        "environment": environment(),
+    }
+    if config.results is not None:
+        write_json(config.results, table)
+    return table
+
+
+def _adapt_milliseconds(learner: Learner, cells: Cells) -> float:
+    """Median time from the first half of a recording to contexts, once compiled."""
+    cell = cells.of("seen_pair")[0]
+    count = cells.windows.count[cell, 0]
+    x, y = cells.windows.x[cell, 0, :count], cells.windows.y[cell, 0, :count]
+    times = []
+    for _ in range(21):
+        began = time.perf_counter()
+        jax.block_until_ready(learner.adapt(x, y).values)
+        times.append(time.perf_counter() - began)
+    return 1e3 * float(np.median(times[1:]))

@@ -1,0 +1,276 @@
+"""Walking robots as a Gymnasium vector environment."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from typing import Any
+
+import gymnasium
+import numpy as np
+from gymnasium.vector import AutoresetMode, VectorEnv
+from gymnasium.vector.utils import batch_space
+
+from dmcm.errors import ConfigError, ShapeError
+from dmcm.quadruped.body.properties import RobotProperties
+from dmcm.quadruped.body.robot_table import RobotTable
+from dmcm.quadruped.walking.commands import CommandRanges, Commands, speed_along
+from dmcm.quadruped.walking.gait import Gait
+from dmcm.quadruped.walking.observations import NoiseScales, Sensors, privileged_state
+from dmcm.quadruped.walking.rewards import RewardWeights, reward
+from dmcm.quadruped.world.arena import Arena
+from dmcm.quadruped.world.simulation import CONTROL_PERIOD_S, Simulation
+
+ACTION_LIMIT = 3.0
+"""Actions are cut at plus and minus this."""
+
+
+@dataclasses.dataclass(frozen=True)
+class WalkConfig:
+    """How robots are told to walk, and what they sense."""
+
+    episode_s: float = 8.0
+    """Time after which an episode is cut."""
+    action_scale_rad: float = 0.25
+    """Change of a joint target per unit of action, on top of the gait."""
+    gait: Gait = dataclasses.field(default_factory=Gait)
+    """The gait that actions correct."""
+    commands: CommandRanges = dataclasses.field(default_factory=CommandRanges)
+    """What robots are told to do."""
+    noise: NoiseScales = dataclasses.field(default_factory=NoiseScales)
+    """Noise of the sensors."""
+    sensor_delay_steps: int = 0
+    """Control steps by which observations are late."""
+    push_m_s: float = 0.0
+    """Standard deviation of a sudden change of the trunk's horizontal velocity, every four seconds or so."""
+    rewards: RewardWeights = dataclasses.field(default_factory=RewardWeights)
+    """What walking is worth."""
+    fall_tilt: float = 0.5
+    """A robot has fallen once the upward part of its vertical axis is below this."""
+    fall_clearance_m: float = 0.12
+    """A robot has fallen once its trunk is this close to the ground."""
+
+    def check(self) -> WalkConfig:
+        """Return self, or raise `ConfigError` for settings out of range."""
+        if not self.episode_s >= CONTROL_PERIOD_S:
+            raise ConfigError(f"episode_s={self.episode_s} is shorter than a control step.")
+        if self.sensor_delay_steps < 0 or self.push_m_s < 0 or self.action_scale_rad <= 0:
+            raise ConfigError(
+                f"sensor_delay_steps={self.sensor_delay_steps} and push_m_s={self.push_m_s} must not be "
+                f"negative, action_scale_rad={self.action_scale_rad} must be above 0."
+            )
+        return self
+
+
+class WalkEnvironment(VectorEnv):
+    """n robots, each with its own body and ground, told to walk by joint corrections to a trot.
+
+    Observations are what a real robot can sense, in the order of `observations.OBSERVATION`; the truth is in
+    `privileged()` and never in them. An action is a correction of twelve joint targets. Robots that fall or
+    run out of time start anew in the same call (`AutoresetMode.SAME_STEP`): the last observation of the old
+    episode is in `info["final_obs"]`.
+
+    Attributes:
+        simulation: the robots.
+        commands: what they are told.
+    """
+
+    metadata = {"autoreset_mode": AutoresetMode.SAME_STEP, "render_modes": []}  # noqa: RUF012
+
+    def __init__(
+        self,
+        table: RobotTable,
+        arena: Arena,
+        robots: Sequence[RobotProperties],
+        tiles: Sequence[int] | np.ndarray,
+        config: WalkConfig | None = None,
+        *,
+        threads: int = 0,
+        seed: int = 0,
+    ):
+        """Make the robots.
+
+        Args:
+            table: facts of the robot.
+            arena: the grounds.
+            robots: properties of each robot, n of them.
+            tiles: number of each robot's ground in the arena, shape (n,).
+            config: how to walk.
+            threads: of the physics; 0 means one per core.
+            seed: of everything drawn at random, until `reset(seed=…)`.
+
+        Raises:
+            ConfigError: settings out of range, or a tile that the arena lacks.
+            ShapeError: as many robots as tiles are needed.
+        """
+        self.config = (config or WalkConfig()).check()
+        tiles = np.asarray(tiles, int)
+        if tiles.shape != (len(robots),):
+            raise ShapeError(f"{len(robots)} robots need as many tiles, not {tiles.shape}.")
+        if len(tiles) and not 0 <= tiles.min() <= tiles.max() < len(arena.terrains):
+            raise ConfigError(f"tiles must be numbers from 0 to {len(arena.terrains) - 1}.")
+        self.simulation = Simulation(table, arena, len(robots), threads=threads)
+        self.simulation.set_robots(np.arange(len(robots)), robots)
+        self.num_envs = len(robots)
+        self.tiles = tiles
+        self.commands = Commands(self.config.commands, self.num_envs)
+        self._sensors = Sensors(self.config.noise, self.config.sensor_delay_steps, self.num_envs)
+        kinds = [terrain.kind for terrain in arena.terrains]
+        self._directional = np.array([kind.startswith(("slope", "stairs")) for kind in kinds])
+        self.single_observation_space = gymnasium.spaces.Box(
+            -np.inf, np.inf, (self._sensors.size,), np.float32
+        )
+        self.single_action_space = gymnasium.spaces.Box(-ACTION_LIMIT, ACTION_LIMIT, (12,), np.float32)
+        self.observation_space = batch_space(self.single_observation_space, self.num_envs)
+        self.action_space = batch_space(self.single_action_space, self.num_envs)
+        self._rng = np.random.default_rng(seed)
+        self.step_count = np.zeros(self.num_envs, int)
+        self.phase = np.zeros(self.num_envs)
+        self.action = np.zeros((self.num_envs, 12))
+        self._way = np.zeros((2, self.num_envs))
+        self._begin(np.arange(self.num_envs))
+
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[np.ndarray, dict[str, Any]]:
+        """Start all episodes anew.
+
+        Args:
+            seed: of everything drawn from now on; None goes on as before.
+            options: none are known.
+
+        Returns:
+            Observations, shape (n, size), and an empty dictionary.
+
+        Raises:
+            ConfigError: an option.
+        """
+        if options:
+            raise ConfigError(f"reset knows no options, not {', '.join(options)}.")
+        if seed is not None:
+            self._rng = np.random.default_rng(seed)
+        self._begin(np.arange(self.num_envs))
+        return self.observe(), {}
+
+    def step(
+        self, actions: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, dict[str, Any]]:
+        """One control step of 20 ms.
+
+        Args:
+            actions: corrections of the joint targets, shape (n, 12), cut at `ACTION_LIMIT`.
+
+        Returns:
+            Observations, rewards, whether each robot fell, whether each ran out of time (or its simulation
+            came apart, `info["diverged"]`), and information: joint targets and torques of the step, and the
+            share of the commanded way that was made in the episode (`info["progress"]`). A robot that starts
+            anew has the new episode's observation; the old one's last is in `info["final_obs"]`, marked by
+            `info["_final_obs"]`.
+
+        Raises:
+            ShapeError: actions of another shape, or not finite.
+        """
+        actions = np.asarray(actions, np.float64)
+        if actions.shape != self.action.shape or not np.all(np.isfinite(actions)):
+            raise ShapeError(f"actions must be finite and of shape {self.action.shape}, not {actions.shape}.")
+        actions = np.clip(actions, -ACTION_LIMIT, ACTION_LIMIT)
+        previous, self.action = self.action, actions
+        simulation, config = self.simulation, self.config
+        self._push()
+        targets = self.joint_targets()
+        simulation.step(targets)
+        self.step_count += 1
+        self._count_way()
+        self.phase = (self.phase + config.gait.frequency_hz * CONTROL_PERIOD_S) % 1.0
+        level = ~self._directional[self.tiles]
+        rewards = reward(simulation, self.commands.velocity, actions, previous, level, config.rewards)
+        upward = -simulation.gravity_direction[:, 2]
+        fell = (upward < config.fall_tilt) | (simulation.clearance_m < config.fall_clearance_m)
+        fell &= ~simulation.diverged
+        ended = self.step_count >= self.step_limit
+        truncated = (ended | simulation.diverged) & ~fell
+        self._redraw_commands()
+        observations = self.observe()
+        info: dict[str, Any] = {
+            "progress": self._way[0] / np.maximum(self._way[1], 1e-6),
+            "diverged": simulation.diverged.copy(),
+            "joint_targets_rad": targets,
+            "torques_nm": simulation.torques_nm.copy(),
+        }
+        done = np.flatnonzero(fell | truncated)
+        if len(done):
+            info["final_obs"] = observations
+            info["_final_obs"] = fell | truncated
+            info["final_privileged"] = self.privileged()
+            observations = observations.copy()
+            self._begin(done)
+            observations[done] = self.observe(done)
+        return observations, rewards.astype(np.float32), fell, truncated, info
+
+    def joint_targets(self) -> np.ndarray:
+        """What the controllers pull to now: the gait and the action's correction, shape (n, 12), rad."""
+        table = self.simulation.table
+        gait = self.config.gait.joint_targets(self.commands.velocity, self.phase, table)
+        limits = table.joint_limits_rad
+        return np.clip(gait + self.config.action_scale_rad * self.action, limits[:, 0], limits[:, 1])
+
+    def privileged(self) -> np.ndarray:
+        """What only a simulation knows, in the order of `observations.PRIVILEGED`, shape (n, size)."""
+        return privileged_state(self.simulation)
+
+    @property
+    def step_limit(self) -> int:
+        """Control steps of a whole episode."""
+        return round(self.config.episode_s / CONTROL_PERIOD_S)
+
+    def observe(self, ids: np.ndarray | slice = slice(None)) -> np.ndarray:
+        """Observations of some robots, shape (k, size); once per control step, for sensors have a past."""
+        return self._sensors.read(
+            self.simulation, self.commands.velocity, self.action, self.phase, self._rng, ids
+        )
+
+    def move_to(self, ids: np.ndarray, tiles: np.ndarray) -> None:
+        """Start robots anew on other grounds.
+
+        Args:
+            ids: which, shape (k,).
+            tiles: numbers of their grounds, shape (k,).
+        """
+        self.tiles[ids] = tiles
+        self._begin(ids)
+
+    def _begin(self, ids: np.ndarray) -> None:
+        """New episodes: place, phase, command and sensors."""
+        rng, count = self._rng, len(ids)
+        directional = self._directional[self.tiles[ids]]
+        yaw = np.where(directional, rng.uniform(-0.2, 0.2, count), rng.uniform(-np.pi, np.pi, count))
+        self.simulation.place(ids, self.tiles[ids], yaw_rad=yaw, share=rng.random((count, 2)))
+        self.step_count[ids] = 0
+        self._way[:, ids] = 0.0
+        self.phase[ids] = rng.random(count)
+        self.action[ids] = 0.0
+        self.commands.draw(ids, directional, rng)
+        # A heading to keep is near the one the robot starts with.
+        self.commands.heading[ids] += np.where(directional, 0.0, yaw)
+        self.commands.follow_heading(self.simulation.yaw_rad)
+        self._sensors.forget(ids)
+
+    def _count_way(self) -> None:
+        """Add up how far robots went in the commanded direction, and how far they were told to."""
+        made_and_wanted = speed_along(self.simulation.trunk_velocity_m_s, self.commands.velocity)
+        self._way += np.stack(made_and_wanted) * CONTROL_PERIOD_S
+
+    def _redraw_commands(self) -> None:
+        steps = round(self.config.commands.duration_s / CONTROL_PERIOD_S)
+        ids = np.flatnonzero(self.step_count % steps == 0)
+        if len(ids):
+            directional = self._directional[self.tiles[ids]]
+            self.commands.draw(ids, directional, self._rng)
+            self.commands.heading[ids] += np.where(directional, 0.0, self.simulation.yaw_rad[ids])
+        self.commands.follow_heading(self.simulation.yaw_rad)
+
+    def _push(self) -> None:
+        if self.config.push_m_s:
+            pushed = self._rng.random(self.num_envs) < CONTROL_PERIOD_S / 4.0
+            push = self._rng.normal(0, self.config.push_m_s, (self.num_envs, 2))
+            self.simulation.qvel[:, :2] += pushed[:, None] * push

@@ -1,0 +1,115 @@
+"""How well a policy walks: its mean action, on chosen grounds, with chosen bodies."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+
+import numpy as np
+
+from dmcm.quadruped.body.properties import RobotProperties
+from dmcm.quadruped.body.robot_table import RobotTable
+from dmcm.quadruped.walking.commands import CommandRanges, speed_along
+from dmcm.quadruped.walking.environment import WalkConfig, WalkEnvironment
+from dmcm.quadruped.walking.policy import Policy, mean_action
+from dmcm.quadruped.world.arena import Arena
+from dmcm.quadruped.world.simulation import CONTROL_PERIOD_S
+from dmcm.quadruped.world.terrain import Terrain
+
+
+@dataclasses.dataclass(frozen=True)
+class Walk:
+    """What came of an episode of each of n robots; means are over the time before a fall."""
+
+    fell: np.ndarray
+    """Whether it fell, shape (n,)."""
+    seconds: np.ndarray
+    """Time it walked, shape (n,)."""
+    distance_m: np.ndarray
+    """Distance from start to end as the crow flies, shape (n,)."""
+    path_m: np.ndarray
+    """Length of its way, shape (n,)."""
+    progress: np.ndarray
+    """Share of the commanded way that it made; 1 where it was told to stay, shape (n,)."""
+    velocity_error_m_s: np.ndarray
+    """Root mean square of velocity minus command, in the plane of the trunk, without the first second,
+    (n,)."""
+    yaw_error_rad_s: np.ndarray
+    """Root mean square of yaw rate minus command, without the first second, averaged over a gait cycle,
+    (n,)."""
+    energy_j: np.ndarray
+    """Positive mechanical work of the motors, shape (n,)."""
+    diverged: np.ndarray
+    """Whether the simulation came apart, shape (n,)."""
+
+
+def evaluate_walking(
+    policy: Policy,
+    table: RobotTable,
+    robots: Sequence[RobotProperties],
+    terrains: Sequence[Terrain],
+    *,
+    seconds: float = 8.0,
+    commands: CommandRanges | None = None,
+    seed: int = 0,
+    threads: int = 0,
+) -> Walk:
+    """One episode of each robot on its ground, with the policy's mean action.
+
+    Args:
+        policy: which acts.
+        table: the robot's facts.
+        robots: n bodies.
+        terrains: n grounds.
+        seconds: length of an episode.
+        commands: what robots are told; the ranges of training by default.
+        seed: of starts and commands.
+        threads: of the physics; 0 means one per core.
+    """
+    arena = Arena(list(dict.fromkeys(terrains)))
+    tiles = [arena.tile(terrain) for terrain in terrains]
+    # Longer than measured, so that no robot starts anew before the end but those that fall.
+    walk = WalkConfig(episode_s=seconds + 1, commands=commands or CommandRanges())
+    environment = WalkEnvironment(table, arena, robots, tiles, walk, threads=threads)
+    observation, _ = environment.reset(seed=seed)
+    simulation, n = environment.simulation, len(robots)
+    alive, diverged = np.ones(n, bool), np.zeros(n, bool)
+    steps, settled = np.zeros(n), np.zeros(n)
+    errors, energy, made, asked = np.zeros((2, n)), np.zeros(n), np.zeros(n), np.zeros(n)
+    path = np.zeros(n)
+    start, last = simulation.travelled_m.copy(), simulation.travelled_m.copy()
+    cycle = round(1 / walk.gait.frequency_hz / CONTROL_PERIOD_S)
+    recent = np.zeros((cycle, n, 3))
+    for step in range(round(seconds / CONTROL_PERIOD_S)):
+        command = environment.commands.velocity.copy()
+        observation, _, fell, cut, info = environment.step(np.asarray(mean_action(policy, observation)))
+        # Not simulation.diverged: the robot has started anew by now.
+        diverged |= alive & info["diverged"]
+        alive &= ~(fell | cut)
+        velocity, gyro = simulation.trunk_velocity_m_s, simulation.gyro_rad_s
+        # Within a cycle the trunk sways; what counts is the mean over one.
+        recent[step % cycle] = np.concatenate([velocity[:, :2], gyro[:, 2:]], axis=1) - command
+        if (step + 1) * CONTROL_PERIOD_S > 1.0:
+            mean = recent.mean(axis=0)
+            errors += alive * np.stack([np.sum(mean[:, :2] ** 2, axis=1), mean[:, 2] ** 2])
+            settled += alive
+        power = np.maximum(simulation.torques_nm * simulation.joint_speeds_rad_s, 0).sum(axis=1)
+        energy += alive * power * CONTROL_PERIOD_S
+        along, speed = speed_along(velocity, command)
+        made += alive * along * CONTROL_PERIOD_S
+        asked += speed * CONTROL_PERIOD_S
+        path += alive * np.linalg.norm(velocity[:, :2], axis=1) * CONTROL_PERIOD_S
+        last[alive] = simulation.travelled_m[alive]
+        steps += alive
+    errors = np.sqrt(errors / np.maximum(settled, 1))
+    return Walk(
+        fell=~alive & ~diverged,
+        seconds=steps * CONTROL_PERIOD_S,
+        distance_m=np.linalg.norm((last - start)[:, :2], axis=1),
+        path_m=path,
+        progress=np.where(asked > 0.1, made / np.maximum(asked, 1e-6), 1.0),
+        velocity_error_m_s=errors[0],
+        yaw_error_rad_s=errors[1],
+        energy_j=energy,
+        diverged=diverged,
+    )

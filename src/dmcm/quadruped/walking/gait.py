@@ -1,0 +1,81 @@
+"""A trot as joint targets: feet on a cycle that the command sets, joints by inverse kinematics."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+
+from dmcm.quadruped.body.robot_table import LEGS, RobotTable
+
+_PAIR = np.array([0.0, 0.5, 0.5, 0.0])
+"""Share of the cycle by which each leg lags: diagonal legs step together."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Gait:
+    """A trot."""
+
+    frequency_hz: float = 2.5
+    """Cycles a second."""
+    swing_height_m: float = 0.14
+    """How high a foot is lifted; with 0.08 a robot walks into steps of 0.08 and stays there."""
+    stance_height_m: float = 0.29
+    """Hip above the foot in stance."""
+
+    def foot_targets(self, command: np.ndarray, phase: np.ndarray, table: RobotTable) -> np.ndarray:
+        """Where the feet should be, in the frame of each leg's abduction axis.
+
+        Half of the cycle a foot stands and is carried back as fast as the trunk should move over it, half it
+        swings forward.
+
+        Args:
+            command: forward and left speed (m/s) and yaw rate (rad/s) of the trunk, shape (n, 3).
+            phase: share of the cycle that has passed, in [0, 1), shape (n,).
+            table: the robot.
+
+        Returns:
+            Shape (n, 4, 3), metres.
+        """
+        hips = np.stack([table.hip_m(leg) for leg in LEGS])[:, :2]
+        hips[:, 1] += [table.side_offset_m(leg) for leg in LEGS]
+        turning = command[:, 2, None, None] * np.stack([-hips[:, 1], hips[:, 0]], axis=1)
+        stride = (command[:, None, :2] + turning) * 0.5 / self.frequency_hz
+        cycle = (phase[:, None] + _PAIR) % 1.0
+        swings = cycle < 0.5
+        share = np.where(swings, cycle, cycle - 0.5) * 2.0
+        # Swing starts and ends at rest relative to the trunk; stance has a constant speed.
+        along = np.where(swings, 0.5 - 0.5 * np.cos(np.pi * share), 1.0 - share) - 0.5
+        lift = np.where(swings, self.swing_height_m * np.sin(np.pi * share), 0.0)
+        feet = np.empty((*cycle.shape, 3))
+        feet[..., :2] = along[..., None] * stride
+        feet[..., 1] += [table.side_offset_m(leg) for leg in LEGS]
+        feet[..., 2] = lift - self.stance_height_m
+        return feet
+
+    def joint_targets(self, command: np.ndarray, phase: np.ndarray, table: RobotTable) -> np.ndarray:
+        """Joint angles of `foot_targets`, shape (n, 12), rad, within the joints' limits."""
+        angles = inverse_kinematics(self.foot_targets(command, phase, table), table)
+        limits = table.joint_limits_rad
+        return np.clip(angles.reshape(-1, 12), limits[:, 0], limits[:, 1])
+
+
+def inverse_kinematics(feet_m: np.ndarray, table: RobotTable) -> np.ndarray:
+    """Joint angles that put the feet in place; those out of reach are put as near as the leg allows.
+
+    Args:
+        feet_m: centres of the feet in the frame of each leg's abduction axis, shape (n, 4, 3).
+        table: the robot.
+
+    Returns:
+        Hip, thigh and calf angles, shape (n, 4, 3), rad; the knee points backward.
+    """
+    side = np.array([table.side_offset_m(leg) for leg in LEGS])
+    thigh, calf = table.thigh_length_m, table.calf_length_m
+    x, y, z = np.moveaxis(feet_m, -1, 0)
+    down = np.sqrt(np.maximum(y**2 + z**2 - side**2, 1e-6))
+    hip = np.arctan2(z, y) - np.arctan2(-down, side)
+    cosine = (x**2 + down**2 - thigh**2 - calf**2) / (2 * thigh * calf)
+    knee = -np.arccos(np.clip(cosine, -1.0, 1.0))
+    flexion = np.arctan2(-x, down) - np.arctan2(calf * np.sin(knee), thigh + calf * np.cos(knee))
+    return np.stack([(hip + np.pi) % (2 * np.pi) - np.pi, flexion, knee], axis=-1)

@@ -1,0 +1,169 @@
+"""The walking policy: a Gaussian over actions, and the value that trains it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, PRNGKeyArray
+
+from dmcm.errors import StorageError
+from dmcm.storage import fill_tree, load_arrays, save_arrays, tree_arrays
+
+POLICY = Path(__file__).parent / "policies" / "go1.safetensors"
+"""The walking policy that comes with the package."""
+_CLIP = 8.0
+
+
+class RunningScale(eqx.Module):
+    """Mean and variance of all vectors seen so far.
+
+    Attributes:
+        mean: shape (size,).
+        variance: shape (size,).
+        count: how many vectors they are from.
+    """
+
+    mean: Float[Array, " size"]
+    variance: Float[Array, " size"]
+    count: Float[Array, ""]
+
+    def __init__(self, size: int):
+        """Nothing seen yet: zero mean, unit variance."""
+        self.mean, self.variance, self.count = jnp.zeros(size), jnp.ones(size), jnp.asarray(1e-4)
+
+    def __call__(self, x: Float[Array, "*n size"]) -> Float[Array, "*n size"]:
+        """Standardise vectors, cut at eight standard deviations."""
+        return jnp.clip((x - self.mean) / jnp.sqrt(self.variance + 1e-4), -_CLIP, _CLIP)
+
+    def seen(self, x: Float[Array, "n size"]) -> RunningScale:
+        """With more vectors counted (Chan et al. 1979, for combining means and variances)."""
+        n = x.shape[0]
+        total = self.count + n
+        delta = jnp.mean(x, axis=0) - self.mean
+        mean = self.mean + delta * n / total
+        variance = (
+            self.variance * self.count + jnp.var(x, axis=0) * n + delta**2 * self.count * n / total
+        ) / total
+        return eqx.tree_at(lambda s: (s.mean, s.variance, s.count), self, (mean, variance, total))
+
+
+class Policy(eqx.Module):
+    """Actor and critic with separate networks; the critic also reads the privileged state.
+
+    Attributes:
+        actor: standardised observation to mean action.
+        critic: standardised observation and privileged state to value.
+        log_deviation: logarithm of the actions' standard deviations, shape (12,).
+        observation_scale: standardises observations.
+        critic_scale: standardises what the critic reads.
+    """
+
+    actor: eqx.nn.MLP
+    critic: eqx.nn.MLP
+    log_deviation: Float[Array, " actions"]
+    observation_scale: RunningScale
+    critic_scale: RunningScale
+
+    def __init__(
+        self,
+        observations: int,
+        privileged: int,
+        actions: int,
+        *,
+        widths: tuple[int, int] = (128, 128),
+        deviation: float = 0.5,
+        key: PRNGKeyArray,
+    ):
+        """Draw the weights.
+
+        Args:
+            observations: size of an observation.
+            privileged: size of the privileged state.
+            actions: size of an action.
+            widths: hidden layers' width of actor and critic, two layers each.
+            deviation: standard deviation of the first actions.
+            key: of the weights.
+        """
+        actor_key, critic_key = jax.random.split(key)
+        actor = eqx.nn.MLP(observations, actions, widths[0], 2, jax.nn.elu, key=actor_key)
+        # A small last layer: at first the robot does what the gait says.
+        self.actor = eqx.tree_at(
+            lambda mlp: (mlp.layers[-1].weight, mlp.layers[-1].bias), actor, replace_fn=lambda w: 0.01 * w
+        )
+        self.critic = eqx.nn.MLP(
+            observations + privileged, "scalar", widths[1], 2, jax.nn.elu, key=critic_key
+        )
+        self.log_deviation = jnp.full(actions, np.log(deviation))
+        self.observation_scale = RunningScale(observations)
+        self.critic_scale = RunningScale(observations + privileged)
+
+    def mean(self, observation: Float[Array, "n observations"]) -> Float[Array, "n actions"]:
+        """Mean actions: what the policy does once it is trained."""
+        return jax.vmap(self.actor)(self.observation_scale(observation))
+
+    def value(
+        self, observation: Float[Array, "n observations"], privileged: Float[Array, "n privileged"]
+    ) -> Float[Array, " n"]:
+        """Expected discounted sum of rewards."""
+        both = jnp.concatenate([observation, privileged], axis=-1)
+        return jax.vmap(self.critic)(self.critic_scale(both))
+
+    def log_density(
+        self, mean: Float[Array, "n actions"], action: Float[Array, "n actions"]
+    ) -> Float[Array, " n"]:
+        """Logarithm of the density of actions around means."""
+        z = (action - mean) * jnp.exp(-self.log_deviation)
+        return (
+            -0.5 * jnp.sum(z**2, axis=-1)
+            - jnp.sum(self.log_deviation)
+            - 0.5 * z.shape[-1] * jnp.log(2 * jnp.pi)
+        )
+
+
+@eqx.filter_jit
+def mean_action(
+    policy: Policy, observation: Float[Array | np.ndarray, "n observations"]
+) -> Float[Array, "n actions"]:
+    """Mean actions, compiled."""
+    return policy.mean(jnp.asarray(observation))
+
+
+def save_policy(path: Path, policy: Policy, about: dict[str, Any]) -> None:
+    """Write a policy and JSON about it.
+
+    Raises:
+        StorageError: it cannot be written.
+    """
+    sizes = {
+        "observations": policy.observation_scale.mean.size,
+        "privileged": policy.critic_scale.mean.size - policy.observation_scale.mean.size,
+        "actions": policy.log_deviation.size,
+        "widths": [policy.actor.width_size, policy.critic.width_size],
+    }
+    save_arrays(path, tree_arrays(policy), {"kind": "quadruped policy", "sizes": sizes, **about})
+
+
+def load_policy(path: Path) -> tuple[Policy, dict[str, Any]]:
+    """Read a policy and the JSON about it.
+
+    Raises:
+        StorageError: no such file, damaged, or not a policy.
+    """
+    arrays, about = load_arrays(path)
+    if about.get("kind") != "quadruped policy":
+        raise StorageError(f"{path} holds no quadruped policy but {about.get('kind', 'something else')!r}.")
+    sizes = about["sizes"]
+    like = eqx.filter_eval_shape(
+        Policy,
+        sizes["observations"],
+        sizes["privileged"],
+        sizes["actions"],
+        widths=tuple(sizes["widths"]),
+        key=jax.random.key(0),
+    )
+    return fill_tree(like, arrays), about

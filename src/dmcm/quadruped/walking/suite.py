@@ -1,0 +1,113 @@
+"""The walking figures: a frozen set of commands, grounds and bodies, walked through with the mean action."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from dmcm.errors import ConfigError
+from dmcm.quadruped.body.properties import draw_ood_robots, draw_robots, nominal
+from dmcm.quadruped.body.robot_table import load_robot
+from dmcm.quadruped.walking.commands import CommandRanges
+from dmcm.quadruped.walking.evaluation import Walk, evaluate_walking
+from dmcm.quadruped.walking.policy import POLICY, load_policy
+from dmcm.quadruped.world.terrain import OOD_TERRAINS, TRAINING_TERRAINS, Terrain
+from dmcm.runs import environment
+from dmcm.storage import write_json
+
+_STILL = (0.0, 0.0)
+_FOREVER_S = 60.0
+ON_FLAT = {
+    "forward": CommandRanges((0.0, 1.0), _STILL, _STILL, (-0.1, 0.1), 1.0, _FOREVER_S),
+    "sideways": CommandRanges(_STILL, (-0.4, 0.4), _STILL, (-0.1, 0.1), 1.0, _FOREVER_S),
+    "turning": CommandRanges(_STILL, _STILL, (-0.8, 0.8), _STILL, 0.0, _FOREVER_S),
+    "all": CommandRanges(),
+}
+"""Commands on flat ground, to the robot as published."""
+OVER_GROUND = CommandRanges((0.3, 0.8), (-0.1, 0.1), (-0.8, 0.8), (-0.1, 0.1), 1.0, _FOREVER_S)
+"""Commands on all grounds, to robots of the training ranges."""
+ENOUGH = 0.5
+"""Share of the commanded way without which an episode is no success."""
+
+
+@dataclasses.dataclass(frozen=True)
+class WalkingSuite:
+    """What is evaluated."""
+
+    robot: str = "go1"
+    """Name of a robot, or path of a table of one."""
+    policy: Path = POLICY
+    """The policy; that of the package by default."""
+    episodes: int = 64
+    """Episodes a cell."""
+    seconds: float = 8.0
+    """Length of an episode."""
+    seed: int = 0
+    """Of bodies, starts and commands."""
+    results: Path | None = None
+    """File for the table."""
+
+
+def run_suite(config: WalkingSuite) -> dict[str, Any]:
+    """Walk through all cells; returns them by name.
+
+    Raises:
+        ConfigError: less than one episode.
+        DmcmError: a robot or policy that cannot be used.
+    """
+    if config.episodes < 1:
+        raise ConfigError(f"episodes={config.episodes} must be at least 1.")
+    table = load_robot(config.robot)
+    policy, about = load_policy(config.policy)
+    n, rng = config.episodes, np.random.default_rng(config.seed)
+    flat = [Terrain()] * n
+    cells: dict[str, Any] = {}
+
+    def walk(name: str, robots: list[Any], terrains: list[Terrain], commands: CommandRanges) -> None:
+        walked = evaluate_walking(
+            policy, table, robots, terrains, seconds=config.seconds, commands=commands, seed=config.seed
+        )
+        cells[name] = _cell(walked)
+
+    for name, commands in ON_FLAT.items():
+        walk(f"flat, {name}", [nominal(table)] * n, flat, commands)
+    walk("flat, robots outside training", draw_ood_robots(rng, n), flat, OVER_GROUND)
+    for terrain in TRAINING_TERRAINS + OOD_TERRAINS:
+        walk(terrain.label, draw_robots(rng, n), [terrain] * n, OVER_GROUND)
+    results = {
+        "robot": table.title,
+        "policy": about.get("training", {}),
+        "episodes": n,
+        "seconds": config.seconds,
+        "cells": cells,
+        "environment": environment(),
+    }
+    if config.results is not None:
+        write_json(config.results, results)
+    return results
+
+
+def _cell(walk: Walk) -> dict[str, Any]:
+    success = ~walk.fell & ~walk.diverged & (walk.progress >= ENOUGH)
+    share = float(success.mean())
+    return {
+        "success": share,
+        "ci95": wilson(int(success.sum()), len(success)),
+        "falls": int(walk.fell.sum()),
+        "divergences": int(walk.diverged.sum()),
+        "progress": float(np.median(walk.progress)),
+        "distance_m": float(walk.distance_m.mean()),
+        "velocity_error_m_s": float(np.median(walk.velocity_error_m_s)),
+        "yaw_error_rad_s": float(np.median(walk.yaw_error_rad_s)),
+        "energy_j_per_m": float(np.sum(walk.energy_j) / max(np.sum(walk.path_m), 1e-9)),
+    }
+
+
+def wilson(successes: int, trials: int) -> float:
+    """Half-width of Wilson's 95 % interval of a share (Wilson 1927), which is sound at 0 and 1 too."""
+    z, p = 1.96, successes / trials
+    return z / (1 + z**2 / trials) * math.sqrt(p * (1 - p) / trials + z**2 / (4 * trials**2))

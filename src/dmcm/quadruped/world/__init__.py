@@ -1,0 +1,1 @@
+"""Grounds, and the simulation of robots on them."""
