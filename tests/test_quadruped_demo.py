@@ -228,12 +228,12 @@ def test_errors_are_in_the_units_they_are_given_in(made_up):
 
 
 def test_pictures_show_the_numbers(made_up):
-    axis = demo_page.climb_picture(made_up).axes[0]
+    axis = demo_page.pitch_picture(made_up).axes[0]
     for line, way in zip(axis.lines, ("truth", "none", "mixed"), strict=True):
         np.testing.assert_allclose(line.get_xdata(), [2.0, 2.08, 2.16, 2.24, 2.32])
-        climb = made_up.truth if way == "truth" else made_up.predicted[way]
-        climb = 100 * climb[:, output("height_change_1s").start]
-        np.testing.assert_allclose(line.get_ydata(), [*climb[:3], np.nan, climb[3]], rtol=1e-5)
+        # Gravity leans forward where the nose is down.
+        pitch = -7.0 if way == "none" else 0.0
+        np.testing.assert_allclose(line.get_ydata(), [pitch] * 3 + [np.nan, pitch], rtol=1e-5)
     axis = demo_page.torque_picture(made_up).axes[0]
     for line, way in zip(axis.lines, ("none", "mixed"), strict=True):
         mean = made_up.predicted[way][:, output("mean_torque_1s")].mean(axis=0)

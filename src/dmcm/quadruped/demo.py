@@ -71,7 +71,7 @@ QUANTITIES: Mapping[str, Quantity] = {
     "mean_torque_1s": Quantity("mean torque", "N m", lambda values: values),
     "tracking_error_1s": Quantity("tracking error", "°", np.degrees),
     "height_change_1s": Quantity("climb", "cm", lambda values: 100 * values),
-    "pitch_1s": Quantity("pitch", "°", lambda values: np.degrees(np.arcsin(np.clip(values, -1, 1)))),
+    "pitch_1s": Quantity("pitch", "°", lambda values: -np.degrees(np.arcsin(np.clip(values, -1, 1)))),
 }
 """Outputs that are shown: the first three tell robots apart, the last two grounds."""
 

@@ -92,11 +92,11 @@ def build_page(demo: Demo) -> Page:
                         "Torques of the joints",
                     ),
                     Picture.of(
-                        climb_picture(demo),
-                        "Climb over the coming second, along the recording. Root mean squared error: "
-                        f"{_both(demo, 'height_change_1s')}. Without a terrain vector the model must guess "
-                        "the slope from what the robot senses at the moment.",
-                        "Climb along the recording",
+                        pitch_picture(demo),
+                        "Mean pitch over the coming second, along the recording; positive with the nose up. "
+                        f"Root mean squared error: {_both(demo, 'pitch_1s')}. Without a terrain vector the "
+                        "model must guess the slope from what the robot senses at the moment.",
+                        "Pitch along the recording",
                     ),
                 ),
             ),
@@ -123,18 +123,18 @@ def torque_picture(demo: Demo) -> Figure:
     return figure
 
 
-def climb_picture(demo: Demo) -> Figure:
-    """Climb over the coming second along the recording: measured, without vectors, with both mixed."""
+def pitch_picture(demo: Demo) -> Figure:
+    """Pitch over the coming second along the recording: measured, without vectors, with both mixed."""
     with house_style():
         figure, axes = panels(1, 1, height=3.2)
         axis = axes[0, 0]
-        time, truth = _unbroken(demo, demo.values("truth", "height_change_1s")[:, 0])
+        time, truth = _unbroken(demo, demo.values("truth", "pitch_1s")[:, 0])
         axis.plot(time, truth, label="truth", **TRUTH)
         for way, colour in _DRAWN.items():
-            values = demo.values(way, "height_change_1s")[:, 0]
+            values = demo.values(way, "pitch_1s")[:, 0]
             axis.plot(*_unbroken(demo, values), color=colour, label=WAYS[way])
         axis.set_xlabel("seconds since the recording began")
-        axis.set_ylabel("climb of the coming second (cm)")
+        axis.set_ylabel("mean pitch (°)")
         shared_legend(figure, [axis])
     return figure
 
@@ -174,7 +174,7 @@ def _headline(demo: Demo) -> Headline:
             f"{QUANTITIES[name].unit}",
             f"error of the {QUANTITIES[name].title} over the coming second: no vectors → both, mixed",
         )
-        for name in ("mean_torque_1s", "height_change_1s")
+        for name in ("mean_torque_1s", "pitch_1s")
     ]
     items.append((f"{demo.adapt_ms:.0f} ms", f"from {demo.seconds:g} s of data to vectors, once compiled"))
     return Headline(tuple(items))
