@@ -28,8 +28,8 @@ from dmcm.quadruped.world.arena import Arena
 from dmcm.quadruped.world.terrain import OOD_TERRAINS, TRAINING_TERRAINS, Terrain
 from dmcm.storage import load_arrays, read_json, save_arrays, write_json
 
-SMALL = CollectConfig(grid=GridConfig(robots=4, ood_robots=1), seconds=4.0)
-"""79 cells, so a shard of 64 and a short one of 15."""
+SMALL = CollectConfig(grid=GridConfig(robots=4, ood_robots=1, seed=24), seconds=4.0)
+"""100 cells, so a shard of 64 and a short one of 36; the robot from outside is soft and heavy, and falls."""
 FIRST, LAST = 0, 1
 
 
@@ -166,7 +166,7 @@ def test_readings_are_what_their_names_say(collected):
     _, data = collected
     table = load_robot("go1")
     assert data.data.dtype == np.float32
-    assert data.data.shape == (79, 200, sum(COLUMNS.values()))
+    assert data.data.shape == (100, 200, sum(COLUMNS.values()))
     np.testing.assert_allclose(np.linalg.norm(data["gravity_direction"], axis=-1), 1.0, atol=1e-5)
     limits = table.joint_limits_rad
     assert np.all(data["joint_targets_rad"] >= limits[:, 0] - 1e-6)
@@ -327,7 +327,7 @@ def test_folder_holds_shards_and_what_they_are(collected):
     folder, data = collected
     assert sorted(digests(folder)) == ["manifest.json", shard(folder, 0).name, shard(folder, 1).name]
     manifest = read_json(folder / "manifest.json")
-    assert [entry["cells"] for entry in manifest["shards"].values()] == [64, 15]
+    assert [entry["cells"] for entry in manifest["shards"].values()] == [64, 36]
     assert sum(entry["falls"] for entry in manifest["shards"].values()) == data["falls"].sum()
     assert [cell for cells in shard_cells(SMALL) for cell in cells] == list(make_grid(SMALL.grid).cells)
 
@@ -338,7 +338,7 @@ def test_reading_gives_what_collecting_gave(collected):
     np.testing.assert_array_equal(again.data, data.data)
     assert again.grid == data.grid == make_grid(SMALL.grid)
     assert again.config == data.config
-    np.testing.assert_array_equal(np.sort(np.concatenate([again.cells_of(s) for s in SPLITS])), np.arange(79))
+    np.testing.assert_array_equal(np.sort(np.concatenate([again.cells_of(s) for s in SPLITS])), np.arange(100))
     for split in SPLITS:
         assert {again.grid.cells[i].split for i in again.cells_of(split)} == {split}
 
@@ -500,7 +500,7 @@ def without_torques(manifest):
         (lambda manifest: {"rate_hz": 100.0}, "100.0 Hz, not 50 Hz"),
         (reversed_joints, "joints are in the order"),
         (without_torques, "columns"),
-        (lambda manifest: {"cells": manifest["cells"][:-1]}, "79 cells of data, 78 in the manifest"),
+        (lambda manifest: {"cells": manifest["cells"][:-1]}, "100 cells of data, 99 in the manifest"),
     ],
     ids=["rate", "joints", "columns", "cells"],
 )
@@ -525,7 +525,7 @@ def with_one(value):
         (with_one(-np.inf), "not finite"),
         (lambda data: data[:, :-1], "gaps"),
         (lambda data: data[..., :-1], "shape"),
-        (lambda data: data[1:], "78 cells of data, 79 in the manifest"),
+        (lambda data: data[1:], "99 cells of data, 100 in the manifest"),
     ],
     ids=["nan", "infinity", "steps", "columns", "cells"],
 )
