@@ -338,7 +338,8 @@ def test_reading_gives_what_collecting_gave(collected):
     np.testing.assert_array_equal(again.data, data.data)
     assert again.grid == data.grid == make_grid(SMALL.grid)
     assert again.config == data.config
-    np.testing.assert_array_equal(np.sort(np.concatenate([again.cells_of(s) for s in SPLITS])), np.arange(100))
+    numbers = np.concatenate([again.cells_of(split) for split in SPLITS])
+    np.testing.assert_array_equal(np.sort(numbers), np.arange(100))
     for split in SPLITS:
         assert {again.grid.cells[i].split for i in again.cells_of(split)} == {split}
 
