@@ -137,7 +137,7 @@ def ablation_picture(table: Mapping[str, Any]) -> Figure | None:
                 axis.bar(at, values, 0.18, color=colour, label=label)
             axis.axhline(0, color=INK, linewidth=0.8)
             axis.axhline(1, color=INK, linewidth=0.8, linestyle="--")
-            axis.set_xticks(range(len(names)), [output_name(name) for name in names])
+            axis.set_xticks(range(len(names)), [output_name(name).replace(" ", "\n", 1) for name in names])
             axis.grid(visible=False, axis="x")
             axis.set_title(GROUP_TITLES.get(group, group))
             axis.yaxis.set_major_formatter(PercentFormatter(1.0))
