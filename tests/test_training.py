@@ -238,6 +238,7 @@ def test_run_folder_holds_the_record(tmp_path, capsys):
         ("clip", 0.0),
         ("prior_rate", 0.0),
         ("recombination", -1.0),
+        ("omission", -1.0),
         ("recombination", float("inf")),
         ("dependence", float("nan")),
         ("outlier_scale", 0.0),

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-import time
 from collections.abc import Callable, Mapping
 
-import jax
 import numpy as np
 
 from dmcm.contexts import Contexts, share
@@ -16,7 +14,8 @@ from dmcm.quadruped.body.robot_table import load_robot
 from dmcm.quadruped.data.collection import Collection
 from dmcm.quadruped.data.grid import Cell, Grid
 from dmcm.quadruped.data.shards import CollectConfig, record_cells
-from dmcm.quadruped.data.windows import Windows, cut, output
+from dmcm.quadruped.data.windows import cut, output
+from dmcm.quadruped.dynamics.evaluation import adapt_milliseconds
 from dmcm.quadruped.dynamics.model import DynamicsModel
 from dmcm.quadruped.walking.policy import Policy
 from dmcm.quadruped.world.terrain import Terrain
@@ -155,16 +154,16 @@ def mix_and_predict(model: DynamicsModel, collection: Collection) -> Demo:
             "a robot fell too often to cut samples from its recording; use another seed or policy, or a "
             "longer recording."
         )
-    x, truth = _half(windows, _TARGET, 1)
+    x, truth = windows.half(_TARGET, 1)
     unknown = model.learner.prior_contexts()
-    robot = model.adapt(*_half(windows, _FLAT, 0))
-    terrain = model.adapt(*_half(windows, _KNOWN, 0))
+    robot = model.adapt(*windows.half(_FLAT, 0))
+    terrain = model.adapt(*windows.half(_KNOWN, 0))
     contexts: dict[str, Contexts | None] = {
         "none": None,
         "robot": share(robot=robot, terrain=unknown),
         "terrain": share(robot=unknown, terrain=terrain),
         "mixed": share(robot=robot, terrain=terrain),
-        "in_place": model.adapt(*_half(windows, _TARGET, 0)),
+        "in_place": model.adapt(*windows.half(_TARGET, 0)),
     }
     return Demo(
         collection.config["seconds"] / 2,
@@ -172,21 +171,5 @@ def mix_and_predict(model: DynamicsModel, collection: Collection) -> Demo:
         model.windows.stride,
         truth,
         {way: np.asarray(model.predict(contexts[way], x)) for way in WAYS},
-        _adapt_milliseconds(model, *_half(windows, _FLAT, 0)),
+        adapt_milliseconds(model.adapt, *windows.half(_FLAT, 0)),
     )
-
-
-def _half(windows: Windows, cell: int, half: int) -> tuple[np.ndarray, np.ndarray]:
-    """Inputs and outputs of the samples of half a recording."""
-    count = windows.count[cell, half]
-    return windows.x[cell, half, :count], windows.y[cell, half, :count]
-
-
-def _adapt_milliseconds(model: DynamicsModel, x: np.ndarray, y: np.ndarray) -> float:
-    """Median time of adapting, for a model that has adapted to as many samples before."""
-    times = []
-    for _ in range(9):
-        began = time.perf_counter()
-        jax.block_until_ready(model.adapt(x, y).values)
-        times.append(time.perf_counter() - began)
-    return 1e3 * float(np.median(times))

@@ -89,6 +89,11 @@ class Windows:
         """Control steps of the past in each input."""
         return self.x.shape[-1] // (STATE_SIZE + 12)
 
+    def half(self, cell: int | np.integer, half: int) -> tuple[np.ndarray, np.ndarray]:
+        """Inputs (n, inputs) and outputs (n, outputs) of half a recording."""
+        count = self.count[cell, half]
+        return self.x[cell, half, :count], self.y[cell, half, :count]
+
     @property
     def real(self) -> np.ndarray:
         """Which are samples and not filled up, shape (cells, 2 halves, samples)."""

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Mapping
 
 import equinox as eqx
 import jax
@@ -67,6 +68,24 @@ def adapt_cells(
         parts.append({name: np.asarray(value)[: len(some)] for name, value in found.values.items()})
     values = {name: jnp.asarray(np.concatenate([part[name] for part in parts])) for name in parts[0]}
     return Contexts(values, learner.fingerprint())
+
+
+def adapt_milliseconds(
+    adapt: Callable[[np.ndarray, np.ndarray], Contexts], x: np.ndarray, y: np.ndarray
+) -> float:
+    """Median time from samples to contexts, once compiled.
+
+    Args:
+        adapt: of a learner or a model.
+        x: inputs, shape (n, inputs).
+        y: outputs, shape (n, outputs).
+    """
+    times = []
+    for _ in range(21):
+        began = time.perf_counter()
+        jax.block_until_ready(adapt(x, y).values)
+        times.append(time.perf_counter() - began)
+    return 1e3 * float(np.median(times[1:]))
 
 
 def second_half_errors(

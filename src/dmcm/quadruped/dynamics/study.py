@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
-import time
 from pathlib import Path
 from typing import Any
 
-import jax
 import numpy as np
 from rich.console import Console
 
@@ -18,8 +16,8 @@ from dmcm.quadruped.data.collection import read_collection
 from dmcm.quadruped.data.grid import SPLITS
 from dmcm.quadruped.data.windows import WindowConfig, cut
 from dmcm.quadruped.dynamics.base import base_errors, train_base
-from dmcm.quadruped.dynamics.cells import Cells, describe_cells
-from dmcm.quadruped.dynamics.evaluation import GROUPS
+from dmcm.quadruped.dynamics.cells import describe_cells
+from dmcm.quadruped.dynamics.evaluation import GROUPS, adapt_milliseconds
 from dmcm.quadruped.dynamics.measures import Measures
 from dmcm.quadruped.dynamics.methods import METHODS
 from dmcm.quadruped.dynamics.sampler import CellSampler
@@ -106,7 +104,8 @@ def run_dynamics(config: DynamicsConfig, *, progress: bool = True) -> dict[str, 
     table = summarise(names, measured, MAIN)
     if MAIN in names:
         learner = load_learner(config.out / MAIN / "seed-0" / "model.safetensors")
-        table["adapt_ms"] = _adapt_milliseconds(learner, cells)
+        cell = cells.of("seen_pair")[0]
+        table["adapt_ms"] = adapt_milliseconds(learner.adapt, *cells.windows.half(cell, 0))
     table |= {
         "groups": {group: list(outputs) for group, outputs in GROUPS.items()},
         "cells": {split: len(cells.of(split)) for split in SPLITS},
@@ -124,16 +123,3 @@ def run_dynamics(config: DynamicsConfig, *, progress: bool = True) -> dict[str, 
     if config.results is not None:
         write_json(config.results, table)
     return table
-
-
-def _adapt_milliseconds(learner: Learner, cells: Cells) -> float:
-    """Median time from the first half of a recording to contexts, once compiled."""
-    cell = cells.of("seen_pair")[0]
-    count = cells.windows.count[cell, 0]
-    x, y = cells.windows.x[cell, 0, :count], cells.windows.y[cell, 0, :count]
-    times = []
-    for _ in range(21):
-        began = time.perf_counter()
-        jax.block_until_ready(learner.adapt(x, y).values)
-        times.append(time.perf_counter() - began)
-    return 1e3 * float(np.median(times[1:]))
