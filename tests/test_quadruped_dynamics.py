@@ -256,7 +256,7 @@ def test_rollouts_feed_the_model_its_own_predictions(collection, cells):
     base, learner = base_learner(inputs), two_contexts(inputs)
     which = np.flatnonzero(cells.sound)[:2]
     contexts = some_contexts(learner, 2, 0)
-    found = rollout_errors(base, learner, contexts, collection, cells, which, history)
+    found = rollout_errors(base, learner, contexts, collection, cells, which)
     cell, data, squares = which[1], collection.data[which[1]], []
     own = Contexts({name: value[1] for name, value in contexts.values.items()}, contexts.model)
     for share in np.linspace(0, 1, STARTS):

@@ -251,7 +251,7 @@ def test_a_rollout_begins_with_the_model_s_next_step(collection, cells, learners
     base, learner = learners["base"], learners["dmcm"]
     cell, windows = int(cells.of("unseen_pair")[0]), cells.windows
     row = {"robot": jnp.array([[0.7, -0.4]]), "terrain": jnp.array([[-0.5, 0.9]])}
-    found = pictures.roll_out(base, learner, Contexts(row, None), collection, cells, cell, 3)
+    found = pictures.roll_out(base, learner, Contexts(row, None), collection, cells, cell)
     sample = windows.count[cell, 1] // 2
     x, at = windows.x[cell, 1, sample : sample + 1], windows.step[cell, 1, sample]
     angles = collection["joint_angles_rad"][cell]

@@ -160,6 +160,19 @@ def roll(
     return jnp.moveaxis(foreseen, 0, 2)
 
 
+def given_to_roll(data: np.ndarray, history: int) -> tuple[Array, Array, Array, Array]:
+    """The last four arguments of `roll`.
+
+    Args:
+        data: recordings from the oldest state known to the last step rolled out, shape (cells, starts, steps,
+            columns).
+        history: control steps of the past in each input.
+    """
+    names = ("joint_targets_rad", "command", "gait_phase")
+    targets, command, phase = (jnp.asarray(data[..., column(name)]) for name in names)
+    return jnp.asarray(states(data)[:, :, :history]), targets, command, phase
+
+
 def rollout_errors(
     base: Learner,
     learner: Learner | None,
@@ -167,7 +180,6 @@ def rollout_errors(
     collection: Collection,
     cells: Cells,
     which: np.ndarray,
-    history: int,
 ) -> dict[str, np.ndarray]:
     """Mean squared error of each part of the state after each of `HORIZONS_S`, open loop.
 
@@ -176,8 +188,8 @@ def rollout_errors(
     Returns:
         Per part, shape (n, horizons); infinite where the roll-out left the finite numbers.
     """
-    steps = np.arange(-history + 1, SECOND)
     windows, out = cells.windows, {name: [] for name in ROLLED}
+    steps = np.arange(-windows.history + 1, SECOND)
     ends = [round(h / CONTROL_PERIOD_S) - 1 for h in HORIZONS_S]
     for start in range(0, len(which), _CHUNK):
         rows = np.minimum(np.arange(start, start + _CHUNK), len(which) - 1)
@@ -189,13 +201,7 @@ def rollout_errors(
         data = collection.data[some[:, None, None], index]
         after = collection.data[some[:, None, None], begin[..., None] + np.arange(1, SECOND + 1)]
         values = None if contexts is None else {n: v[rows] for n, v in contexts.values.items()}
-        predicted = roll(
-            base,
-            learner,
-            values,
-            jnp.asarray(states(data)[:, :, :history]),
-            *(jnp.asarray(data[..., column(n)]) for n in ("joint_targets_rad", "command", "gait_phase")),
-        )
+        predicted = roll(base, learner, values, *given_to_roll(data, windows.history))
         squared = (np.asarray(predicted) - states(after))[:, :, ends] ** 2
         for name, columns in ROLLED.items():
             out[name].append(np.nan_to_num(squared[..., columns].mean(axis=(1, 3)), nan=np.inf))

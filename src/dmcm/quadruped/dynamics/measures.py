@@ -42,10 +42,9 @@ class Measures:
         wrong: np.ndarray,
         base: Learner,
         learner: Learner | None,
-        history: int,
     ):
         self.collection, self.cells, self.wrong = collection, cells, wrong
-        self.base, self.learner, self.history = base, learner, history
+        self.base, self.learner = base, learner
         self.spread = _spread(collection, cells)
         everyone = np.arange(len(cells.sound))
         self.robot_donor, self.terrain_donor = robot_donors(cells, everyone), terrain_donors(cells, everyone)
@@ -123,9 +122,7 @@ class Measures:
                 for name in OUTPUTS
             }
             if rollouts:
-                rolled = rollout_errors(
-                    self.base, self.learner, own, self.collection, self.cells, which, self.history
-                )
+                rolled = rollout_errors(self.base, self.learner, own, self.collection, self.cells, which)
                 for part, errors in rolled.items():
                     # A roll-out that left the finite numbers has failed altogether, not infinitely.
                     errors = np.minimum(errors, self.spread[part])

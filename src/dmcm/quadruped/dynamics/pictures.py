@@ -7,7 +7,6 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import jax.numpy as jnp
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -33,9 +32,9 @@ from dmcm.plots import (
 from dmcm.quadruped.body.robot_table import JOINT_NAMES, RobotTable
 from dmcm.quadruped.data.collection import Collection
 from dmcm.quadruped.data.recording import column
-from dmcm.quadruped.data.windows import SECOND, states
+from dmcm.quadruped.data.windows import SECOND
 from dmcm.quadruped.dynamics.cells import ROBOT, TERRAIN, Cells
-from dmcm.quadruped.dynamics.evaluation import ROLLED, roll
+from dmcm.quadruped.dynamics.evaluation import ROLLED, given_to_roll, roll
 from dmcm.quadruped.world.rendering import standing_images
 from dmcm.quadruped.world.simulation import CONTROL_PERIOD_S
 from dmcm.quadruped.world.terrain import TRAINING_TERRAINS, Terrain
@@ -210,7 +209,6 @@ def roll_out(
     collection: Collection,
     cells: Cells,
     cell: int,
-    history: int,
 ) -> Rollout:
     """A second of joint angles from the middle of a cell's second half, given the targets that were sent.
 
@@ -221,15 +219,11 @@ def roll_out(
         collection: the recordings.
         cells: all cells.
         cell: number of the cell.
-        history: control steps that the model sees.
     """
     windows = cells.windows
     begin = windows.step[cell, 1, windows.count[cell, 1] // 2]
-    data = collection.data[cell, begin - history + 1 : begin + SECOND][None, None]
-    inputs = (
-        jnp.asarray(states(data)[:, :, :history]),
-        *(jnp.asarray(data[..., column(n)]) for n in ("joint_targets_rad", "command", "gait_phase")),
-    )
+    data = collection.data[cell, begin - windows.history + 1 : begin + SECOND][None, None]
+    inputs = given_to_roll(data, windows.history)
     predicted = {
         name: np.asarray(roll(base, learner, values, *inputs))[0, 0, :, ROLLED["joint"]]
         for name, values in (("none", None), ("recombined", contexts.values))

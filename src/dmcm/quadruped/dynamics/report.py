@@ -91,9 +91,7 @@ def _what_vectors_know(config: DynamicsConfig, collection: Collection, cells: Ce
             mixed = Contexts(
                 {ROBOT: contexts[ROBOT][row[[robot]]], TERRAIN: contexts[TERRAIN][row[[ground]]]}, None
             )
-            rollouts.append(
-                pictures.roll_out(base, learner, mixed, collection, cells, cell, config.windows.history)
-            )
+            rollouts.append(pictures.roll_out(base, learner, mixed, collection, cells, cell))
     if rollouts:
         found["rollout"] = _middle_rollout(rollouts, collection)
     return found

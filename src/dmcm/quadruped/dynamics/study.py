@@ -67,7 +67,6 @@ def run_dynamics(config: DynamicsConfig, *, progress: bool = True) -> dict[str, 
             f"{config.data}: only {len(cells.of('seen_pair'))} cells have enough samples without a fall "
             "to learn from. Collect more or longer, or with a policy that falls less."
         )
-    history = config.windows.history
     measured: list[dict[str, Any]] = []
     for seed in range(config.seeds):
         console.print(f"[bold]base network[/bold], seed {seed}")
@@ -75,7 +74,7 @@ def run_dynamics(config: DynamicsConfig, *, progress: bool = True) -> dict[str, 
         base = train_base(cells, folder, steps=3 * config.steps, seed=seed, progress=progress)
         wrong = base_errors(cells, base)
         sampler = CellSampler(cells, wrong, cells.of("seen_pair"), base=base)
-        seen: dict[str, Any] = {"none": Measures(collection, cells, wrong, base, None, history).errors()}
+        seen: dict[str, Any] = {"none": Measures(collection, cells, wrong, base, None).errors()}
         for name in names:
             console.print(f"[bold]{name}[/bold], seed {seed}")
             folder = config.out / name / f"seed-{seed}"
@@ -86,7 +85,7 @@ def run_dynamics(config: DynamicsConfig, *, progress: bool = True) -> dict[str, 
                 base: Learner = base,
                 detailed: bool = name == MAIN,
             ) -> dict[str, Any]:
-                return Measures(collection, cells, wrong, base, learner, history).everything(detailed)
+                return Measures(collection, cells, wrong, base, learner).everything(detailed)
 
             cell = run_cell(
                 METHODS[name],

@@ -24,16 +24,7 @@ def summarise(names: Sequence[str], measured: list[dict[str, Any]], main: str) -
     ways: dict[str, Any] = {"none": [seed["none"] for seed in measured]}
     for name in names:
         for way in measured[0][name]:
-            if way in (
-                "in_place",
-                "recombined",
-                "robot_only",
-                "terrain_only",
-                "wrong_robot",
-                "wrong_terrain",
-                "robot_donor",
-                "terrain_donor",
-            ):
+            if way in _WAYS:
                 label = _LABELS.get((name, way), f"{name}_{way}")
                 ways[label] = [seed[name][way] for seed in measured]
     oracle = ways.get("oracle")
@@ -64,6 +55,7 @@ _LABELS = {
     ("encoders", "recombined"): "encoders",
     ("oracle", "in_place"): "oracle",
 }
+_WAYS = {way for _, way in _LABELS}
 
 
 def _with_shares(
