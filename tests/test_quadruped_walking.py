@@ -10,6 +10,8 @@ import numpy as np
 import pytest
 
 from dmcm.errors import CheckpointError, ConfigError, DataError, DivergenceError, StorageError
+from dmcm.quadruped.body.robot_table import load_robot
+from dmcm.quadruped.walking import loop
 from dmcm.quadruped.walking import training as walking
 from dmcm.quadruped.walking.policy import Policy, RunningScale, load_policy, mean_action, save_policy
 from dmcm.quadruped.walking.ppo import Ends, PpoConfig, Rollout, Trainee, advantages, collect, improve
@@ -19,6 +21,7 @@ from dmcm.runs import RunFolder
 from dmcm.storage import save_arrays
 from helpers import same_bits
 
+GO1 = load_robot("go1")
 TINY = PpoConfig(horizon=4, minibatches=2, epochs=1)
 BANDIT = PpoConfig(horizon=4, minibatches=2, epochs=4, discount=0.9, entropy=0.0)
 TRAINING = WalkTraining(iterations=4, robots=8, phase=2, ppo=TINY, threads=1)
@@ -252,32 +255,32 @@ def ends(fell, cut, progress):
 
 
 def test_robots_go_up_their_ladder_and_down_again_and_never_off_it():
-    curriculum, rng = Curriculum(LADDER, 4), np.random.default_rng(0)
+    curriculum, rng = Curriculum(LADDER, GO1, 4), np.random.default_rng(0)
     assert np.array_equal(curriculum.tiles, [0, 3, 0, 3])
-    assert np.array_equal(
-        curriculum.ended(ends([0, 1, 0, 0], [1, 0, 1, 0], [0.9, 0.9, 0.7, 0.9]), rng), [0, 2]
-    )
+    moved, tiles = curriculum.ended(ends([0, 1, 0, 0], [1, 0, 1, 0], [0.9, 0.9, 0.7, 0.9]), rng)
+    assert np.array_equal(moved, [0, 2])
+    assert np.array_equal(tiles, [1, 1])
     assert np.array_equal(curriculum.tiles, [1, 3, 1, 3])
     assert curriculum.arena.terrains[1] == LADDER[0][1]
     # A fall counts, however far the robot came, and whether or not another episode ran out of time.
-    moved = curriculum.ended(ends([1, 0, 1, 0], [0, 1, 1, 1], [0.9, 1.0, 1.0, 1.0]), rng)
+    moved, _ = curriculum.ended(ends([1, 0, 1, 0], [0, 1, 1, 1], [0.9, 1.0, 1.0, 1.0]), rng)
     assert np.array_equal(moved, [0, 1, 2, 3])
     assert np.array_equal(curriculum.tiles, [0, 4, 0, 4])
-    assert len(curriculum.ended(ends([0] * 4, [0] * 4, [1.0] * 4), rng)) == 0
+    assert len(curriculum.ended(ends([0] * 4, [0] * 4, [1.0] * 4), rng)[0]) == 0
 
 
 def test_who_walks_only_some_of_the_way_stays_and_who_hardly_walks_steps_down():
-    curriculum, rng = Curriculum(LADDER, 4), np.random.default_rng(0)
+    curriculum, rng = Curriculum(LADDER, GO1, 4), np.random.default_rng(0)
     curriculum.rung[:] = 1
-    moved = curriculum.ended(ends([0] * 4, [1] * 4, [0.45, 0.1, -0.5, 0.45]), rng)
+    moved, _ = curriculum.ended(ends([0] * 4, [1] * 4, [0.45, 0.1, -0.5, 0.45]), rng)
     assert np.array_equal(moved, [1, 2])
     assert np.array_equal(curriculum.rung, [1, 0, 0, 1])
-    assert len(curriculum.ended(ends([0, 1, 1, 0], [0, 1, 0, 0], [0.0] * 4), rng)) == 0
+    assert len(curriculum.ended(ends([0, 1, 1, 0], [0, 1, 0, 0], [0.0] * 4), rng)[0]) == 0
     assert np.array_equal(curriculum.rung, [1, 0, 0, 1])
 
 
 def test_who_has_reached_the_top_is_sent_anywhere_on_the_ladder():
-    curriculum, rng = Curriculum(LADDER, 400), np.random.default_rng(0)
+    curriculum, rng = Curriculum(LADDER, GO1, 400), np.random.default_rng(0)
     curriculum.rung[:] = np.array([3, 2])[curriculum.ladder] - 1
     curriculum.ended(ends([0] * 400, [1] * 400, [1.0] * 400), rng)
     for ladder, length in enumerate((3, 2)):
@@ -287,7 +290,7 @@ def test_who_has_reached_the_top_is_sent_anywhere_on_the_ladder():
 
 
 def test_the_curriculum_shows_nothing_that_is_kept_out_of_training():
-    grounds = Curriculum(LADDERS, 1).arena.terrains
+    grounds = Curriculum(LADDERS, GO1, 1).arena.terrains
     assert not {*grounds} & {*OOD_TERRAINS}
     assert {ground.kind for ground in grounds} == {
         "flat", "rough", "slope_up", "slope_down", "stairs_up", "stairs_down", "waves"
@@ -317,7 +320,7 @@ def interrupt_after(monkeypatch, count):
             raise KeyboardInterrupt
         return improve(*args)
 
-    monkeypatch.setattr(walking, "improve", stopping)
+    monkeypatch.setattr(loop, "improve", stopping)
 
 
 @pytest.mark.parametrize("after", [1, 3])

@@ -16,6 +16,7 @@ from dmcm.quadruped.body.properties import RobotProperties
 from dmcm.quadruped.body.robot_table import RobotTable
 from dmcm.quadruped.walking.commands import CommandRanges, Commands, speed_along
 from dmcm.quadruped.walking.gait import Gait
+from dmcm.quadruped.walking.guides import Guide
 from dmcm.quadruped.walking.observations import NoiseScales, Sensors, privileged_state
 from dmcm.quadruped.walking.rewards import RewardWeights, reward
 from dmcm.quadruped.world.arena import Arena
@@ -65,10 +66,10 @@ class WalkConfig:
 class WalkEnvironment(VectorEnv):
     """n robots, each with its own body and ground, told to walk by joint corrections to a trot.
 
-    Observations are what a real robot can sense, in the order of `observations.OBSERVATION`; the truth is in
-    `privileged()` and never in them. An action is a correction of twelve joint targets. Robots that fall or
-    run out of time start anew in the same call (`AutoresetMode.SAME_STEP`): the last observation of the old
-    episode is in `info["final_obs"]`.
+    Observations are what a real robot can sense, in the order of `observations.OBSERVATION`, and then what a
+    guide adds; the truth is in `privileged()` and never in them. An action is a correction of twelve joint
+    targets. Robots that fall or run out of time start anew in the same call (`AutoresetMode.SAME_STEP`): the
+    last observation of the old episode is in `info["final_obs"]`.
 
     Attributes:
         simulation: the robots.
@@ -85,6 +86,7 @@ class WalkEnvironment(VectorEnv):
         tiles: Sequence[int] | np.ndarray,
         config: WalkConfig | None = None,
         *,
+        guide: Guide | None = None,
         threads: int = 0,
         seed: int = 0,
     ):
@@ -96,6 +98,7 @@ class WalkEnvironment(VectorEnv):
             robots: properties of each robot, n of them.
             tiles: number of each robot's ground in the arena, shape (n,).
             config: how to walk.
+            guide: adds columns to the observations.
             threads: of the physics; 0 means one per core.
             seed: of everything drawn at random, until `reset(seed=…)`.
 
@@ -115,11 +118,11 @@ class WalkEnvironment(VectorEnv):
         self.tiles = tiles
         self.commands = Commands(self.config.commands, self.num_envs)
         self._sensors = Sensors(self.config.noise, self.config.sensor_delay_steps, self.num_envs)
+        self._guide = guide
         kinds = [terrain.kind for terrain in arena.terrains]
         self._directional = np.array([kind.startswith(("slope", "stairs")) for kind in kinds])
-        self.single_observation_space = gymnasium.spaces.Box(
-            -np.inf, np.inf, (self._sensors.size,), np.float32
-        )
+        size = self._sensors.size + (guide.size if guide else 0)
+        self.single_observation_space = gymnasium.spaces.Box(-np.inf, np.inf, (size,), np.float32)
         self.single_action_space = gymnasium.spaces.Box(-ACTION_LIMIT, ACTION_LIMIT, (12,), np.float32)
         self.observation_space = batch_space(self.single_observation_space, self.num_envs)
         self.action_space = batch_space(self.single_action_space, self.num_envs)
@@ -225,9 +228,10 @@ class WalkEnvironment(VectorEnv):
 
     def observe(self, ids: np.ndarray | slice = slice(None)) -> np.ndarray:
         """Observations of some robots, shape (k, size); once per control step, for sensors have a past."""
-        return self._sensors.read(
+        sensed = self._sensors.read(
             self.simulation, self.commands.velocity, self.action, self.phase, self._rng, ids
         )
+        return sensed if self._guide is None else np.hstack([sensed, self._guide.read(sensed, ids)])
 
     def move_to(self, ids: np.ndarray, tiles: np.ndarray) -> None:
         """Start robots anew on other grounds.
@@ -254,6 +258,8 @@ class WalkEnvironment(VectorEnv):
         self.commands.heading[ids] += np.where(directional, 0.0, yaw)
         self.commands.follow_heading(self.simulation.yaw_rad)
         self._sensors.forget(ids)
+        if self._guide is not None:
+            self._guide.forget(ids)
 
     def _count_way(self) -> None:
         """Add up how far robots went in the commanded direction, and how far they were told to."""

@@ -11,6 +11,7 @@ from dmcm.quadruped.body.properties import RobotProperties
 from dmcm.quadruped.body.robot_table import RobotTable
 from dmcm.quadruped.walking.commands import CommandRanges, speed_along
 from dmcm.quadruped.walking.environment import WalkConfig, WalkEnvironment
+from dmcm.quadruped.walking.guides import Guide
 from dmcm.quadruped.walking.policy import Policy, mean_action
 from dmcm.quadruped.world.arena import Arena
 from dmcm.quadruped.world.simulation import CONTROL_PERIOD_S
@@ -51,6 +52,7 @@ def evaluate_walking(
     *,
     seconds: float = 8.0,
     commands: CommandRanges | None = None,
+    guide: Guide | None = None,
     seed: int = 0,
     threads: int = 0,
 ) -> Walk:
@@ -63,6 +65,7 @@ def evaluate_walking(
         terrains: n grounds.
         seconds: length of an episode.
         commands: what robots are told; the ranges of training by default.
+        guide: adds to the observations what the policy is told.
         seed: of starts and commands.
         threads: of the physics; 0 means one per core.
     """
@@ -70,7 +73,7 @@ def evaluate_walking(
     tiles = [arena.tile(terrain) for terrain in terrains]
     # Longer than measured, so that no robot starts anew before the end but those that fall.
     walk = WalkConfig(episode_s=seconds + 1, commands=commands or CommandRanges())
-    environment = WalkEnvironment(table, arena, robots, tiles, walk, threads=threads)
+    environment = WalkEnvironment(table, arena, robots, tiles, walk, guide=guide, threads=threads)
     observation, _ = environment.reset(seed=seed)
     simulation, n = environment.simulation, len(robots)
     alive, diverged = np.ones(n, bool), np.zeros(n, bool)

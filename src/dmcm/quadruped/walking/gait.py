@@ -8,8 +8,8 @@ import numpy as np
 
 from dmcm.quadruped.body.robot_table import LEGS, RobotTable
 
-_PAIR = np.array([0.0, 0.5, 0.5, 0.0])
-"""Share of the cycle by which each leg lags: diagonal legs step together."""
+LEG_OFFSET = np.array([0.0, 0.5, 0.5, 0.0])
+"""Share of the cycle that is added to the phase for each leg: diagonal legs step together."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -41,7 +41,7 @@ class Gait:
         hips[:, 1] += [table.side_offset_m(leg) for leg in LEGS]
         turning = command[:, 2, None, None] * np.stack([-hips[:, 1], hips[:, 0]], axis=1)
         stride = (command[:, None, :2] + turning) * 0.5 / self.frequency_hz
-        cycle = (phase[:, None] + _PAIR) % 1.0
+        cycle = (phase[:, None] + LEG_OFFSET) % 1.0
         swings = cycle < 0.5
         share = np.where(swings, cycle, cycle - 0.5) * 2.0
         # Swing starts and ends at rest relative to the trunk; stance has a constant speed.

@@ -12,6 +12,7 @@ import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from dmcm.errors import StorageError
+from dmcm.quadruped.walking.modulation import Modulation
 from dmcm.storage import fill_tree, load_arrays, save_arrays, tree_arrays
 
 POLICY = Path(__file__).parent / "policies" / "go1.safetensors"
@@ -55,9 +56,15 @@ class RunningScale(eqx.Module):
 class Policy(eqx.Module):
     """Actor and critic with separate networks; the critic also reads the privileged state.
 
+    The last columns of an observation may be vectors that the policy is told, which modulate the actor's last
+    hidden layer; or a past, which an encoder trained with the policy sums up in a few numbers for the actor.
+    The critic reads vectors too; it has the truth and does not read the past.
+
     Attributes:
-        actor: standardised observation to mean action.
-        critic: standardised observation and privileged state to value.
+        actor: standardised observation, the past summed up, to mean action.
+        critic: standardised observation without the past, and privileged state, to value.
+        encoder: sums up the past; None for policies without.
+        modulation: by vectors; None for policies that are told none.
         log_deviation: logarithm of the actions' standard deviations, shape (12,).
         observation_scale: standardises observations.
         critic_scale: standardises what the critic reads.
@@ -65,6 +72,8 @@ class Policy(eqx.Module):
 
     actor: eqx.nn.MLP
     critic: eqx.nn.MLP
+    encoder: eqx.nn.MLP | None
+    modulation: Modulation | None
     log_deviation: Float[Array, " actions"]
     observation_scale: RunningScale
     critic_scale: RunningScale
@@ -77,6 +86,9 @@ class Policy(eqx.Module):
         *,
         widths: tuple[int, int] = (128, 128),
         deviation: float = 0.5,
+        past: int = 0,
+        summary: int = 0,
+        told: int = 0,
         key: PRNGKeyArray,
     ):
         """Draw the weights.
@@ -87,31 +99,69 @@ class Policy(eqx.Module):
             actions: size of an action.
             widths: hidden layers' width of actor and critic, two layers each.
             deviation: standard deviation of the first actions.
+            past: how many columns of an observation are a past, the last ones.
+            summary: in how many numbers the encoder sums them up.
+            told: how many columns of an observation are vectors, the last ones; not together with a past.
             key: of the weights.
         """
         actor_key, critic_key = jax.random.split(key)
-        actor = eqx.nn.MLP(observations, actions, widths[0], 2, jax.nn.elu, key=actor_key)
+        present = observations - past
+        actor = eqx.nn.MLP(present - told + summary, actions, widths[0], 2, jax.nn.elu, key=actor_key)
         # A small last layer: at first the robot does what the gait says.
         self.actor = eqx.tree_at(
             lambda mlp: (mlp.layers[-1].weight, mlp.layers[-1].bias), actor, replace_fn=lambda w: 0.01 * w
         )
-        self.critic = eqx.nn.MLP(
-            observations + privileged, "scalar", widths[1], 2, jax.nn.elu, key=critic_key
-        )
+        self.critic = eqx.nn.MLP(present + privileged, "scalar", widths[1], 2, jax.nn.elu, key=critic_key)
+        self.encoder = None
+        if past:
+            encoder_key = jax.random.fold_in(key, 2)
+            self.encoder = eqx.nn.MLP(past, summary, widths[0] // 2, 1, jax.nn.elu, key=encoder_key)
+        self.modulation = Modulation(told, widths[0], key=key) if told else None
         self.log_deviation = jnp.full(actions, np.log(deviation))
         self.observation_scale = RunningScale(observations)
-        self.critic_scale = RunningScale(observations + privileged)
+        self.critic_scale = RunningScale(present + privileged)
 
     def mean(self, observation: Float[Array, "n observations"]) -> Float[Array, "n actions"]:
         """Mean actions: what the policy does once it is trained."""
-        return jax.vmap(self.actor)(self.observation_scale(observation))
+        scaled = self.observation_scale(self._heard(observation))
+        if self.modulation is not None:
+            own = scaled.shape[-1] - self.modulation.told
+            return jax.vmap(self._modulated)(scaled[:, :own], scaled[:, own:])
+        if self.encoder is not None:
+            present = scaled.shape[-1] - int(self.encoder.in_size)
+            summary = jax.vmap(self.encoder)(scaled[:, present:])
+            scaled = jnp.concatenate([scaled[:, :present], summary], axis=-1)
+        return jax.vmap(self.actor)(scaled)
 
     def value(
         self, observation: Float[Array, "n observations"], privileged: Float[Array, "n privileged"]
     ) -> Float[Array, " n"]:
         """Expected discounted sum of rewards."""
-        both = jnp.concatenate([observation, privileged], axis=-1)
-        return jax.vmap(self.critic)(self.critic_scale(both))
+        return jax.vmap(self.critic)(self.critic_scale(self.criticised(observation, privileged)))
+
+    def criticised(
+        self, observation: Float[Array, "n observations"], privileged: Float[Array, "n privileged"]
+    ) -> Float[Array, "n criticised"]:
+        """What the critic reads, not yet standardised."""
+        past = 0 if self.encoder is None else int(self.encoder.in_size)
+        present = self._heard(observation)[:, : observation.shape[-1] - past]
+        return jnp.concatenate([present, privileged], axis=-1)
+
+    def _heard(self, observation: Float[Array, "n observations"]) -> Float[Array, "n observations"]:
+        """Observations with the vectors cut to what training told."""
+        if self.modulation is None:
+            return observation
+        own = observation.shape[-1] - self.modulation.told
+        return jnp.concatenate([observation[:, :own], self.modulation.cut(observation[:, own:])], axis=-1)
+
+    def _modulated(
+        self, sensed: Float[Array, " own"], vectors: Float[Array, " told"]
+    ) -> Float[Array, " actions"]:
+        assert self.modulation is not None
+        hidden = sensed
+        for layer in self.actor.layers[:-1]:
+            hidden = self.actor.activation(layer(hidden))
+        return self.actor.layers[-1](self.modulation(hidden, vectors))
 
     def log_density(
         self, mean: Float[Array, "n actions"], action: Float[Array, "n actions"]
@@ -139,11 +189,17 @@ def save_policy(path: Path, policy: Policy, about: dict[str, Any]) -> None:
     Raises:
         StorageError: it cannot be written.
     """
+    encoder = policy.encoder
+    past, summary = (int(encoder.in_size), int(encoder.out_size)) if encoder else (0, 0)
+    observations = policy.observation_scale.mean.size
     sizes = {
-        "observations": policy.observation_scale.mean.size,
-        "privileged": policy.critic_scale.mean.size - policy.observation_scale.mean.size,
+        "observations": observations,
+        "privileged": policy.critic_scale.mean.size - (observations - past),
         "actions": policy.log_deviation.size,
         "widths": [policy.actor.width_size, policy.critic.width_size],
+        "past": past,
+        "summary": summary,
+        "told": policy.modulation.told if policy.modulation else 0,
     }
     save_arrays(path, tree_arrays(policy), {"kind": "quadruped policy", "sizes": sizes, **about})
 
@@ -164,6 +220,9 @@ def load_policy(path: Path) -> tuple[Policy, dict[str, Any]]:
         sizes["privileged"],
         sizes["actions"],
         widths=tuple(sizes["widths"]),
+        past=sizes.get("past", 0),
+        summary=sizes.get("summary", 0),
+        told=sizes.get("told", 0),
         key=jax.random.key(0),
     )
     return fill_tree(like, arrays), about

@@ -282,7 +282,7 @@ def _improve(
         policy,
         (
             policy.observation_scale.seen(observed),
-            policy.critic_scale.seen(jnp.concatenate([observed, privileged], axis=-1)),
+            policy.critic_scale.seen(policy.criticised(observed, privileged)),
         ),
     )
     summary = {name: jnp.mean(values) for name, values in measures.items()}
