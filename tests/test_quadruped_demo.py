@@ -142,7 +142,7 @@ def test_recordings_are_of_the_right_robots_on_the_right_grounds(collection):
 
 
 def test_vectors_come_from_where_they_must(model, collection, shown):
-    windows = cut(collection, model.windows)
+    windows = cut(collection.data, model.windows)
 
     def half(cell, number):
         count = windows.count[cell, number]

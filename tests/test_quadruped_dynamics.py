@@ -54,7 +54,7 @@ def collection():
 
 @pytest.fixture(scope="module")
 def windows(collection):
-    return cut(collection, WindowConfig(history=3, stride=4))
+    return cut(collection.data, WindowConfig(history=3, stride=4))
 
 
 @pytest.fixture(scope="module")
@@ -117,7 +117,7 @@ def test_inputs_hold_the_past_and_nothing_of_the_future(collection, windows):
 @pytest.mark.parametrize("bad", [{"history": 0}, {"history": 51}, {"stride": 0}])
 def test_impossible_windows_are_refused(collection, bad):
     with pytest.raises(ConfigError, match="between 1 and 50"):
-        cut(collection, WindowConfig(**bad))
+        cut(collection.data, WindowConfig(**bad))
 
 
 def test_strangers_share_nothing_and_are_of_training(cells):
@@ -174,7 +174,7 @@ def test_batches_hold_anchors_and_a_donor_per_factor(cells):
 def test_queries_are_off_and_lead_back_to_the_true_next_state(cells, corrects):
     seen, windows = cells.of("seen_pair"), cells.windows
     base = base_learner(windows.x.shape[-1]) if corrects else None
-    y = windows.y if base is None else base_errors(cells, base)
+    y = windows.y if base is None else base_errors(cells.windows, base)
     sampler = CellSampler(cells, y, seen, base=base)
     batch = sampler.sample(jax.random.key(2))
     spread, ratios = np.asarray(sampler.moments.x_std)[:90], []
@@ -220,7 +220,7 @@ def some_contexts(learner, count, seed):
 def test_errors_are_those_of_the_second_half(cells):
     inputs = cells.windows.x.shape[-1]
     base, learner = base_learner(inputs), two_contexts(inputs)
-    wrong = base_errors(cells, base)
+    wrong = base_errors(cells.windows, base)
     which = np.flatnonzero(cells.sound)[:5]
     contexts = some_contexts(learner, len(which), 0)
     found = second_half_errors(learner, contexts, cells, wrong, which)
@@ -239,9 +239,9 @@ def test_errors_are_those_of_the_second_half(cells):
 def test_adapting_uses_the_first_half_up_to_the_seconds_asked(cells):
     inputs = cells.windows.x.shape[-1]
     learner = two_contexts(inputs)
-    wrong = base_errors(cells, base_learner(inputs))
+    wrong = base_errors(cells.windows, base_learner(inputs))
     which = np.flatnonzero(cells.sound & (cells.windows.count[:, 0] > 8))[:3]
-    found = adapt_cells(learner, cells, wrong, which, seconds=0.5)
+    found = adapt_cells(learner, cells.windows, wrong, which, seconds=0.5)
     for row, cell in enumerate(which):
         early = (cells.windows.step[cell, 0] < 25) & (
             np.arange(wrong.shape[2]) < cells.windows.count[cell, 0]

@@ -92,7 +92,7 @@ def collection():
 
 @pytest.fixture(scope="module")
 def cells(collection):
-    return describe_cells(collection, cut(collection, WindowConfig()))
+    return describe_cells(collection, cut(collection.data, WindowConfig()))
 
 
 @pytest.fixture(scope="module")

@@ -6,7 +6,7 @@ import contextlib
 import dataclasses
 import json
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -148,10 +148,23 @@ class ContextBank:
             FactorError: the model has no such factor.
             BankError: no such entry, a damaged one, or one of another model or size.
         """
+        return self.load_many(factor, (name,), learner).at(0)
+
+    def load_many(self, factor: str, names: Sequence[str], learner: Learner) -> Contexts:
+        """The vectors of several entries, as contexts of that factor alone, of batch shape (names,).
+
+        Raises:
+            FactorError, BankError: as `load`.
+        """
         learner.factors.check((factor,))
-        names = self._names(factor)
-        if name not in names:
-            raise BankError(f"In {self.path}, factor '{factor}': {unknown_name('entry', name, names)}")
+        there = self._names(factor)
+        vectors = [self._vector(factor, name, there, learner) for name in names]
+        values = np.asarray(vectors, np.float32).reshape(len(names), learner.factors[factor])
+        return Contexts({factor: jnp.asarray(values)}, learner.fingerprint())
+
+    def _vector(self, factor: str, name: str, there: list[str], learner: Learner) -> tuple[float, ...]:
+        if name not in there:
+            raise BankError(f"In {self.path}, factor '{factor}': {unknown_name('entry', name, there)}")
         entry = self._read(factor, name)
         if entry.model != learner.fingerprint():
             raise BankError(
@@ -165,7 +178,7 @@ class ContextBank:
                 f"entry '{name}' of '{factor}' in {self.path} has size {entry.size}, the model's contexts of "
                 f"'{factor}' have size {learner.factors[factor]}."
             )
-        return Contexts({factor: jnp.asarray(entry.value, jnp.float32)}, entry.model)
+        return entry.value
 
     def mix(self, learner: Learner, /, **names: str) -> Contexts:
         """Contexts out of several entries: `bank.mix(learner, amplitude="a", phase="b")`.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -24,7 +23,7 @@ from dmcm.priors import Prior
 from dmcm.runs import environment
 from dmcm.solvers import LevenbergMarquardt
 from dmcm.storage import write_json
-from dmcm.studies import STUDENT_95
+from dmcm.studies import summarise_numbers
 from dmcm.training import FitConfig, fit
 
 STEPS = 1_000
@@ -193,11 +192,7 @@ def _over_seeds(values: Sequence[Any]) -> Any:
     """Nested scores of several seeds into one: mean, 95 % interval (None for one seed) and each seed's."""
     if isinstance(values[0], dict):
         return {key: _over_seeds([value[key] for value in values]) for key in values[0]}
-    count = len(values)
-    half = None
-    if count > 1:
-        half = float(STUDENT_95.get(count, 2.0) * np.std(values, ddof=1) / math.sqrt(count))
-    return {"mean": float(np.mean(values)), "ci95": half, "per_seed": list(values)}
+    return summarise_numbers(values)
 
 
 def _mean(values: Sequence[Any]) -> Any:

@@ -148,7 +148,7 @@ def mix_and_predict(model: DynamicsModel, collection: Collection) -> Demo:
     Raises:
         DataError: a half without samples, for a robot fell all the time.
     """
-    windows = cut(collection, model.windows)
+    windows = cut(collection.data, model.windows)
     if not windows.count.all():
         raise DataError(
             "a robot fell too often to cut samples from its recording; use another seed or policy, or a "

@@ -11,7 +11,6 @@ from jax.typing import ArrayLike
 from jaxtyping import Array, Float
 
 from dmcm.errors import ConfigError
-from dmcm.quadruped.data.collection import Collection
 from dmcm.quadruped.data.recording import column
 from dmcm.quadruped.walking.observations import CONTACT_N
 from dmcm.quadruped.world.simulation import CONTROL_PERIOD_S
@@ -171,14 +170,19 @@ def disturb(
     return x, y.at[..., output("gravity_change")].add(-noise[..., -1, -3:])
 
 
-def cut(collection: Collection, config: WindowConfig) -> Windows:
-    """Cut recordings into samples, none of which spans a fall or a fresh start."""
+def cut(data: np.ndarray, config: WindowConfig, *, parts: int = 2) -> Windows:
+    """Cut recordings into samples, none of which spans a fall or a fresh start.
+
+    Args:
+        data: shape (cells, steps, columns).
+        config: how.
+        parts: halves of each recording, or 1 for all of it in one.
+    """
     config = config.check()
-    data = collection.data
     cells, steps, _ = data.shape
-    half = steps // 2
-    wanted = np.arange(config.history - 1, half - SECOND, config.stride)
-    at = np.stack([wanted, wanted + half])
+    length = steps // parts
+    wanted = np.arange(config.history - 1, length - SECOND, config.stride)
+    at = wanted + length * np.arange(parts)[:, None]
     broken = ((data[..., column("begins")] + data[..., column("falls")] + data[..., column("diverges")]) > 0)[
         ..., 0
     ]

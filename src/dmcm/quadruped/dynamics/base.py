@@ -8,6 +8,7 @@ import numpy as np
 
 from dmcm.learner import Learner
 from dmcm.models import load_learner
+from dmcm.quadruped.data.windows import Windows
 from dmcm.quadruped.dynamics.cells import Cells
 from dmcm.quadruped.dynamics.methods import BASE
 from dmcm.quadruped.dynamics.sampler import CellSampler
@@ -25,9 +26,8 @@ def train_base(cells: Cells, folder: Path, *, steps: int, seed: int, progress: b
     return load_learner(folder / "model.safetensors")
 
 
-def base_errors(cells: Cells, base: Learner) -> np.ndarray:
+def base_errors(windows: Windows, base: Learner) -> np.ndarray:
     """What the base network gets wrong, shape (cells, 2, samples, outputs); 0 where there is no sample."""
-    windows = cells.windows
     flat = windows.x.reshape(-1, windows.x.shape[-1])
     contexts = base.prior_contexts()
     parts = [

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 
 import numpy as np
 
-from dmcm.quadruped.body.properties import TRAINING_RANGES
+from dmcm.quadruped.body.properties import TRAINING_RANGES, RobotProperties
 from dmcm.quadruped.data.collection import Collection
 from dmcm.quadruped.data.windows import Windows
-from dmcm.quadruped.world.terrain import KINDS
+from dmcm.quadruped.world.terrain import KINDS, Terrain
 
 ROBOT, TERRAIN = "robot", "terrain"
 """Names of the factors."""
@@ -47,27 +48,34 @@ class Cells:
         return np.flatnonzero((self.split == split) & self.sound)
 
 
+def robot_truth(robots: Sequence[RobotProperties]) -> np.ndarray:
+    """What the oracle is told of robots, shape (n, size): training ranges become −1 to 1."""
+    low, high = np.array([TRAINING_RANGES[name] for name in TRUE_ROBOT]).T
+    properties = np.array([[getattr(robot, name) for name in TRUE_ROBOT] for robot in robots])
+    return (2 * (properties - low) / (high - low) - 1).astype(np.float32)
+
+
+def terrain_truth(terrains: Sequence[Terrain]) -> np.ndarray:
+    """What the oracle is told of grounds, shape (n, size): their kind as 0 or 1, size and friction."""
+    rows = [
+        [*(float(t.kind == kind) for kind in KINDS), 10 * t.size, 4 * (t.friction - 0.8)] for t in terrains
+    ]
+    return np.array(rows, np.float32)
+
+
 def describe_cells(collection: Collection, windows: Windows) -> Cells:
     """Put samples and truth together."""
     grid = collection.grid
     robot = np.array([cell.robot for cell in grid.cells])
     terrain = np.array([cell.terrain for cell in grid.cells])
-    low, high = np.array([TRAINING_RANGES[name] for name in TRUE_ROBOT]).T
-    properties = np.array([[getattr(r, name) for name in TRUE_ROBOT] for r in grid.robots])
-    ground = np.array(
-        [
-            [*(float(t.kind == kind) for kind in KINDS), 10 * t.size, 4 * (t.friction - 0.8)]
-            for t in grid.terrains
-        ]
-    )
     return Cells(
         windows,
         robot,
         terrain,
         np.array([cell.split for cell in grid.cells]),
         {
-            ROBOT: (2 * (properties - low) / (high - low) - 1)[robot].astype(np.float32),
-            TERRAIN: ground[terrain].astype(np.float32),
+            ROBOT: robot_truth(grid.robots)[robot],
+            TERRAIN: terrain_truth(grid.terrains)[terrain],
         },
         windows.count.min(axis=1) >= LEAST_SAMPLES,
     )

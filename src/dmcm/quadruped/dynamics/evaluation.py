@@ -15,7 +15,7 @@ from dmcm.contexts import Contexts
 from dmcm.learner import Learner
 from dmcm.quadruped.data.collection import Collection
 from dmcm.quadruped.data.recording import column
-from dmcm.quadruped.data.windows import SECOND, inputs_at, output, states
+from dmcm.quadruped.data.windows import SECOND, Windows, inputs_at, output, states
 from dmcm.quadruped.dynamics.cells import Cells
 from dmcm.quadruped.world.simulation import CONTROL_PERIOD_S
 from dmcm.samples import Samples
@@ -41,21 +41,28 @@ _CHUNK = 48
 
 
 def adapt_cells(
-    learner: Learner, cells: Cells, wrong: np.ndarray, which: np.ndarray, *, seconds: float = np.inf
+    learner: Learner,
+    windows: Windows,
+    wrong: np.ndarray,
+    which: np.ndarray,
+    *,
+    truth: Mapping[str, np.ndarray] | None = None,
+    seconds: float = np.inf,
 ) -> Contexts:
     """Contexts of cells, each from the first half of its own recording.
 
     Args:
         learner: trained on what the base network gets wrong.
-        cells: all cells.
+        windows: all cells' samples.
         wrong: what it gets wrong, shape (cells, 2, samples, outputs).
         which: numbers of cells, shape (n,).
+        truth: `Cells.truth`, for the oracle alone.
         seconds: how much of the recording to use.
 
     Returns:
         Contexts of batch shape (n,), in NumPy's memory.
     """
-    windows, parts = cells.windows, []
+    parts = []
     for some in np.split(which, range(_CHUNK, len(which), _CHUNK)):
         step = windows.step[some, 0]
         real = windows.real[some, 0] & (step < seconds / CONTROL_PERIOD_S)
@@ -63,8 +70,8 @@ def adapt_cells(
         fill = np.resize(some, _CHUNK)
         weight = np.resize(real, (_CHUNK, real.shape[1])).astype(np.float32)
         support = Samples(*(jnp.asarray(a) for a in (windows.x[fill, 0], wrong[fill, 0], weight)))
-        truth = {name: jnp.asarray(values[fill]) for name, values in cells.truth.items()}
-        found = learner.adapt_samples(support, truth=truth)
+        told = None if truth is None else {name: jnp.asarray(v[fill]) for name, v in truth.items()}
+        found = learner.adapt_samples(support, truth=told)
         parts.append({name: np.asarray(value)[: len(some)] for name, value in found.values.items()})
     values = {name: jnp.asarray(np.concatenate([part[name] for part in parts])) for name in parts[0]}
     return Contexts(values, learner.fingerprint())

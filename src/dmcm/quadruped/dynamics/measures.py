@@ -54,7 +54,7 @@ class Measures:
         """Errors with vectors of every origin; in detail also with one left out or wrong, and probes."""
         assert self.learner is not None
         everyone = np.flatnonzero(self.cells.sound)
-        contexts = adapt_cells(self.learner, self.cells, self.wrong, everyone)
+        contexts = self._adapt(everyone)
         row = np.full(len(self.cells.sound), -1)
         row[everyone] = np.arange(len(everyone))
         found: dict[str, Any] = {"in_place": self.errors(lambda which: _rows(contexts, row[which]))}
@@ -93,7 +93,7 @@ class Measures:
         found["wrong_terrain"] = self.errors(mixed(contexts, robot, self.strangers))
         found["seconds"] = {}
         for seconds in SECONDS:
-            short = adapt_cells(self.learner, self.cells, self.wrong, everyone, seconds=seconds)
+            short = self._adapt(everyone, seconds=seconds)
             found["seconds"][f"{seconds:g}"] = self.errors(
                 mixed(short, robot, terrain), rollouts=False, splits=_APART
             )
@@ -136,6 +136,11 @@ class Measures:
         """Sound cells that have donors for both factors, so that all ways are compared on the same cells."""
         which = self.cells.of(split)
         return which[(self.robot_donor[which] >= 0) & (self.terrain_donor[which] >= 0)]
+
+    def _adapt(self, which: np.ndarray, *, seconds: float = np.inf) -> Contexts:
+        assert self.learner is not None
+        cells = self.cells
+        return adapt_cells(self.learner, cells.windows, self.wrong, which, truth=cells.truth, seconds=seconds)
 
     def _probes(self, contexts: Contexts, everyone: np.ndarray) -> dict[str, dict[str, float]]:
         """What a kernel probe reads off each vector of robots and grounds of training.

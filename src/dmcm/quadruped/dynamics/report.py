@@ -45,7 +45,7 @@ def report_run(config: DynamicsConfig, table: Mapping[str, Any]) -> Path:
     collection = read_collection(config.data)
     drawn: dict[str, Block] = {"grounds": view_grounds(collection)}
     if MAIN in table["methods"]:
-        cells = describe_cells(collection, cut(collection, config.windows))
+        cells = describe_cells(collection, cut(collection.data, config.windows))
         drawn |= _what_vectors_know(config, collection, cells)
     return write_dynamics_report(config.out, table, drawn)
 
@@ -70,7 +70,7 @@ def _what_vectors_know(config: DynamicsConfig, collection: Collection, cells: Ce
         load_learner(config.out / name / "seed-0" / "model.safetensors") for name in ("base", MAIN)
     )
     which = np.sort(np.concatenate([cells.of("seen_pair"), cells.of(SPLIT)]))
-    contexts = adapt_cells(learner, cells, base_errors(cells, base), which)
+    contexts = adapt_cells(learner, cells.windows, base_errors(cells.windows, base), which)
     found: dict[str, Block] = {
         "contexts": Picture.of(
             pictures.context_picture(collection, cells, contexts, which),

@@ -61,7 +61,7 @@ def run_dynamics(config: DynamicsConfig, *, progress: bool = True) -> dict[str, 
     names = chosen_methods(config.methods, METHODS, seeds=config.seeds, steps=config.steps)
     console = Console(stderr=True, quiet=not progress)
     collection = read_collection(config.data)
-    cells = describe_cells(collection, cut(collection, config.windows))
+    cells = describe_cells(collection, cut(collection.data, config.windows))
     if len(cells.of("seen_pair")) < 20:
         raise DataError(
             f"{config.data}: only {len(cells.of('seen_pair'))} cells have enough samples without a fall "
@@ -72,7 +72,7 @@ def run_dynamics(config: DynamicsConfig, *, progress: bool = True) -> dict[str, 
         console.print(f"[bold]base network[/bold], seed {seed}")
         folder = config.out / "base" / f"seed-{seed}"
         base = train_base(cells, folder, steps=3 * config.steps, seed=seed, progress=progress)
-        wrong = base_errors(cells, base)
+        wrong = base_errors(cells.windows, base)
         sampler = CellSampler(cells, wrong, cells.of("seen_pair"), base=base)
         seen: dict[str, Any] = {"none": Measures(collection, cells, wrong, base, None).errors()}
         for name in names:
