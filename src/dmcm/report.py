@@ -91,7 +91,26 @@ class Picture:
 
     def file_name(self) -> str:
         """The title as a file name."""
-        return "-".join(re.findall(r"[a-z0-9]+", self.title.lower())) + ".svg"
+        return _file_name(self.title, "svg")
+
+
+@dataclasses.dataclass(frozen=True)
+class Film:
+    """A moving picture with a caption that says what to see.
+
+    Attributes:
+        gif: the animation, the bytes of a GIF file.
+        caption: below it.
+        title: short, for readers who cannot see it; also the name of its file.
+    """
+
+    gif: bytes
+    caption: str
+    title: str
+
+    def file_name(self) -> str:
+        """The title as a file name."""
+        return _file_name(self.title, "gif")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -118,7 +137,7 @@ class Facts:
     title: str = ""
 
 
-Block = str | Table | Picture | Headline | Facts
+Block = str | Table | Picture | Film | Headline | Facts
 """A part of a section; text is a paragraph."""
 
 
@@ -146,10 +165,10 @@ class Page:
     blocks: tuple[Block, ...] = ()
     sections: tuple[Section, ...] = ()
 
-    def pictures(self) -> list[Picture]:
-        """All pictures in order."""
+    def pictures(self) -> list[Picture | Film]:
+        """All pictures and films in order."""
         blocks = [*self.blocks, *(block for section in self.sections for block in section.blocks)]
-        return [block for block in blocks if isinstance(block, Picture)]
+        return [block for block in blocks if isinstance(block, Picture | Film)]
 
 
 def write_page(folder: RunFolder, page: Page) -> None:
@@ -159,7 +178,8 @@ def write_page(folder: RunFolder, page: Page) -> None:
         StorageError: a file cannot be written.
     """
     for picture in page.pictures():
-        write_atomic(folder.plots / picture.file_name(), picture.svg.encode())
+        content = picture.gif if isinstance(picture, Film) else picture.svg.encode()
+        write_atomic(folder.plots / picture.file_name(), content)
     write_atomic(folder.report, render(page).encode())
 
 
@@ -277,10 +297,11 @@ def _block(block: Block) -> str:
         return f"<p>{_text(block)}</p>"
     if isinstance(block, Table):
         return _table(block)
-    if isinstance(block, Picture):
-        data = base64.b64encode(block.svg.encode()).decode()
+    if isinstance(block, Picture | Film):
+        kind, content = ("gif", block.gif) if isinstance(block, Film) else ("svg+xml", block.svg.encode())
+        data = base64.b64encode(content).decode()
         return (
-            f'<figure><img alt="{_text(block.title)}" src="data:image/svg+xml;base64,{data}">'
+            f'<figure><img alt="{_text(block.title)}" src="data:image/{kind};base64,{data}">'
             f"<figcaption>{_text(block.caption)}</figcaption></figure>"
         )
     if isinstance(block, Headline):
@@ -317,6 +338,10 @@ def _table(table: Table) -> str:
     caption = f"<figcaption>{_text(table.caption)}</figcaption>" if table.caption else ""
     grid = f"<table><thead>{head}</thead><tbody>{body}</tbody></table>"
     return f'<figure><div class="scroll">{grid}</div>{caption}</figure>'
+
+
+def _file_name(title: str, suffix: str) -> str:
+    return f"{'-'.join(re.findall(r'[a-z0-9]+', title.lower()))}.{suffix}"
 
 
 def _mark(**classes: bool) -> str:

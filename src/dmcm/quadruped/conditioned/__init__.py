@@ -1,0 +1,1 @@
+"""Policies that are told robot and terrain: training, evaluation, export."""
