@@ -1,0 +1,207 @@
+"""What the numbers of an exported policy mean: all that a robot needs to walk by it."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import types
+import typing
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from dmcm.errors import StorageError, unknown_name
+from dmcm.quadruped.body.robot_table import JOINT_NAMES, LEGS, RobotTable
+from dmcm.quadruped.conditioned.methods import METHODS
+from dmcm.quadruped.walking.environment import ACTION_LIMIT, WalkConfig
+from dmcm.quadruped.walking.gait import LEG_OFFSET
+from dmcm.quadruped.walking.guides import FRAME, FRAMES, STRIDE
+from dmcm.quadruped.walking.observations import CONTACT_N, OBSERVATION
+from dmcm.quadruped.walking.policy import Policy
+from dmcm.quadruped.world.simulation import CONTROL_PERIOD_S
+
+FORMAT = 1
+"""Version of the contract."""
+EXPORT_AGAIN = "Export the policy again: dmcm quadruped export-policy."
+"""Advice for every file that does not fit."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Contract:
+    """What a robot needs to walk by a file; JSON in its metadata, and complete: nothing is left to know.
+
+    In each control step the robot makes the observation, runs the file, cuts the action at plus and minus
+    `action_limit`, multiplies it by `action_scale_rad`, adds the gait's joint angles, cuts the sum at the
+    joints' limits and gives it to its joint controllers; then the gait's phase goes on. Frames are x forward,
+    y left, z up. examples/run_policy.py does all of this.
+    """
+
+    format: int
+    """Version of the contract."""
+    robot: str
+    """Short name of the robot, such as go1."""
+    control_period_s: float
+    """Time from one action to the next."""
+    joints: tuple[str, ...]
+    """Order of all twelve numbers of joints."""
+    legs: tuple[str, ...]
+    """Order of all four numbers of legs."""
+    observation: tuple[tuple[str, int], ...]
+    """Parts of the input `observation` in order, and their sizes; see `observations.OBSERVATION`."""
+    contact_n: float
+    """Force from which a foot counts as touching."""
+    vectors: tuple[tuple[str, int], ...]
+    """Kinds of vectors in the input `vectors` in order, and their sizes; empty for a policy told nothing."""
+    vectors_model: str | None
+    """Fingerprint of the dynamics model that makes the vectors; None for the truth, or nothing."""
+    past_parts: tuple[str, ...]
+    """Parts of an observation in each frame of the input `past`, in order; empty for a policy without."""
+    past_frames: int
+    """Frames in the input `past`, oldest first, the present one last; 0 for a policy without."""
+    past_stride_steps: int
+    """Control steps from one frame to the next; what was before the start is the first frame."""
+    home_pose_rad: tuple[float, ...]
+    """Standing joint angles: joint offsets are from these."""
+    joint_limits_rad: tuple[tuple[float, float], ...]
+    """Lower and upper limit of each joint target."""
+    p_gain_nm_per_rad: float
+    """Nominal position gain of the joint controllers."""
+    d_gain_nms_per_rad: float
+    """Nominal velocity gain of the joint controllers."""
+    action_limit: float
+    """Actions are cut at plus and minus this, also in the observation's previous action."""
+    action_scale_rad: float
+    """Change of a joint target per unit of action, on top of the gait."""
+    gait_frequency_hz: float
+    """Cycles a second."""
+    gait_swing_height_m: float
+    """How high a foot is lifted."""
+    gait_stance_height_m: float
+    """Hip above the foot in stance."""
+    gait_leg_offset: tuple[float, ...]
+    """Shares of the cycle that are added to the phase for each leg; it swings below one half."""
+    hip_position_m: tuple[tuple[float, float], ...]
+    """Each leg's abduction axis in the trunk frame, x and y."""
+    side_offset_m: tuple[float, ...]
+    """From each abduction axis to the plane of the leg, positive to the left."""
+    thigh_length_m: float
+    """From hip flexion to knee."""
+    calf_length_m: float
+    """From knee to the centre of the foot."""
+
+    @property
+    def inputs(self) -> dict[str, int]:
+        """Columns of each of the file's inputs, in order."""
+        own = dict(self.observation)
+        sizes = {
+            "observation": sum(own.values()),
+            "vectors": sum(size for _, size in self.vectors),
+            "past": self.past_frames * sum(own[name] for name in self.past_parts),
+        }
+        return {name: size for name, size in sizes.items() if size}
+
+    def check(self) -> Contract:
+        """Return self, or raise `StorageError` for another order, other parts, or numbers left out."""
+        for name, found, valid in (
+            ("joint order", self.joints, JOINT_NAMES),
+            ("leg order", self.legs, LEGS),
+            ("observation", self.observation, tuple(OBSERVATION.items())),
+            ("past", self.past_parts, FRAME if self.past_frames else ()),
+        ):
+            if found != valid:
+                raise StorageError(
+                    f"the contract's {name} is {found}; this version has {valid}. {EXPORT_AGAIN}"
+                )
+        joints, legs = (self.home_pose_rad, self.joint_limits_rad), (self.gait_leg_offset, self.side_offset_m)
+        counts = [len(numbers) for numbers in (*joints, *legs, self.hip_position_m)]
+        if counts != [len(JOINT_NAMES)] * 2 + [len(LEGS)] * 3:
+            raise StorageError(f"the contract has not one number a joint and a leg. {EXPORT_AGAIN}")
+        return self
+
+
+def make_contract(policy: Policy, about: Mapping[str, Any], table: RobotTable) -> Contract:
+    """The contract of a policy.
+
+    Args:
+        policy: with an encoder it reads its past.
+        about: what its file says about it: "training" holds the method and what it is told, if anything.
+        table: facts of the robot.
+
+    Raises:
+        StorageError: a method that this version does not know.
+    """
+    training = about.get("training", {})
+    told = training.get("told", {"vectors": {}, "model": None})
+    method = training.get("method", "vanilla")
+    if method not in METHODS:
+        raise StorageError(unknown_name("method", method, METHODS))
+    past = policy.encoder is not None
+    walk = WalkConfig()
+    return Contract(
+        format=FORMAT,
+        robot=table.name,
+        control_period_s=CONTROL_PERIOD_S,
+        joints=JOINT_NAMES,
+        legs=LEGS,
+        observation=tuple(OBSERVATION.items()),
+        contact_n=CONTACT_N,
+        # The file's JSON is sorted; the order is the method's.
+        vectors=tuple((kind, told["vectors"][kind]) for kind in METHODS[method].vectors),
+        vectors_model=told["model"],
+        past_parts=FRAME if past else (),
+        past_frames=FRAMES if past else 0,
+        past_stride_steps=STRIDE if past else 0,
+        home_pose_rad=tuple(table.home_pose_rad.tolist()),
+        joint_limits_rad=tuple((float(low), float(high)) for low, high in table.joint_limits_rad),
+        p_gain_nm_per_rad=table.p_gain_nm_per_rad,
+        d_gain_nms_per_rad=table.d_gain_nms_per_rad,
+        action_limit=ACTION_LIMIT,
+        action_scale_rad=walk.action_scale_rad,
+        gait_frequency_hz=walk.gait.frequency_hz,
+        gait_swing_height_m=walk.gait.swing_height_m,
+        gait_stance_height_m=walk.gait.stance_height_m,
+        gait_leg_offset=tuple(LEG_OFFSET.tolist()),
+        hip_position_m=tuple((float(x), float(y)) for x, y, _ in map(table.hip_m, LEGS)),
+        side_offset_m=tuple(map(table.side_offset_m, LEGS)),
+        thigh_length_m=table.thigh_length_m,
+        calf_length_m=table.calf_length_m,
+    )
+
+
+def parse_contract(text: str) -> Contract:
+    """A contract from JSON, checked.
+
+    Raises:
+        StorageError: no JSON, another format, entries that are missing, unknown or of another type, or what
+            `Contract.check` refuses.
+    """
+    try:
+        values = json.loads(text)
+    except json.JSONDecodeError as error:
+        raise StorageError(f"the contract is no JSON: {error}. {EXPORT_AGAIN}") from error
+    version = values.get("format") if isinstance(values, dict) else None
+    if version != FORMAT:
+        raise StorageError(f"the contract has format {version}, this version reads {FORMAT}. {EXPORT_AGAIN}")
+    kinds = typing.get_type_hints(Contract)
+    if differing := sorted(values.keys() ^ kinds.keys()):
+        raise StorageError(f"the contract lacks or adds {', '.join(differing)}. {EXPORT_AGAIN}")
+    return Contract(**{name: _value(values[name], kind, name) for name, kind in kinds.items()}).check()
+
+
+def _value(value: Any, kind: Any, name: str) -> Any:
+    """A JSON value as the type that a field has."""
+    inner = typing.get_args(kind)
+    if isinstance(kind, types.UnionType) and value is None:
+        return None
+    if isinstance(kind, types.UnionType):
+        kind = inner[0]
+    if typing.get_origin(kind) is tuple and isinstance(value, list):
+        kinds = inner[:1] * len(value) if inner[-1] is ... else inner
+        if len(kinds) == len(value):
+            return tuple(_value(item, kind, name) for item, kind in zip(value, kinds, strict=True))
+    elif kind is float and type(value) in (int, float) and np.isfinite(value):
+        return float(value)
+    elif kind in (int, str) and type(value) is kind:
+        return value
+    raise StorageError(f"the contract's {name} = {value!r} is no {kind}. {EXPORT_AGAIN}")

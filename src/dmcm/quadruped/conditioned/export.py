@@ -1,0 +1,190 @@
+"""A walking policy as an ONNX file, with its contract in the file's metadata."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from dmcm.errors import ConfigError, ShapeError, StorageError
+from dmcm.quadruped.body.robot_table import load_robot
+from dmcm.quadruped.conditioned.contract import EXPORT_AGAIN, Contract, make_contract, parse_contract
+from dmcm.quadruped.walking.modulation import Modulation
+from dmcm.quadruped.walking.policy import Policy, load_policy
+from dmcm.storage import write_atomic
+
+try:
+    import onnx
+    from google.protobuf.message import DecodeError
+    from onnx import helper, numpy_helper
+except ImportError as error:
+    raise ConfigError(f"export needs onnx ({error}). Install it: pip install 'dmcm[quadruped]'") from error
+
+METADATA = "dmcm"
+"""Name of the contract in a file's metadata."""
+_OPSET, _IR_VERSION = 17, 8
+
+
+def build_model(policy: Policy, contract: Contract) -> onnx.ModelProto:
+    """The mean action of a policy as a checked ONNX graph; any number of robots at once.
+
+    Inputs are `contract.inputs`, shape (n, columns) each; the output is `action`, shape (n, 12), not cut.
+    All are single precision.
+
+    Raises:
+        ShapeError: the policy reads other columns than the contract says.
+    """
+    inputs, reads = contract.inputs, policy.observation_scale.mean.size
+    past = 0 if policy.encoder is None else int(policy.encoder.in_size)
+    if sum(inputs.values()) != reads or inputs.get("past", 0) != past:
+        raise ShapeError(
+            f"the policy reads {reads} columns, {past} of them its past, but its contract says {inputs}. "
+            "Train it anew with this version: dmcm quadruped train-policy."
+        )
+    # Standardising is affine and cut: its slope at the mean and its largest value say all of it.
+    scale = policy.observation_scale
+    slope = np.asarray(jax.grad(lambda x: scale(x).sum())(scale.mean))
+    limit = float(scale(jnp.full_like(scale.mean, jnp.inf))[0])
+    graph, start, read = _Graph(), 0, "observation_scaled"
+    if policy.modulation is not None:
+        graph.cut("vectors", policy.modulation)
+    for name, size in inputs.items():
+        columns = slice(start, start + size)
+        heard = "vectors_cut" if name == "vectors" else name
+        graph.standardise(name, heard, np.asarray(scale.mean)[columns], slope[columns], limit)
+        start += size
+    if policy.encoder is not None:
+        graph.network("encoder", policy.encoder, "past_scaled", "summary")
+        graph.node("Concat", [read, "summary"], "read", axis=1)
+        read = "read"
+    graph.network("actor", policy.actor, read, "action", policy.modulation)
+
+    def value(name: str, columns: int) -> onnx.ValueInfoProto:
+        return helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, ["n", columns])
+
+    model = helper.make_model(
+        helper.make_graph(
+            graph.nodes,
+            "policy",
+            [value(name, size) for name, size in inputs.items()],
+            [value("action", len(contract.joints))],
+            graph.constants,
+        ),
+        producer_name="dmcm",
+        ir_version=_IR_VERSION,
+        opset_imports=[helper.make_opsetid("", _OPSET)],
+    )
+    helper.set_model_props(model, {METADATA: json.dumps(dataclasses.asdict(contract), allow_nan=False)})
+    onnx.checker.check_model(model, full_check=True)
+    return model
+
+
+def export_policy(path: Path, out: Path, *, robot: str = "go1") -> Path:
+    """Write a policy as an ONNX file with its contract.
+
+    Args:
+        path: file of the policy.
+        out: file to write, *.onnx.
+        robot: name of one that comes with the package, or path of a table.
+
+    Returns:
+        `out`.
+
+    Raises:
+        ConfigError: `out` is no *.onnx, or the policy was trained with another robot.
+        DataError: no such robot.
+        ShapeError: the policy reads other columns than this version knows.
+        StorageError: no policy there, or the file cannot be written.
+    """
+    if out.suffix != ".onnx":
+        raise ConfigError(f"out={out} must end in .onnx.")
+    policy, about = load_policy(path)
+    table, training = load_robot(robot), about.get("training", {})
+    trained = training.get("robot") or training.get("data", {}).get("robot")
+    if trained not in (None, robot, table.name):
+        raise ConfigError(f"{path} was trained with the robot {trained}, not {robot}: use --robot {trained}.")
+    model = build_model(policy, make_contract(policy, about, table))
+    write_atomic(out, model.SerializeToString(deterministic=True))
+    return out
+
+
+def read_contract(path: Path) -> Contract:
+    """Read the contract of an exported file.
+
+    Raises:
+        ShapeError: the file's inputs or output have other sizes than its contract says.
+        StorageError: no such file, no ONNX, no contract, one of another format, or one with another order of
+            joints or other parts of an observation.
+    """
+    try:
+        model = onnx.load_model_from_string(path.read_bytes())
+        onnx.checker.check_model(model)
+    except OSError as error:
+        raise StorageError(f"cannot read {path}: {error.strerror or error}. {EXPORT_AGAIN}") from error
+    except (DecodeError, onnx.checker.ValidationError) as error:
+        raise StorageError(f"{path} is damaged or no ONNX file. {EXPORT_AGAIN}") from error
+    texts = {entry.key: entry.value for entry in model.metadata_props}
+    if METADATA not in texts:
+        raise StorageError(f"{path} holds no contract: it is not from this library. {EXPORT_AGAIN}")
+    contract = parse_contract(texts[METADATA])
+    found = [
+        (value.name, [size.dim_value for size in value.type.tensor_type.shape.dim])
+        for value in (*model.graph.input, *model.graph.output)
+    ]
+    sizes = {**contract.inputs, "action": len(contract.joints)}
+    if found != [(name, [0, size]) for name, size in sizes.items()]:
+        raise ShapeError(f"{path} has inputs and output {found}, its contract says {sizes}. {EXPORT_AGAIN}")
+    return contract
+
+
+class _Graph:
+    """Nodes and constants of a graph that is being built."""
+
+    def __init__(self):
+        self.nodes: list[onnx.NodeProto] = []
+        self.constants: list[onnx.TensorProto] = []
+
+    def node(self, kind: str, inputs: list[str], output: str, **attributes: Any) -> None:
+        self.nodes.append(helper.make_node(kind, inputs, [output], name=output, **attributes))
+
+    def constant(self, name: str, value: Any) -> str:
+        self.constants.append(numpy_helper.from_array(np.asarray(value, np.float32), name))
+        return name
+
+    def cut(self, name: str, modulation: Modulation) -> None:
+        self.node("Max", [name, self.constant(f"{name}_low", modulation.low)], f"{name}_raised")
+        self.node("Min", [f"{name}_raised", self.constant(f"{name}_high", modulation.high)], f"{name}_cut")
+
+    def standardise(self, name: str, heard: str, mean: np.ndarray, slope: np.ndarray, limit: float) -> None:
+        self.node("Sub", [heard, self.constant(f"{name}_mean", mean)], f"{name}_centred")
+        self.node("Mul", [f"{name}_centred", self.constant(f"{name}_slope", slope)], f"{name}_spread")
+        ends = [self.constant(f"{name}_{end}", value) for end, value in (("least", -limit), ("most", limit))]
+        self.node("Clip", [f"{name}_spread", *ends], f"{name}_scaled")
+
+    def network(
+        self, name: str, mlp: eqx.nn.MLP, read: str, output: str, modulation: Modulation | None = None
+    ) -> None:
+        """A network, its last hidden layer modulated by `vectors_scaled` or not."""
+        for i, layer in enumerate(mlp.layers[:-1]):
+            self.linear(f"{name}_{i}", layer, read, f"{name}_{i}")
+            read = f"{name}_{i}_elu"
+            self.node("Elu", [f"{name}_{i}"], read)
+        if modulation is not None:
+            self.linear("gain", modulation.gain, "vectors_scaled", "gain")
+            self.linear("shift", modulation.shift, "vectors_scaled", "shift")
+            self.node("Mul", [read, "gain"], "gained")
+            self.node("Sum", [read, "gained", "shift"], "modulated")
+            read = "modulated"
+        self.linear(f"{name}_last", mlp.layers[-1], read, output)
+
+    def linear(self, name: str, layer: eqx.nn.Linear, read: str, output: str) -> None:
+        weights = [self.constant(f"{name}_weight", layer.weight)]
+        if layer.bias is not None:
+            weights.append(self.constant(f"{name}_bias", layer.bias))
+        self.node("Gemm", [read, *weights], output, transB=1)
