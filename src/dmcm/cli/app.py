@@ -59,6 +59,13 @@ COMMANDS: dict[str, Command] = {
     ),
     "quadruped collect": Command("quadruped_collect", "Data of a grid of robots and grounds"),
     "quadruped dynamics": Command("quadruped_dynamics", "Methods × seeds of dynamics models on that data"),
+    "quadruped train-policy": Command(
+        "quadruped_train_policy", "Policies that are told robot and ground, or nothing"
+    ),
+    "quadruped evaluate-policy": Command(
+        "quadruped_evaluate_policy", "How well they walk with bodies nobody trained"
+    ),
+    "quadruped export-policy": Command("quadruped_export_policy", "A policy as ONNX, with its contract"),
     "pendulum compare": Command("pendulum_compare", "Methods × seeds on driven pendulums, three factors"),
 }
 """All commands by what one types."""

@@ -1,9 +1,10 @@
-"""Shards over a Ray cluster: the same data, whoever simulates it."""
+"""Work over a Ray cluster, whoever does it: shards of data, policies to train."""
 
 from __future__ import annotations
 
 import socket
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
 from urllib.parse import urlsplit
 
 import numpy as np
@@ -20,18 +21,33 @@ def collect_with_ray(
 ) -> Iterator[tuple[int, np.ndarray]]:
     """Simulate shards on the workers of a cluster, and yield them as they come.
 
-    A shard whose worker or machine dies is given to another, up to five times. Workers need this package
-    installed, and the policy's file at the same path. A process that is connected to Ray already stays so
-    and uses that cluster.
+    Workers need this package installed, and the policy's file at the same path.
 
     Args:
         config: what is collected.
         shards: numbers of shards to simulate.
+        address: as in `over_ray`.
+
+    Raises:
+        DmcmError: as `over_ray`.
+    """
+    yield from over_ray(_simulate, [(config, number) for number in shards], address)
+
+
+def over_ray(function: Callable[..., Any], jobs: Sequence[tuple[Any, ...]], address: str) -> Iterator[Any]:
+    """Call a function once for each job on the workers of a cluster, and yield results as they come.
+
+    A job whose worker or machine dies is given to another, up to five times. A process that is connected to
+    Ray already stays so and uses that cluster.
+
+    Args:
+        function: uses one core.
+        jobs: its arguments.
         address: of the cluster; "auto" for the one this machine belongs to, "local" to start one here.
 
     Raises:
         ConfigError: Ray is not installed, or no cluster answers.
-        ClusterError: a shard was lost more often than it was tried again.
+        ClusterError: a job was lost more often than it was tried again.
     """
     try:
         import ray
@@ -48,8 +64,8 @@ def collect_with_ray(
                 f"no Ray cluster answers at '{address}': {error}. Start one with: ray start --head"
             ) from error
     try:
-        simulate = ray.remote(num_cpus=1, max_retries=_RETRIES)(_simulate)
-        pending = [simulate.remote(config, number) for number in shards]
+        remote = ray.remote(num_cpus=1, max_retries=_RETRIES)(function)
+        pending = [remote.remote(*job) for job in jobs]
         while pending:
             ready, pending = ray.wait(pending, num_returns=1)
             yield ray.get(ready[0])
@@ -57,8 +73,8 @@ def collect_with_ray(
         if isinstance(error, DmcmError):  # raised by a worker
             raise
         raise ClusterError(
-            f"a shard was lost at every attempt, {_RETRIES + 1} in all: {error}. What has been "
-            "collected is kept; see why workers die (memory, say), then collect again into the same folder."
+            f"a job was lost at every attempt, {_RETRIES + 1} in all: {error}. What is finished is kept; see "
+            "why workers die (memory, say), then run the same command again."
         ) from error
     finally:
         if not connected_before:

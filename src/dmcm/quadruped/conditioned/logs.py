@@ -1,0 +1,53 @@
+"""Logs: twenty seconds of robots on grounds, cut into samples to adapt to."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from dmcm.quadruped.body.properties import RobotProperties
+from dmcm.quadruped.body.robot_table import RobotTable
+from dmcm.quadruped.data.recording import record
+from dmcm.quadruped.data.shards import CollectConfig
+from dmcm.quadruped.data.windows import WindowConfig, Windows, cut
+from dmcm.quadruped.walking.environment import WalkConfig
+from dmcm.quadruped.walking.policy import Policy
+from dmcm.quadruped.world.arena import Arena
+from dmcm.quadruped.world.terrain import Terrain
+
+SECONDS = 20.0
+"""Length of a log."""
+
+
+def log_samples(
+    policy: Policy,
+    table: RobotTable,
+    robots: Sequence[RobotProperties],
+    terrains: Sequence[Terrain],
+    *,
+    seed: Sequence[int],
+    threads: int = 0,
+) -> Windows:
+    """Let robots walk as in the data of training, and cut what they lived through into samples.
+
+    Args:
+        policy: which collected the data of training.
+        table: the robot's facts.
+        robots: n bodies.
+        terrains: n grounds.
+        seed: of commands, starts and exploration.
+        threads: of the physics; 0 means one per core.
+    """
+    usual, grounds = CollectConfig(), list(dict.fromkeys(terrains))
+    data = record(
+        policy,
+        table,
+        robots,
+        Arena(grounds),
+        [grounds.index(terrain) for terrain in terrains],
+        WalkConfig(episode_s=SECONDS + 1, commands=usual.commands),
+        seconds=SECONDS,
+        exploration=usual.exploration,
+        seed=seed,
+        threads=threads,
+    )
+    return cut(data, WindowConfig(), parts=1)

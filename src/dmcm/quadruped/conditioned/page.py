@@ -1,0 +1,168 @@
+"""The report page of a comparison of policies."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from dmcm.quadruped.conditioned import pictures
+from dmcm.quadruped.conditioned.methods import METHODS
+from dmcm.quadruped.conditioned.suite import TRAINING
+from dmcm.quadruped.conditioned.table import OUTSIDE
+from dmcm.report import (
+    Block,
+    Cell,
+    Estimate,
+    Facts,
+    Film,
+    Headline,
+    Page,
+    Picture,
+    Section,
+    Table,
+    write_page,
+)
+from dmcm.runs import RunFolder
+
+
+def write_policy_report(out: Path, table: Mapping[str, Any], films: Sequence[Film] = ()) -> Path:
+    """Write `report.html`, which needs no other file, and its pictures once more into `plots/`.
+
+    Args:
+        out: folder for it.
+        table: in the layout of results/policy.json.
+        films: of policies side by side.
+
+    Returns:
+        The page's file.
+
+    Raises:
+        StorageError: a file cannot be written.
+    """
+    folder = RunFolder(out)
+    write_page(folder, build_page(table, films))
+    return folder.report
+
+
+def build_page(table: Mapping[str, Any], films: Sequence[Film]) -> Page:
+    """The page; arguments as `write_policy_report`."""
+    seeds = next(iter(table["methods"].values()))[OUTSIDE]["seeds"]
+    sections = [
+        Section("What was compared", _compared(table)),
+        Section("How often they succeed", _success(table)),
+        Section("Side by side", tuple(films)),
+        Section("What the vectors do", _vectors(table)),
+        Section("Way, speed and energy", _numbers(table)),
+        Section("This run", (Facts({"command": table["command"], **table["environment"]}, "settings"),)),
+    ]
+    return Page(
+        "Policies that are told robot and ground",
+        "One walking policy, trained on in five ways that differ in what it is told beside what it senses. "
+        "All walk with bodies outside training, on easy and on hard ground, by their mean action. "
+        f"{seeds} {'seed' if seeds == 1 else 'seeds'}, {table['suite']['episodes']} robots a condition, each "
+        "once on every ground.",
+        _headline(table),
+        tuple(section for section in sections if section.blocks),
+    )
+
+
+def _headline(table: Mapping[str, Any]) -> tuple[Block, ...]:
+    items = [
+        (f"{100 * cells[OUTSIDE]['success']:.0f} %", f"{name}: success outside training")
+        for name, cells in table["methods"].items()
+        if name in METHODS
+    ]
+    return (Headline(tuple(items)),)
+
+
+def _compared(table: Mapping[str, Any]) -> tuple[Block, ...]:
+    return (
+        "An episode succeeds without a fall and with at least "
+        f"{100 * table['suite']['enough']:.0f} % of the commanded way.",
+        Table(
+            ("name", "what the policy is told"),
+            [[name, title] for name, title in table["titles"].items()],
+            "A log is 20 seconds of walking. A robot's vector comes from its log on flat ground, a ground's "
+            "from a log of the nominal robot there.",
+        ),
+        Table(
+            ("condition", "what is unusual"),
+            [[name, title] for name, title in table["conditions"].items()],
+            "All but the first lie outside training.",
+        ),
+    )
+
+
+def success_table(table: Mapping[str, Any], columns: Sequence[str], names: Sequence[str]) -> Table:
+    """Success in percent, a row a method."""
+    rows: list[list[Cell]] = []
+    for name in names:
+        cells = [table["methods"][name][column] for column in columns]
+        rows.append([name, *(Estimate(100 * c["success"], 100 * c["ci95"]) for c in cells)])
+    return Table(
+        ("told", *(pictures.LABELS.get(column, column) for column in columns)),
+        rows,
+        "Percent of episodes, with 95 % intervals: the wider of that over seeds and that over episodes.",
+    )
+
+
+def _success(table: Mapping[str, Any]) -> tuple[Block, ...]:
+    methods = table["methods"]
+    names = [name for name in methods if name in METHODS]
+    columns = [*table["conditions"], OUTSIDE]
+    grounds = [name for name in methods[names[0]] if name.startswith(f"{TRAINING} on ")]
+    blocks: list[Block] = [
+        Picture.of(
+            pictures.success_picture(methods, names, columns),
+            "Bodies of training at the left, then what lies outside, and all that lies outside at the right.",
+            "Success by condition",
+        ),
+        success_table(table, columns, list(methods)),
+    ]
+    for ground in (name.removeprefix(f"{TRAINING} on ") for name in grounds):
+        cells = [f"{condition} on {ground}" for condition in table["conditions"]]
+        found = success_table(table, cells, names)
+        heads = ("told", *table["conditions"])
+        blocks.append(Table(heads, found.rows, f"On {ground.replace('_', ' ')}: percent of episodes."))
+    return tuple(blocks)
+
+
+def _vectors(table: Mapping[str, Any]) -> tuple[Block, ...]:
+    rows: list[list[Cell]] = [
+        [name, Estimate(100 * more["mean"], None if more["ci95"] is None else 100 * more["ci95"])]
+        for name, more in table["differences"].items()
+    ]
+    blocks: list[Block] = []
+    if rows:
+        caption = "Points by which dmcm succeeds more often outside training; pairs of equal seeds."
+        blocks.append(Table(("against", "points"), rows, caption))
+    if table["gait"]:
+        blocks.append(
+            Picture.of(
+                pictures.gait_picture(table["gait"]["directions"]),
+                "The nominal robot on flat ground at 0.5 m/s. Only what it is told changes: from vectors of "
+                "flat ground and of the robots of training (0) to those named (1), and beyond.",
+                "The gait along a vector",
+            )
+        )
+    return tuple(blocks)
+
+
+def _numbers(table: Mapping[str, Any]) -> tuple[Block, ...]:
+    rows: list[list[Cell]] = []
+    for name, cells in table["methods"].items():
+        for column in (TRAINING, OUTSIDE):
+            cell = cells[column]
+            rows.append(
+                [
+                    name,
+                    pictures.LABELS.get(column, column),
+                    cell["falls"],
+                    cell["distance_m"],
+                    cell["velocity_rmse"],
+                    cell["energy_j_per_m"],
+                ]
+            )
+    heads = ("told", "condition", "falls", "way before a fall, m", "velocity error, m/s", "energy, J/m")
+    return (Table(heads, rows, "Means over grounds and conditions."),)

@@ -1,0 +1,63 @@
+"""What policies are told in the suite: by their method, and wrongly or in part to see what it does."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+
+import numpy as np
+
+from dmcm.quadruped.dynamics.cells import ROBOT
+
+
+@dataclasses.dataclass(frozen=True)
+class Source:
+    """What a policy is told in the suite.
+
+    Attributes:
+        method: how the policy was trained, name in `methods.METHODS`.
+        title: where the vectors are from.
+        parts: names of the vectors, see `suite_vectors.PARTS`; "~" takes another robot's or ground's.
+    """
+
+    method: str
+    title: str
+    parts: tuple[str, ...] = ()
+
+
+SOURCES: Mapping[str, Source] = {
+    "vanilla": Source("vanilla", "nothing"),
+    "single": Source("single", "its flat log", ("cell",)),
+    "dmcm": Source("dmcm", "its flat log, a nominal robot's log of the ground", ("robot", "terrain")),
+    "history": Source("history", "its own last second"),
+    "oracle": Source("oracle", "the truth", ("true_robot", "true_terrain")),
+    "single_in_place": Source("single", "log of this robot on this ground", ("cell_here",)),
+    "dmcm_in_place": Source("dmcm", "log of this robot on this ground", ("robot_here", "terrain_here")),
+    "dmcm_wrong_robot": Source("dmcm", "another robot's vector", ("~robot", "terrain")),
+    "dmcm_wrong_terrain": Source("dmcm", "another ground's vector", ("robot", "~terrain")),
+    "dmcm_robot_only": Source("dmcm", "its flat log, no ground's vector", ("robot", "no_terrain")),
+    "dmcm_terrain_only": Source("dmcm", "no robot's vector, the ground's", ("no_robot", "terrain")),
+    "dmcm_unknown": Source("dmcm", "neither vector: the prior's mean", ("no_robot", "no_terrain")),
+}
+"""The methods, and further ways to tell their policies something."""
+
+
+def told(source: Source, vectors: Mapping[str, np.ndarray], episodes: int) -> np.ndarray | None:
+    """What the policy is told in each episode, shape (n, size); None for nothing.
+
+    Args:
+        source: where from.
+        vectors: by name, one row an episode.
+        episodes: robots of a condition.
+    """
+    if not source.parts:
+        return None
+    rows = np.arange(len(next(iter(vectors.values()))))
+    other_robot = rows - rows % episodes + (rows + 1) % episodes
+    other_terrain = (rows + episodes) % len(rows)
+    columns = []
+    for part in source.parts:
+        name = part.removeprefix("~")
+        swapped = other_robot if name == ROBOT else other_terrain
+        columns.append(vectors[name][swapped if part != name else rows])
+    return np.concatenate(columns, axis=1)

@@ -1,0 +1,207 @@
+"""The comparison of policies: every method and seed on the frozen suite."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from dmcm.errors import BankError, ConfigError, StorageError, unknown_name
+from dmcm.quadruped.body.robot_table import RobotTable, load_robot
+from dmcm.quadruped.conditioned.evaluation import SuiteConfig, evaluate_condition
+from dmcm.quadruped.conditioned.influence import SHARES, gait_along
+from dmcm.quadruped.conditioned.methods import METHODS
+from dmcm.quadruped.conditioned.models import dynamics_model
+from dmcm.quadruped.conditioned.sources import SOURCES, told
+from dmcm.quadruped.conditioned.suite import CONDITIONS, ENOUGH, GROUNDS, TRAINING
+from dmcm.quadruped.conditioned.suite_vectors import PARTS, VectorMaker
+from dmcm.quadruped.conditioned.table import differences, over_seeds
+from dmcm.quadruped.dynamics.cells import ROBOT, TERRAIN
+from dmcm.quadruped.walking.guides import Guide, History, Vectors
+from dmcm.quadruped.walking.policy import Policy, load_policy
+from dmcm.runs import environment
+from dmcm.storage import read_json, write_json
+
+
+@dataclasses.dataclass(frozen=True)
+class PolicyStudy:
+    """Which policies are evaluated."""
+
+    robot: str = "go1"
+    """Name of a robot, or path of a table of one."""
+    policies: Path = Path("runs/quadruped-policies")
+    """Folder of `dmcm quadruped train-policy`."""
+    dynamics: Path = Path("runs/quadruped-dynamics")
+    """Folder of `dmcm quadruped dynamics`: the models that the policies were trained with."""
+    sources: tuple[str, ...] = ("all",)
+    """What policies are told: names of methods and variants of them; `all` for every one."""
+    seeds: int = 3
+    """Seeds 0, 1, … of policies."""
+    suite: SuiteConfig = dataclasses.field(default_factory=SuiteConfig)
+    """Size of the suite."""
+    results: Path | None = None
+    """File for the table, e.g. results/policy.json."""
+
+
+def run_policy_study(config: PolicyStudy, *, progress: bool = True) -> dict[str, Any]:
+    """Evaluate and compare; returns the table in the layout of results/policy.json.
+
+    Can be stopped and started again at any time: what is evaluated is kept beside each policy.
+
+    Raises:
+        ConfigError: settings out of range.
+        StorageError: a policy or model that is missing.
+        BankError: a policy trained with vectors of other models than those in `dynamics`.
+    """
+    names = _chosen(config)
+    suite, table = config.suite.check(), load_robot(config.robot)
+    cells: dict[str, list[dict[str, Any]]] = {name: [] for name in names}
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, disable=not progress) as bar:
+        parts, maker = parts_of(names), vector_maker(config)
+        logs = sum(bool(parts & {*found}) for origin, found in PARTS.items() if origin != "truth")
+        total = len(CONDITIONS) * (logs + len(names) * config.seeds)
+        task = bar.add_task("vectors of the suite", total=total)
+        vectors = maker.make(parts, lambda: bar.advance(task))
+        for seed in range(config.seeds):
+            for name in names:
+                bar.update(task, description=f"{name}, seed {seed}")
+                cells[name].append(
+                    _evaluated(config, table, name, seed, vectors[seed], lambda: bar.advance(task))
+                )
+    results = {
+        "methods": {name: over_seeds(rows) for name, rows in cells.items()},
+        "titles": {name: f"{METHODS[SOURCES[name].method].title}: {SOURCES[name].title}" for name in names},
+        "conditions": {name: condition.title for name, condition in CONDITIONS.items()},
+        "suite": {**_frozen(suite), "enough": ENOUGH},
+        "differences": differences(cells),
+        "gait": _gaits(config, table, vectors[0]) if "dmcm" in names else {},
+        "command": (
+            f"dmcm quadruped evaluate-policy --policies {config.policies} --dynamics {config.dynamics} "
+            f"--sources {' '.join(config.sources)} --seeds {config.seeds} --suite.episodes {suite.episodes}"
+            + (f" --results {config.results}" if config.results else "")
+        ),
+        "environment": environment(),
+    }
+    if config.results is not None:
+        write_json(config.results, results)
+    return results
+
+
+def _frozen(suite: SuiteConfig) -> dict[str, Any]:
+    """What of the suite's settings changes a result."""
+    return {name: value for name, value in dataclasses.asdict(suite).items() if name != "threads"}
+
+
+def _chosen(config: PolicyStudy) -> tuple[str, ...]:
+    if config.seeds < 1:
+        raise ConfigError(f"seeds={config.seeds} must be at least 1.")
+    for name in config.sources:
+        if name not in SOURCES and name != "all":
+            raise ConfigError(unknown_name("source", name, SOURCES))
+    return tuple(SOURCES) if "all" in config.sources else tuple(dict.fromkeys(config.sources))
+
+
+def vector_maker(config: PolicyStudy) -> VectorMaker:
+    """What makes the vectors of a comparison."""
+    folder = config.policies / "suite"
+    return VectorMaker(load_robot(config.robot), config.suite, config.dynamics, config.seeds, folder)
+
+
+def parts_of(names: Sequence[str]) -> set[str]:
+    """Names of the vectors that sources need, and those that the gait is looked at along."""
+    parts = {part.removeprefix("~") for name in names for part in SOURCES[name].parts}
+    return parts | ({ROBOT, TERRAIN} if "dmcm" in names else set())
+
+
+def _evaluated(
+    config: PolicyStudy,
+    table: RobotTable,
+    name: str,
+    seed: int,
+    vectors: Mapping[str, Mapping[str, np.ndarray]],
+    advance: Callable[[], None],
+) -> dict[str, Any]:
+    """All cells of one policy, from its folder if they were evaluated before."""
+    source, suite = SOURCES[name], config.suite
+    folder = config.policies / source.method / f"seed-{seed}"
+    policy, about = _policy(folder / "policy.safetensors", source.method, seed)
+    _check_model(folder, about, config.dynamics, source.method, seed)
+    asked = {
+        "suite": _frozen(suite),
+        "policy": about["training"],
+        "source": list(source.parts),
+    }
+    file = folder / f"suite-{name}.json"
+    kept = read_json(file) if file.exists() else {}
+    cells = kept["cells"] if kept.get("asked") == asked else {}
+    for condition in CONDITIONS:
+        if condition not in cells:
+            count = len(next(iter(vectors[condition].values())))
+            guide = guide_of(source.method, told(source, vectors[condition], suite.episodes), count)
+            cells[condition] = evaluate_condition(policy, table, condition, suite, guide)
+            write_json(file, {"asked": asked, "cells": cells})
+        advance()
+    return cells
+
+
+def _gaits(
+    config: PolicyStudy, table: RobotTable, vectors: Mapping[str, Mapping[str, np.ndarray]]
+) -> dict[str, Any]:
+    """How the gait of DMCM's policy of seed 0 changes with either vector."""
+    policy, _ = _policy(config.policies / "dmcm" / "seed-0" / "policy.safetensors", "dmcm", 0)
+    usual, n = vectors[TRAINING], config.suite.episodes
+    first = {name: row * n for row, name in enumerate(GROUNDS)}
+    robot, flat = usual[ROBOT][:n].mean(axis=0), usual[TERRAIN][first["flat"]]
+    ends = {
+        "ground's vector, flat to stairs up": (robot, usual[TERRAIN][first["stairs_up"]]),
+        "robot's vector, training to soft": (vectors["soft"][ROBOT][:n].mean(axis=0), flat),
+    }
+    start = np.concatenate([robot, flat])
+    threads = config.suite.threads
+    return {
+        "shares": list(SHARES),
+        "directions": {
+            name: gait_along(policy, table, start, np.concatenate(end), threads=threads)
+            for name, end in ends.items()
+        },
+    }
+
+
+def _policy(path: Path, method: str, seed: int) -> tuple[Policy, dict[str, Any]]:
+    if not path.exists():
+        raise StorageError(
+            f"there is no policy {path}. Train it: dmcm quadruped train-policy --methods {method} --seeds "
+            f"{seed + 1} --out {path.parents[2]}"
+        )
+    return load_policy(path)
+
+
+def _check_model(folder: Path, about: Mapping[str, Any], dynamics: Path, method: str, seed: int) -> None:
+    """Vectors mean something only to a policy trained with vectors of the same model."""
+    told = about["training"]["told"]
+    if told["model"] is None:
+        return
+    here = dynamics_model(dynamics, method, seed).learner.fingerprint()
+    if told["model"] != here:
+        raise BankError(
+            f"{folder} was trained with vectors of model {told['model'][:12]}; that in {dynamics} is "
+            f"{str(here)[:12]}. Give the folder of the models it was trained with, or train it again."
+        )
+
+
+def guide_of(method: str, values: np.ndarray | None, episodes: int) -> Guide | None:
+    """What adds to the observations of a method's policy.
+
+    Args:
+        method: name in `METHODS`.
+        values: what it is told in each episode, shape (episodes, size).
+        episodes: how many robots walk.
+    """
+    if METHODS[method].history:
+        return History(episodes)
+    return None if values is None else Vectors(values)

@@ -1,0 +1,163 @@
+"""Vectors for the suite: from the robots' flat logs, a nominal robot's logs, or logs of the pair itself."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from dmcm.errors import StorageError
+from dmcm.quadruped.body.properties import nominal
+from dmcm.quadruped.body.robot_table import RobotTable
+from dmcm.quadruped.conditioned.evaluation import SuiteConfig, bodies, grounds
+from dmcm.quadruped.conditioned.logs import log_samples
+from dmcm.quadruped.conditioned.models import Model, dynamics_model
+from dmcm.quadruped.conditioned.suite import CONDITIONS
+from dmcm.quadruped.dynamics.cells import ROBOT, TERRAIN, robot_truth, terrain_truth
+from dmcm.quadruped.walking.policy import POLICY, Policy, load_policy
+from dmcm.quadruped.world.terrain import Terrain
+from dmcm.storage import load_arrays, save_arrays
+
+KIND = "quadruped suite vectors"
+PARTS: Mapping[str, tuple[str, ...]] = {
+    "flat": (ROBOT, "cell"),
+    "ground": (TERRAIN,),
+    "here": (f"{ROBOT}_here", f"{TERRAIN}_here", "cell_here"),
+    "prior": (f"no_{ROBOT}", f"no_{TERRAIN}"),
+    "truth": (f"true_{ROBOT}", f"true_{TERRAIN}"),
+}
+"""Vectors by where they are from: each robot's log on flat ground; a nominal robot's log on each ground;
+each robot's log on each ground; what stands for "unknown"; what the oracle is told."""
+
+SuiteVectors = dict[str, dict[str, np.ndarray]]
+"""Per condition the vectors by name, shape (episodes, size) each: ground by ground, all robots on each."""
+
+
+@dataclasses.dataclass(frozen=True)
+class VectorMaker:
+    """How the vectors of a suite are made, and where they are kept.
+
+    Attributes:
+        table: the robot's facts.
+        suite: its size.
+        dynamics: folder of the dynamics models.
+        seeds: seeds 0, 1, … of those models.
+        folder: where the vectors are kept.
+    """
+
+    table: RobotTable
+    suite: SuiteConfig
+    dynamics: Path
+    seeds: int
+    folder: Path
+
+    def make(self, parts: set[str], advance: Callable[[], None] = lambda: None) -> list[SuiteVectors]:
+        """Vectors of each seed; those made of logs are kept in files, and not made again.
+
+        Args:
+            parts: names of the vectors that are needed, see `PARTS`.
+            advance: called after each condition.
+
+        Raises:
+            StorageError: a model that is missing, or kept vectors of another suite or other models.
+        """
+        found: list[SuiteVectors] = [
+            {condition: _truth(condition, self.suite) for condition in CONDITIONS} for _ in range(self.seeds)
+        ]
+        origins = [origin for origin, names in PARTS.items() if parts & {*names} and origin != "truth"]
+        models = self._models() if origins else []
+        for origin in origins:
+            for vectors, more in zip(found, self._of(origin, models, advance), strict=True):
+                for condition in CONDITIONS:
+                    vectors[condition] |= more[condition]
+        return found
+
+    def _models(self) -> list[list[Model]]:
+        """Of each seed the model with two vectors, and that with one."""
+        return [
+            [dynamics_model(self.dynamics, method, seed) for method in ("dmcm", "single")]
+            for seed in range(self.seeds)
+        ]
+
+    def _of(
+        self, origin: str, models: Sequence[Sequence[Model]], advance: Callable[[], None]
+    ) -> list[SuiteVectors]:
+        """Vectors of one origin, from files or made anew, the logs of all seeds being the same."""
+        size = {"episodes": self.suite.episodes, "seed": self.suite.seed, "origin": origin}
+        about = [{**size, "models": [model.learner.fingerprint() for model in seed]} for seed in models]
+        files = [self.folder / f"{origin}-seed-{seed}.safetensors" for seed in range(self.seeds)]
+        found = [_kept(file, told) or {} for file, told in zip(files, about, strict=True)]
+        lacking = [seed for seed, vectors in enumerate(found) if not vectors]
+        walker = load_policy(POLICY)[0]
+        for condition in CONDITIONS:
+            if lacking:
+                some = [models[seed] for seed in lacking]
+                made = _made(walker, self.table, some, condition, origin, self.suite)
+                for seed, vectors in zip(lacking, made, strict=True):
+                    found[seed][condition] = vectors
+            advance()
+        for seed in lacking:
+            _keep(files[seed], found[seed], about[seed])
+        return found
+
+
+def _made(
+    walker: Policy,
+    table: RobotTable,
+    models: Sequence[Sequence[Model]],
+    condition: str,
+    origin: str,
+    config: SuiteConfig,
+) -> list[dict[str, np.ndarray]]:
+    """Vectors of one condition and origin for the models of each seed."""
+    robots, places = bodies(config, condition), grounds(condition)
+    n, count = len(robots), len(places)
+    if origin == "prior":
+        priors = [both.learner.prior_contexts().values for both, *_ in models]
+        return [{f"no_{k}": np.tile(np.asarray(v), (n * count, 1)) for k, v in p.items()} for p in priors]
+    who, where = {
+        "flat": (robots, [Terrain()] * n),
+        "ground": ([nominal(table)] * count, places),
+        "here": (robots * count, [place for place in places for _ in range(n)]),
+    }[origin]
+    seed = (config.seed, list(CONDITIONS).index(condition), list(PARTS).index(origin))
+    samples = log_samples(walker, table, who, where, seed=seed, threads=config.threads)
+    found = [
+        {name: value for model in several for name, value in model.vectors(samples).items()}
+        for several in models
+    ]
+    if origin == "flat":
+        return [{name: np.tile(own[name], (count, 1)) for name in PARTS[origin]} for own in found]
+    if origin == "ground":
+        return [{TERRAIN: np.repeat(own[TERRAIN], n, axis=0)} for own in found]
+    return [{f"{name}_here": value for name, value in own.items()} for own in found]
+
+
+def _truth(condition: str, config: SuiteConfig) -> dict[str, np.ndarray]:
+    robots, places = bodies(config, condition), grounds(condition)
+    return {
+        f"true_{ROBOT}": np.tile(robot_truth(robots), (len(places), 1)),
+        f"true_{TERRAIN}": np.repeat(terrain_truth(places), len(robots), axis=0),
+    }
+
+
+def _kept(path: Path, about: Mapping[str, object]) -> dict[str, dict[str, np.ndarray]] | None:
+    """Vectors of all conditions from a file; None where there is none."""
+    if not path.exists():
+        return None
+    arrays, found = load_arrays(path)
+    if found != {"kind": KIND, **about}:
+        raise StorageError(f"{path} holds vectors of another suite or other models; delete it to make them.")
+    split: dict[str, dict[str, np.ndarray]] = {}
+    for name, values in arrays.items():
+        condition, part = name.split("/")
+        split.setdefault(condition, {})[part] = values
+    return split
+
+
+def _keep(path: Path, vectors: Mapping[str, Mapping[str, np.ndarray]], about: Mapping[str, object]) -> None:
+    """Write vectors of all conditions."""
+    arrays = {f"{c}/{name}": values for c, parts in vectors.items() for name, values in parts.items()}
+    save_arrays(path, arrays, {"kind": KIND, **about})

@@ -1,0 +1,68 @@
+"""Methods × seeds of policies, one after the other on this machine or spread over a Ray cluster."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+from dmcm.errors import ConfigError, unknown_name
+from dmcm.quadruped.conditioned.methods import METHODS
+from dmcm.quadruped.conditioned.training import PolicyTraining, train_policy
+from dmcm.quadruped.data.distributed import over_ray
+
+RESULT = "policy.safetensors"
+
+
+@dataclasses.dataclass(frozen=True)
+class PolicySweep:
+    """Which policies are trained."""
+
+    methods: tuple[str, ...] = ("all",)
+    """What policies are told: vanilla, single, dmcm, history, oracle; `all` for every one."""
+    seeds: int = 3
+    """Seeds 0, 1, … of policies; each uses the dynamics models of its own seed."""
+    training: PolicyTraining = dataclasses.field(default_factory=PolicyTraining)
+    """How each is trained; its method and seed are those of the sweep."""
+    out: Path = Path("runs/quadruped-policies")
+    """Folder with a run folder per method and seed. Those finished are not run again, those begun go on."""
+    ray: str | None = None
+    """Address of a Ray cluster to spread over, `auto` for the one at hand; its machines must see `out`, the
+    data and the models under the same paths."""
+
+    def check(self) -> PolicySweep:
+        """Return self, or raise `ConfigError` for settings out of range."""
+        for name in self.methods:
+            if name not in METHODS and name != "all":
+                raise ConfigError(unknown_name("method", name, METHODS))
+        if self.seeds < 1:
+            raise ConfigError(f"seeds={self.seeds} must be at least 1.")
+        self.training.check()
+        return self
+
+
+def run_sweep(config: PolicySweep, *, progress: bool = True) -> list[Path]:
+    """Train what is missing; returns the files of all policies.
+
+    Raises:
+        ConfigError: settings out of range.
+        DmcmError: as `train_policy`, or a cluster that does not answer.
+    """
+    config = config.check()
+    names = tuple(METHODS) if "all" in config.methods else tuple(dict.fromkeys(config.methods))
+    jobs = [
+        (dataclasses.replace(config.training, method=name, seed=seed), config.out / name / f"seed-{seed}")
+        for seed in range(config.seeds)
+        for name in names
+    ]
+    missing = [job for job in jobs if not (job[1] / RESULT).exists()]
+    if config.ray is None:
+        for training, out in missing:
+            train_policy(training, out, resume=out.exists(), progress=progress)
+    else:
+        for _ in over_ray(_train, missing, config.ray):
+            pass
+    return [out / RESULT for _, out in jobs]
+
+
+def _train(training: PolicyTraining, out: Path) -> None:
+    train_policy(dataclasses.replace(training, threads=1), out, resume=out.exists(), progress=False)

@@ -1,0 +1,71 @@
+"""The table of the policies: cells over seeds, conditions and all that lies outside training."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from dmcm.quadruped.conditioned.suite import CONDITIONS, TRAINING
+from dmcm.quadruped.walking.suite import wilson
+from dmcm.studies import summarise_numbers
+
+OUTSIDE = "outside"
+"""Name of the mean over all conditions but that of training."""
+
+
+def over_seeds(runs: Sequence[Mapping[str, Mapping[str, Any]]]) -> dict[str, Any]:
+    """Per cell the mean over seeds; also per condition, and over all but that of training."""
+    cells = {
+        f"{condition} on {ground}": [run[condition][ground] for run in runs]
+        for condition in CONDITIONS
+        for ground in runs[0][condition]
+    }
+    found = {name: _mean(rows) for name, rows in cells.items()}
+    for condition in CONDITIONS:
+        found[condition] = _mean([_together(list(run[condition].values())) for run in runs])
+    outside = [
+        [row for condition in CONDITIONS if condition != TRAINING for row in run[condition].values()]
+        for run in runs
+    ]
+    found[OUTSIDE] = _mean([_together(rows) for rows in outside])
+    return found
+
+
+_MEANS = ("success", "distance_m", "velocity_rmse", "energy_j_per_m")
+
+
+def _together(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Several cells as one, each of equal weight."""
+    found: dict[str, Any] = {name: float(np.mean([row[name] for row in rows])) for name in _MEANS}
+    return found | {name: int(sum(row[name] for row in rows)) for name in ("falls", "episodes")}
+
+
+def _mean(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """One cell over seeds; its interval is the wider of that over seeds and that over episodes."""
+    found = _together(rows)
+    spread = summarise_numbers([row["success"] for row in rows])["ci95"] or 0.0
+    successes = round(found["success"] * found["episodes"])
+    found["ci95"] = max(spread, wilson(successes, found["episodes"]))
+    return {**found, "episodes": found["episodes"] // len(rows), "seeds": len(rows)}
+
+
+def differences(cells: Mapping[str, Sequence[Mapping[str, Any]]]) -> dict[str, Any]:
+    """How much more often DMCM's policy succeeds than others outside training, paired by seed."""
+    if "dmcm" not in cells:
+        return {}
+    outside = {
+        name: np.array(
+            [
+                np.mean([row["success"] for c in CONDITIONS if c != TRAINING for row in run[c].values()])
+                for run in runs
+            ]
+        )
+        for name, runs in cells.items()
+    }
+    found = {}
+    for name, values in outside.items():
+        if name != "dmcm":
+            found[name] = summarise_numbers(list(outside["dmcm"] - values))
+    return found

@@ -1,0 +1,185 @@
+"""Train a policy that is told something: the robots and grounds of a collection, with their vectors."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from dmcm.bank import ContextBank
+from dmcm.errors import ConfigError, unknown_name
+from dmcm.quadruped.body.robot_table import load_robot
+from dmcm.quadruped.conditioned.methods import METHODS
+from dmcm.quadruped.conditioned.models import dynamics_model
+from dmcm.quadruped.conditioned.vectors import fill_bank, read_bank
+from dmcm.quadruped.conditioned.widening import widen
+from dmcm.quadruped.data.collection import Collection, read_collection
+from dmcm.quadruped.data.windows import WindowConfig, cut
+from dmcm.quadruped.dynamics.cells import ROBOT, TERRAIN, Cells, describe_cells
+from dmcm.quadruped.walking.environment import WalkEnvironment
+from dmcm.quadruped.walking.guides import Guide, History, Vectors
+from dmcm.quadruped.walking.loop import Schedule, train_in_phases, training_walk
+from dmcm.quadruped.walking.policy import POLICY, Policy, load_policy
+from dmcm.quadruped.walking.ppo import Ends, PpoConfig
+from dmcm.quadruped.world.arena import Arena
+
+
+@dataclasses.dataclass(frozen=True)
+class PolicyTraining(Schedule):
+    """How a policy that is told something is trained."""
+
+    method: str = "dmcm"
+    """What it is told: vanilla, single, dmcm, history or oracle."""
+    data: Path = Path("runs/quadruped-data")
+    """Folder that `dmcm quadruped collect` filled: its seen pairs are the robots and grounds of training."""
+    dynamics: Path = Path("runs/quadruped-dynamics")
+    """Folder of `dmcm quadruped dynamics`: its models of the same seed make the vectors."""
+    banks: Path = Path("runs/quadruped-banks")
+    """Folder of context banks, one a model, filled where vectors are missing."""
+    start: Path = POLICY
+    """Walking policy that all methods start from."""
+    noise: float = 0.1
+    """Standard deviation of what is added to vectors in each phase, as a share of their spread."""
+    iterations: int = 400
+    """Updates of the policy."""
+    robots: int = 320
+    """Robots that walk at once."""
+    ppo: PpoConfig = dataclasses.field(default_factory=lambda: PpoConfig(learning_rate=1e-4))
+    """How the policy is improved; it walks already, so the first steps are small."""
+
+    def check(self) -> PolicyTraining:
+        """Return self, or raise `ConfigError` for settings out of range."""
+        self.check_schedule()
+        if self.method not in METHODS:
+            raise ConfigError(unknown_name("method", self.method, METHODS))
+        if not 0 <= self.noise < np.inf:
+            raise ConfigError(f"noise={self.noise} must be a finite number, not negative.")
+        return self
+
+
+class CellScene:
+    """Robots on grounds of the seen pairs, each phase drawn anew, with vectors from other cells.
+
+    A robot's vector is from any of its cells, a ground's from any cell on it, so that policies learn to walk
+    by mixed vectors; one vector for both together can only be the cell's own.
+    """
+
+    def __init__(
+        self,
+        collection: Collection,
+        cells: np.ndarray,
+        method: str,
+        vectors: Mapping[str, np.ndarray],
+        schedule: Schedule,
+        noise: float,
+    ):
+        """Prepare the phases.
+
+        Args:
+            collection: whose robots and grounds.
+            cells: numbers of the cells of training, shape (n,).
+            method: name in `METHODS`.
+            vectors: per kind in the method's `vectors` one row a cell, shape (n, size).
+            schedule: how many robots walk.
+            noise: standard deviation added to vectors, as a share of their spread.
+        """
+        grid = collection.grid
+        self._table = load_robot(collection.config["robot"])
+        self._arena, self._bodies = Arena(grid.terrains), grid.robots
+        self._robot = np.array([grid.cells[cell].robot for cell in cells])
+        self._terrain = np.array([grid.cells[cell].terrain for cell in cells])
+        self._told, self._vectors = METHODS[method], vectors
+        self._schedule, self._noise = schedule, noise
+
+    def environment(self, rng: np.random.Generator) -> WalkEnvironment:
+        """Draw cells, and where their vectors are from."""
+        rows = rng.integers(0, len(self._robot), self._schedule.robots)
+        # Drawn for every method, so that all meet the same robots and grounds.
+        donors = {
+            ROBOT: np.array([rng.choice(np.flatnonzero(self._robot == self._robot[row])) for row in rows]),
+            TERRAIN: np.array(
+                [rng.choice(np.flatnonzero(self._terrain == self._terrain[row])) for row in rows]
+            ),
+        }
+        return WalkEnvironment(
+            self._table,
+            self._arena,
+            [self._bodies[robot] for robot in self._robot[rows]],
+            self._terrain[rows],
+            training_walk(),
+            guide=self._guide(rows, donors, np.random.default_rng(rng.integers(2**31))),
+            threads=self._schedule.threads,
+        )
+
+    def ended(self, ends: Ends, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+        """Nobody is moved."""
+        return np.zeros(0, int), np.zeros(0, int)
+
+    def state(self) -> dict[str, Any]:
+        """Nothing is carried from phase to phase."""
+        return {}
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Nothing is to be restored."""
+
+    def measures(self) -> dict[str, float]:
+        """None of its own."""
+        return {}
+
+    def _guide(
+        self, rows: np.ndarray, donors: Mapping[str, np.ndarray], rng: np.random.Generator
+    ) -> Guide | None:
+        if self._told.history:
+            return History(len(rows))
+        if not self._told.vectors:
+            return None
+        parts = []
+        for kind in self._told.vectors:
+            values = self._vectors[kind]
+            found = values[donors.get(kind, rows)]
+            parts.append(found + self._noise * values.std(axis=0) * rng.normal(size=found.shape))
+        return Vectors(np.concatenate(parts, axis=1))
+
+
+def train_policy(config: PolicyTraining, out: Path, *, resume: bool = False, progress: bool = True) -> Policy:
+    """Train a policy; `out` becomes a run folder as in `loop.train_in_phases`.
+
+    Raises:
+        ConfigError: settings out of range.
+        DmcmError: data, models, a bank or a policy that cannot be used; as `train_in_phases`.
+    """
+    config = config.check()
+    collection = read_collection(config.data)
+    cells = describe_cells(collection, cut(collection.data, WindowConfig()))
+    which = cells.of("seen_pair")
+    vectors, told = told_vectors(config, collection, cells, which)
+    first = widen(load_policy(config.start)[0], config.method, vectors)
+    scene = CellScene(collection, which, config.method, vectors, config, config.noise)
+    about = {"kind": "quadruped policy training", **dataclasses.asdict(config), "told": told}
+    for name in ("threads", "dynamics", "banks"):
+        del about[name]
+    about |= {"start": config.start.name, "data": collection.config}
+    return train_in_phases(first, scene, config, out, about, resume=resume, progress=progress)
+
+
+def told_vectors(
+    config: PolicyTraining, collection: Collection, cells: Cells, which: np.ndarray
+) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+    """What a method is told of cells, and of which model it is.
+
+    Returns:
+        Per kind of vector one row a cell, shape (n, size); and for the policy's file the kinds, their sizes,
+        and the fingerprint of the model that made them.
+    """
+    kinds = METHODS[config.method].vectors
+    truth = {"true_" + name: values[which] for name, values in cells.truth.items()}
+    found, model = {kind: truth[kind] for kind in kinds if kind in truth}, None
+    if set(kinds) - set(found):
+        maker = dynamics_model(config.dynamics, config.method, config.seed)
+        bank = ContextBank(config.banks / f"{config.method}-seed-{config.seed}")
+        fill_bank(bank, maker, collection.grid, cells, which)
+        found, model = read_bank(bank, maker.learner, collection.grid, which), maker.learner.fingerprint()
+    return found, {"vectors": {kind: found[kind].shape[1] for kind in kinds}, "model": model}

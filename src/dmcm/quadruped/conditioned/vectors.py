@@ -1,0 +1,60 @@
+"""Vectors of all cells of a collection, made by frozen dynamics models and kept in a bank."""
+
+from __future__ import annotations
+
+import jax.numpy as jnp
+import numpy as np
+
+from dmcm.bank import ContextBank
+from dmcm.contexts import Contexts
+from dmcm.learner import Learner
+from dmcm.quadruped.conditioned.models import Model
+from dmcm.quadruped.data.grid import Grid
+from dmcm.quadruped.dynamics.cells import Cells
+
+
+def cell_name(grid: Grid, cell: int | np.integer) -> str:
+    """Name of a cell's entries in a bank: `robot-012.stairs_up-0.08`."""
+    found = grid.cells[cell]
+    return f"robot-{found.robot:03d}.{grid.terrains[found.terrain].label}"
+
+
+def fill_bank(bank: ContextBank, model: Model, grid: Grid, cells: Cells, which: np.ndarray) -> None:
+    """Adapt to the first half of each cell's recording and keep the vectors; those of this model stay.
+
+    Args:
+        bank: where.
+        model: makes the vectors.
+        grid: of the collection.
+        cells: samples.
+        which: numbers of cells, shape (n,).
+
+    Raises:
+        StorageError: a file cannot be written.
+    """
+    learner = model.learner
+    entries = bank.entries() if bank.path.is_dir() else []
+    there = {(entry.factor, entry.name) for entry in entries if entry.model == learner.fingerprint()}
+    missing = [c for c in which if not all((f, cell_name(grid, c)) in there for f in learner.factors)]
+    if not missing:
+        return
+    vectors = model.vectors(cells.windows, np.array(missing))
+    for row, cell in enumerate(missing):
+        values = {name: jnp.asarray(value[row]) for name, value in vectors.items()}
+        one = Contexts(values, learner.fingerprint())
+        name = cell_name(grid, cell)
+        count = int(cells.windows.count[cell, 0])
+        bank.save(
+            name, one, learner, source=f"{name}, first half of its recording", samples=count, overwrite=True
+        )
+
+
+def read_bank(bank: ContextBank, learner: Learner, grid: Grid, which: np.ndarray) -> dict[str, np.ndarray]:
+    """Vectors of cells, one row each, per factor shape (n, size).
+
+    Raises:
+        BankError: an entry that is missing, damaged, or of another model.
+        FactorError: a factor that the bank lacks.
+    """
+    names = [cell_name(grid, cell) for cell in which]
+    return {factor: np.asarray(bank.load_many(factor, names, learner)[factor]) for factor in learner.factors}

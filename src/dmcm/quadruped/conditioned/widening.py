@@ -1,0 +1,76 @@
+"""A policy that reads more than the one it starts from."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
+
+from dmcm.quadruped.conditioned.methods import METHODS
+from dmcm.quadruped.walking.guides import history_columns
+from dmcm.quadruped.walking.observations import OBSERVATION
+from dmcm.quadruped.walking.policy import Policy
+
+SUMMARY = 10
+"""Numbers in which the history's encoder sums up the past: as many as both vectors have together."""
+RARE = 0.01
+"""Share of the numbers told in training beyond each bound to which a policy cuts what it is told."""
+
+
+def widen(policy: Policy, method: str, vectors: Mapping[str, np.ndarray]) -> Policy:
+    """A policy that reads more and does at first the same.
+
+    Args:
+        policy: reads `OBSERVATION` alone.
+        method: name in `METHODS`.
+        vectors: what it will be told, one row a cell, per kind shape (n, size): for their scale.
+    """
+    told, own = METHODS[method], sum(OBSERVATION.values())
+    seen, scale = policy.observation_scale, policy.critic_scale
+    rows = [vectors[kind] for kind in told.vectors]
+    values = np.concatenate(rows, axis=1) if rows else np.zeros((1, 0))
+    mean, variance = jnp.asarray(values.mean(axis=0)), jnp.asarray(values.var(axis=0))
+    if told.history:
+        columns = history_columns()
+        mean, variance = seen.mean[columns], seen.variance[columns]
+    past, read = (len(mean), 0) if told.history else (0, len(mean))
+    wide = Policy(
+        own + len(mean),
+        scale.mean.size - own,
+        policy.log_deviation.size,
+        widths=(policy.actor.width_size, policy.critic.width_size),
+        past=past,
+        summary=SUMMARY if past else 0,
+        told=read,
+        key=jax.random.key(0),
+    )
+
+    def insert(old: Float[Array, "*rows columns"], new: Float[Array, "*rows added"]) -> Array:
+        return jnp.concatenate([old[..., :own], new, old[..., own:]], axis=-1)
+
+    def silent(mlp: eqx.nn.MLP, count: int) -> eqx.nn.MLP:
+        weight = mlp.layers[0].weight
+        return eqx.tree_at(lambda m: m.layers[0].weight, mlp, insert(weight, jnp.zeros((len(weight), count))))
+
+    parts = {
+        "actor": silent(policy.actor, SUMMARY if past else 0),
+        "critic": silent(policy.critic, read),
+        "log_deviation": policy.log_deviation,
+        "observation_scale": eqx.tree_at(
+            lambda s: (s.mean, s.variance), seen, (insert(seen.mean, mean), insert(seen.variance, variance))
+        ),
+        "critic_scale": eqx.tree_at(
+            lambda s: (s.mean, s.variance),
+            scale,
+            (insert(scale.mean, mean[:read]), insert(scale.variance, variance[:read])),
+        ),
+    }
+    if wide.modulation is not None:
+        ends = tuple(jnp.asarray(np.quantile(values, share, axis=0)) for share in (RARE, 1 - RARE))
+        parts["modulation"] = eqx.tree_at(lambda m: (m.low, m.high), wide.modulation, ends)
+    names = tuple(parts)
+    return eqx.tree_at(lambda p: tuple(getattr(p, n) for n in names), wide, tuple(parts.values()))
