@@ -95,3 +95,18 @@ def test_every_figure_of_the_walking_table_is_measured():
             f"{cell['progress']:.2f}",
             f"{cell['velocity_error_m_s']:.2f}",
         ]
+
+
+@pytest.mark.skipif(not (ROOT / "results").is_dir(), reason="an sdist has no results")
+def test_every_figure_of_the_policies_table_is_measured():
+    text = (ROOT / "docs" / "policies.md").read_text(encoding="utf-8")
+    table = json.loads((ROOT / "results" / "policy.json").read_text())
+    columns, checked = [*table["conditions"], "outside"], 0
+    for line in text.splitlines():
+        match = re.match(r"\| `(\w+)` \|(.*±.*)\|$", line)
+        if match:
+            cells = [cell.strip() for cell in match[2].split("|")]
+            measured = [table["methods"][match[1]][column] for column in columns]
+            assert cells == [f"{100 * cell['success']:.0f} ± {100 * cell['ci95']:.0f}" for cell in measured]
+            checked += 1
+    assert checked == len(table["methods"])

@@ -519,6 +519,7 @@ def test_a_policy_of_another_model_is_refused(studied, place, tmp_path):
     [
         ({"sources": ("dcmc",)}, ConfigError, "dmcm"),
         ({"seeds": 0}, ConfigError, "seeds"),
+        ({"robot": "a1"}, ConfigError, "trained with the robot go1"),
         ({"seeds": 2}, StorageError, "--seeds 2"),
         ({"sources": ("history",)}, StorageError, "train-policy --methods history"),
         ({"suite": SuiteConfig(episodes=0)}, ConfigError, "episodes"),

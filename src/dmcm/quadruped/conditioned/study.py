@@ -53,7 +53,7 @@ def run_policy_study(config: PolicyStudy, *, progress: bool = True) -> dict[str,
     Can be stopped and started again at any time: what is evaluated is kept beside each policy.
 
     Raises:
-        ConfigError: settings out of range.
+        ConfigError: settings out of range, or a policy of another robot.
         StorageError: a policy or model that is missing.
         BankError: a policy trained with vectors of other models than those in `dynamics`.
     """
@@ -130,6 +130,7 @@ def _evaluated(
     source, suite = SOURCES[name], config.suite
     folder = config.policies / source.method / f"seed-{seed}"
     policy, about = _policy(folder / "policy.safetensors", source.method, seed)
+    _check_robot(folder, about, config.robot)
     _check_model(folder, about, config.dynamics, source.method, seed)
     asked = {
         "suite": _frozen(suite),
@@ -179,6 +180,15 @@ def _policy(path: Path, method: str, seed: int) -> tuple[Policy, dict[str, Any]]
             f"{seed + 1} --out {path.parents[2]}"
         )
     return load_policy(path)
+
+
+def _check_robot(folder: Path, about: Mapping[str, Any], robot: str) -> None:
+    """A policy's joint offsets and gait are those of its own robot."""
+    trained = about["training"]["data"]["robot"]
+    if trained != robot:
+        raise ConfigError(
+            f"{folder} was trained with the robot {trained}, not {robot}: use --robot {trained}."
+        )
 
 
 def _check_model(folder: Path, about: Mapping[str, Any], dynamics: Path, method: str, seed: int) -> None:
