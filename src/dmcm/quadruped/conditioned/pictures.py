@@ -11,12 +11,12 @@ from matplotlib.figure import Figure
 from dmcm.plots import CYCLE, INK, house_style, panels, set_title, shared_legend
 from dmcm.quadruped.conditioned.influence import SHARES
 
-LABELS: Mapping[str, str] = {"outside": "all outside training"}
+LABELS: Mapping[str, str] = {"outside": "all outside"}
 """Names of columns that say more than they are called in the table."""
 GAIT: Mapping[str, tuple[str, float]] = {
     "clearance_m": ("trunk above ground, cm", 100.0),
     "foot_lift_m": ("lift of the feet, cm", 100.0),
-    "foot_duty": ("share of time on the ground, %", 100.0),
+    "foot_duty": ("feet on ground, % of time", 100.0),
     "energy_j_per_m": ("energy, J/m", 1.0),
 }
 """What is drawn of the gait: title and factor to its unit."""
