@@ -77,7 +77,7 @@ def run_policy_study(config: PolicyStudy, *, progress: bool = True) -> dict[str,
         "methods": {name: over_seeds(rows) for name, rows in cells.items()},
         "titles": {name: f"{METHODS[SOURCES[name].method].title}: {SOURCES[name].title}" for name in names},
         "conditions": {name: condition.title for name, condition in CONDITIONS.items()},
-        "suite": {**_frozen(suite), "enough": ENOUGH},
+        "suite": _frozen(suite),
         "differences": differences(cells),
         "gait": _gaits(config, table, vectors[0]) if "dmcm" in names else {},
         "command": (
@@ -93,8 +93,9 @@ def run_policy_study(config: PolicyStudy, *, progress: bool = True) -> dict[str,
 
 
 def _frozen(suite: SuiteConfig) -> dict[str, Any]:
-    """What of the suite's settings changes a result."""
-    return {name: value for name, value in dataclasses.asdict(suite).items() if name != "threads"}
+    """What of the suite changes a result."""
+    settings = {name: value for name, value in dataclasses.asdict(suite).items() if name != "threads"}
+    return {**settings, "enough": ENOUGH}
 
 
 def _chosen(config: PolicyStudy) -> tuple[str, ...]:
