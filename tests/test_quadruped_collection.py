@@ -613,7 +613,7 @@ def test_errors_of_workers_are_those_of_the_library(cluster, tmp_path):
 def test_a_shard_that_kills_every_worker_ends_in_advice(cluster, monkeypatch, tmp_path):
     monkeypatch.setattr(distributed, "_RETRIES", 0)
     monkeypatch.setattr(distributed, "_simulate", lambda config, number: os._exit(1))
-    with pytest.raises(ClusterError, match=r"every attempt, 1 in all.*the same folder"):
+    with pytest.raises(ClusterError, match=r"every attempt, 1 in all.*the same command"):
         collect(SMALL, tmp_path, ray_address=cluster.address, progress=False)
 
 
