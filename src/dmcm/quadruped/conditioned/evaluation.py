@@ -85,7 +85,7 @@ def evaluate_condition(
 
 def _summary(walk: Walk, which: slice) -> dict[str, Any]:
     """One cell: a success is an episode without a fall and with `ENOUGH` of the commanded way."""
-    fine = ~walk.fell & ~walk.diverged & (walk.progress >= ENOUGH)
+    fine = walk.success(ENOUGH)
     return {
         "success": float(fine[which].mean()),
         "falls": int(walk.fell[which].sum()),

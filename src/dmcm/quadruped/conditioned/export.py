@@ -41,11 +41,10 @@ def build_model(policy: Policy, contract: Contract) -> onnx.ModelProto:
         ShapeError: the policy reads other columns than the contract says.
     """
     inputs, reads = contract.inputs, policy.observation_scale.mean.size
-    past = 0 if policy.encoder is None else int(policy.encoder.in_size)
-    if sum(inputs.values()) != reads or inputs.get("past", 0) != past:
+    if sum(inputs.values()) != reads or inputs.get("past", 0) != policy.past:
         raise ShapeError(
-            f"the policy reads {reads} columns, {past} of them its past, but its contract says {inputs}. "
-            "Train it anew with this version: dmcm quadruped train-policy."
+            f"the policy reads {reads} columns, {policy.past} of them its past, but its contract says "
+            f"{inputs}. Train it anew with this version: dmcm quadruped train-policy."
         )
     # Standardising is affine and cut: its slope at the mean and its largest value say all of it.
     scale = policy.observation_scale

@@ -14,6 +14,7 @@ from dmcm.quadruped.conditioned.page import write_policy_report
 from dmcm.quadruped.conditioned.sources import SOURCES, told
 from dmcm.quadruped.conditioned.study import PolicyStudy, guide_of, parts_of, vector_maker
 from dmcm.quadruped.conditioned.suite import CONDITIONS, GROUNDS
+from dmcm.quadruped.conditioned.suite_vectors import SuiteVectors
 from dmcm.quadruped.walking.policy import load_policy
 from dmcm.quadruped.walking.suite import OVER_GROUND
 from dmcm.report import Film
@@ -40,20 +41,22 @@ def report_policies(config: PolicyStudy, table: Mapping[str, Any]) -> Path:
         DmcmError: policies or models that cannot be read, or a file that cannot be written.
     """
     shown = [name for name in FILMED if name in table["methods"]]
-    films = [made for title, scene in SCENES.items() if (made := _film(config, title, *scene, shown))]
+    films: list[Film] = []
+    if shown:
+        vectors = vector_maker(dataclasses.replace(config, seeds=1)).make(parts_of(shown))[0]
+        made = (_film(config, title, *scene, shown, vectors) for title, scene in SCENES.items())
+        films = [drawn for drawn in made if drawn is not None]
     return write_policy_report(config.policies, table, films)
 
 
-def _film(config: PolicyStudy, title: str, condition: str, ground: str, names: list[str]) -> Film | None:
+def _film(
+    config: PolicyStudy, title: str, condition: str, ground: str, names: list[str], vectors: SuiteVectors
+) -> Film | None:
     """The first robot of a condition on a ground; None where this machine cannot draw."""
-    if not names:
-        return None
-    maker = vector_maker(dataclasses.replace(config, seeds=1))
-    vectors = maker.make(parts_of(names))[0][condition]
     place = list(GROUNDS).index(ground)
     row, walkers = place * config.suite.episodes, []
     for name in names:
-        values = told(SOURCES[name], vectors, config.suite.episodes)
+        values = told(SOURCES[name], vectors[condition], config.suite.episodes)
         policy, _ = load_policy(config.policies / SOURCES[name].method / "seed-0" / "policy.safetensors")
         mine = None if values is None else values[row : row + 1]
         walkers.append(Walker(name, policy, guide_of(SOURCES[name].method, mine, 1)))

@@ -90,9 +90,9 @@ class VectorMaker:
         files = [self.folder / f"{origin}-seed-{seed}.safetensors" for seed in range(self.seeds)]
         found = [_kept(file, told) or {} for file, told in zip(files, about, strict=True)]
         lacking = [seed for seed, vectors in enumerate(found) if not vectors]
-        walker = load_policy(POLICY)[0]
+        walker = load_policy(POLICY)[0] if lacking else None
         for condition in CONDITIONS:
-            if lacking:
+            if walker is not None:
                 some = [models[seed] for seed in lacking]
                 made = _made(walker, self.table, some, condition, origin, self.suite)
                 for seed, vectors in zip(lacking, made, strict=True):

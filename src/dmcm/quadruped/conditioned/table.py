@@ -25,11 +25,7 @@ def over_seeds(runs: Sequence[Mapping[str, Mapping[str, Any]]]) -> dict[str, Any
     found = {name: _mean(rows) for name, rows in cells.items()}
     for condition in CONDITIONS:
         found[condition] = _mean([_together(list(run[condition].values())) for run in runs])
-    outside = [
-        [row for condition in CONDITIONS if condition != TRAINING for row in run[condition].values()]
-        for run in runs
-    ]
-    found[OUTSIDE] = _mean([_together(rows) for rows in outside])
+    found[OUTSIDE] = _mean([_outside(run) for run in runs])
     return found
 
 
@@ -40,6 +36,11 @@ def _together(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """Several cells as one, each of equal weight."""
     found: dict[str, Any] = {name: float(np.mean([row[name] for row in rows])) for name in _MEANS}
     return found | {name: int(sum(row[name] for row in rows)) for name in ("falls", "episodes")}
+
+
+def _outside(run: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+    """All cells of a run but those of training as one."""
+    return _together([row for name in CONDITIONS if name != TRAINING for row in run[name].values()])
 
 
 def _mean(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
@@ -55,15 +56,7 @@ def differences(cells: Mapping[str, Sequence[Mapping[str, Any]]]) -> dict[str, A
     """How much more often DMCM's policy succeeds than others outside training, paired by seed."""
     if "dmcm" not in cells:
         return {}
-    outside = {
-        name: np.array(
-            [
-                np.mean([row["success"] for c in CONDITIONS if c != TRAINING for row in run[c].values()])
-                for run in runs
-            ]
-        )
-        for name, runs in cells.items()
-    }
+    outside = {name: np.array([_outside(run)["success"] for run in runs]) for name, runs in cells.items()}
     found = {}
     for name, values in outside.items():
         if name != "dmcm":

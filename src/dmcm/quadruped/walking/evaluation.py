@@ -43,6 +43,10 @@ class Walk:
     diverged: np.ndarray
     """Whether the simulation came apart, shape (n,)."""
 
+    def success(self, enough: float) -> np.ndarray:
+        """Who walked to the end and made at least this share of the commanded way, shape (n,)."""
+        return ~self.fell & ~self.diverged & (self.progress >= enough)
+
 
 def evaluate_walking(
     policy: Policy,

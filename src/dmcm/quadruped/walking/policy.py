@@ -121,6 +121,11 @@ class Policy(eqx.Module):
         self.observation_scale = RunningScale(observations)
         self.critic_scale = RunningScale(present + privileged)
 
+    @property
+    def past(self) -> int:
+        """How many columns of an observation are a past, the last ones."""
+        return 0 if self.encoder is None else int(self.encoder.in_size)
+
     def mean(self, observation: Float[Array, "n observations"]) -> Float[Array, "n actions"]:
         """Mean actions: what the policy does once it is trained."""
         scaled = self.observation_scale(self._heard(observation))
@@ -128,7 +133,7 @@ class Policy(eqx.Module):
             own = scaled.shape[-1] - self.modulation.told
             return jax.vmap(self._modulated)(scaled[:, :own], scaled[:, own:])
         if self.encoder is not None:
-            present = scaled.shape[-1] - int(self.encoder.in_size)
+            present = scaled.shape[-1] - self.past
             summary = jax.vmap(self.encoder)(scaled[:, present:])
             scaled = jnp.concatenate([scaled[:, :present], summary], axis=-1)
         return jax.vmap(self.actor)(scaled)
@@ -143,8 +148,7 @@ class Policy(eqx.Module):
         self, observation: Float[Array, "n observations"], privileged: Float[Array, "n privileged"]
     ) -> Float[Array, "n criticised"]:
         """What the critic reads, not yet standardised."""
-        past = 0 if self.encoder is None else int(self.encoder.in_size)
-        present = self._heard(observation)[:, : observation.shape[-1] - past]
+        present = self._heard(observation)[:, : observation.shape[-1] - self.past]
         return jnp.concatenate([present, privileged], axis=-1)
 
     def _heard(self, observation: Float[Array, "n observations"]) -> Float[Array, "n observations"]:
@@ -189,16 +193,14 @@ def save_policy(path: Path, policy: Policy, about: dict[str, Any]) -> None:
     Raises:
         StorageError: it cannot be written.
     """
-    encoder = policy.encoder
-    past, summary = (int(encoder.in_size), int(encoder.out_size)) if encoder else (0, 0)
     observations = policy.observation_scale.mean.size
     sizes = {
         "observations": observations,
-        "privileged": policy.critic_scale.mean.size - (observations - past),
+        "privileged": policy.critic_scale.mean.size - (observations - policy.past),
         "actions": policy.log_deviation.size,
         "widths": [policy.actor.width_size, policy.critic.width_size],
-        "past": past,
-        "summary": summary,
+        "past": policy.past,
+        "summary": int(policy.encoder.out_size) if policy.encoder else 0,
         "told": policy.modulation.told if policy.modulation else 0,
     }
     save_arrays(path, tree_arrays(policy), {"kind": "quadruped policy", "sizes": sizes, **about})

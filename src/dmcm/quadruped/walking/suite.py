@@ -92,7 +92,7 @@ def run_suite(config: WalkingSuite) -> dict[str, Any]:
 
 
 def _cell(walk: Walk) -> dict[str, Any]:
-    success = ~walk.fell & ~walk.diverged & (walk.progress >= ENOUGH)
+    success = walk.success(ENOUGH)
     share = float(success.mean())
     return {
         "success": share,
