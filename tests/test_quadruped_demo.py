@@ -11,18 +11,25 @@ import dmcm
 from dmcm.contexts import Contexts
 from dmcm.errors import ConfigError, DataError, FactorError, ShapeError, StorageError
 from dmcm.models import save_learner
-from dmcm.quadruped import demo_page
-from dmcm.quadruped.body.properties import TRAINING_RANGES
+from dmcm.quadruped import demo_page, demo_walk
+from dmcm.quadruped.body.properties import TRAINING_RANGES, nominal
+from dmcm.quadruped.body.robot_table import load_robot
+from dmcm.quadruped.conditioned.logs import log_samples
+from dmcm.quadruped.conditioned.models import Model
+from dmcm.quadruped.conditioned.shipped import PLAIN_POLICY, TOLD_POLICY
 from dmcm.quadruped.data.recording import column
 from dmcm.quadruped.data.windows import OUTPUTS, WindowConfig, cut, output
 from dmcm.quadruped.demo import QUANTITIES, SLOPE, UNSEEN, WAYS, Demo, mix_and_predict, run_demo, simulate
+from dmcm.quadruped.demo_walk import STAIRS, TOLD, WalkDemo, run_walk_demo
 from dmcm.quadruped.dynamics import model as dynamics_model
 from dmcm.quadruped.dynamics.model import DynamicsModel, load_dynamics_model
+from dmcm.quadruped.walking.evaluation import Walk
 from dmcm.quadruped.walking.policy import POLICY, load_policy
-from dmcm.quadruped.world.terrain import TRAINING_TERRAINS
+from dmcm.quadruped.world.terrain import TRAINING_TERRAINS, Terrain
 from dmcm.scaling import Scaler
 from helpers import network, robot_model, same_bits, solver
 
+GO1 = load_robot("go1")
 SECONDS = 6.0
 FLAT, KNOWN, TARGET = range(3)
 
@@ -214,6 +221,26 @@ def made_up():
     return Demo(20.0, np.array([100, 104, 108, 116]), 4, truth, predicted, 12.3)
 
 
+@pytest.fixture
+def made_up_walk():
+    """Four episodes a policy: with nothing one falls and one is slow, told of flat ground all are slow."""
+    progress = {"nothing": [0.9, 0.9, 0.7, 0.9], "flat": [0.5] * 4, "mixed": [0.8] * 4}
+    zeros = np.zeros(4)
+    walks = {
+        way: Walk(
+            np.array([way == "nothing", False, False, False]),
+            np.full(4, 8.0),
+            zeros,
+            np.array([2.0, 3.0, 4.0, 5.0]),
+            np.array(progress[way]),
+            *[zeros] * 3,
+            np.zeros(4, bool),
+        )
+        for way in TOLD
+    }
+    return WalkDemo(20.0, walks, None)
+
+
 def test_errors_are_in_the_units_they_are_given_in(made_up):
     units = [quantity.unit for quantity in QUANTITIES.values()]
     assert units == ["N m", "N m", "°", "cm", "°"]
@@ -243,23 +270,60 @@ def test_pictures_show_the_numbers(made_up):
     np.testing.assert_allclose(heights, made_up.truth[:, output("mean_torque_1s")].mean(axis=0), rtol=1e-5)
 
 
-def test_the_page_tells_it_all(shown, tmp_path, monkeypatch):
+def test_the_page_tells_it_all(shown, made_up_walk, tmp_path, monkeypatch):
     monkeypatch.setattr(demo_page, "standing_images", lambda *_: None)
-    path = demo_page.write_demo_report(tmp_path / "go1", shown)
+    path = demo_page.write_demo_report(tmp_path / "go1", shown, made_up_walk)
     assert path == tmp_path / "go1" / "report.html"
     text = path.read_text()
     assert not re.search(r"<(script|link|iframe)", text)
     assert all(source.startswith("data:") for source in re.findall(r'(?:src|href)="([^"]*)"', text))
-    for row in demo_page.error_table(shown).rows:
+    assert [row[1:3] for row in demo_page.walk_table(made_up_walk).rows] == [[2, 1], [0, 0], [4, 0]]
+    for row in (*demo_page.error_table(shown).rows, *demo_page.walk_table(made_up_walk).rows):
         for cell in row:
             assert f">{demo_page.show_number(cell) if isinstance(cell, float) else cell}<" in text
     assert "3 s on flat ground" in text
     assert len(list((tmp_path / "go1" / "plots").iterdir())) == 2
 
 
-def test_the_page_shows_the_robot_where_it_can_be_drawn(shown, tmp_path, monkeypatch):
+def test_the_page_shows_the_robot_where_it_can_be_drawn(shown, made_up_walk, tmp_path, monkeypatch):
     images = [np.zeros((20, 32, 4), np.uint8)] * 2
     monkeypatch.setattr(demo_page, "standing_images", lambda *_: images)
-    path = demo_page.write_demo_report(tmp_path, shown)
+    path = demo_page.write_demo_report(tmp_path, shown, made_up_walk)
     assert "The robot on both grounds" in path.read_text()
     assert (path.parent / "plots" / "the-robot-on-both-grounds.svg").exists()
+
+
+def test_the_policies_that_come_with_it_fit_its_model():
+    told, plain = (load_policy(path)[1]["training"] for path in (TOLD_POLICY, PLAIN_POLICY))
+    assert told["told"]["model"] == load_dynamics_model().learner.fingerprint()
+    assert (told["method"], plain["method"], plain["told"]["vectors"]) == ("dmcm", "vanilla", {})
+    same = ("iterations", "robots", "seed", "ppo", "start", "data")
+    assert [told[name] for name in same] == [plain[name] for name in same]
+
+
+def test_the_unseen_robot_walks_by_vectors_from_where_they_must_be(policy, made_up_walk, monkeypatch):
+    calls = []
+
+    def walk(*args, **how):
+        calls.append((args, how))
+        return made_up_walk.walks["flat"]
+
+    monkeypatch.setattr(demo_walk, "evaluate_walking", walk)
+    monkeypatch.setattr(demo_walk, "film", lambda *args, **how: None)
+    trained = load_dynamics_model()
+    model = Model(trained.base, trained.learner)
+    found = run_walk_demo(model, policy, episodes=2)
+    assert found.gif is None
+    assert set(found.walks) == set(TOLD)
+    assert STAIRS not in TRAINING_TERRAINS
+    logs = log_samples(policy, GO1, [UNSEEN, nominal(GO1)], [Terrain(), STAIRS], seed=(0,))
+    vectors = model.vectors(logs)
+    told = {"flat": vectors["terrain"][0], "mixed": vectors["terrain"][1]}
+    for way, (args, how) in zip(TOLD, calls, strict=True):
+        assert args[2:] == ([UNSEEN] * 2, [STAIRS] * 2)
+        assert how["seed"] == 0
+        if way == "nothing":
+            assert how["guide"] is None
+        else:
+            wanted = np.concatenate([vectors["robot"][0], told[way]])
+            np.testing.assert_allclose(how["guide"].values, [wanted] * 2, rtol=1e-4, atol=1e-5)

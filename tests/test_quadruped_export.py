@@ -34,14 +34,21 @@ from helpers import ROOT
 GO1 = load_robot("go1")
 OWN = sum(OBSERVATION.values())
 EXAMPLE = ROOT / "examples" / "run_policy.py"
-KINDS = ("vanilla", "dmcm", "history")
+KINDS = ("vanilla", "dmcm", "history", "oracle")
 SIZES = {"robot": 6, "terrain": 4}
+TRUE_SIZES = {"true_robot": 6, "true_terrain": 4}
 TOLD = {
     "vanilla": {"vectors": {}, "model": None},
     "dmcm": {"vectors": SIZES, "model": "0123456789abcdef"},
     "history": {"vectors": {}, "model": None},
+    "oracle": {"vectors": TRUE_SIZES, "model": None},
 }
-ADDED = {"vanilla": {}, "dmcm": {"vectors": 10}, "history": {"past": History(1).size}}
+ADDED = {
+    "vanilla": {},
+    "dmcm": {"vectors": 10},
+    "history": {"past": History(1).size},
+    "oracle": {"vectors": 10},
+}
 ROBOTS = 3
 
 
@@ -52,7 +59,8 @@ def policies(tmp_path_factory):
     start, found = load_policy(POLICY)[0], {}
     for kind in KINDS:
         # The ground's vector never varies: its scale is the least there is.
-        vectors = {"robot": rng.normal(1.0, 2.0, (40, 6)), "terrain": np.full((40, 4), 0.3)}
+        rows = (rng.normal(1.0, 2.0, (40, 6)), np.full((40, 4), 0.3))
+        vectors = dict(zip(TOLD[kind]["vectors"], rows, strict=False))
         policy = start if kind == "vanilla" else widen(start, kind, vectors)
         # What is added is not heard before training: here it is.
         first = policy.actor.layers[0].weight
@@ -78,7 +86,7 @@ def guide(kind, count):
     if kind == "history":
         return History(count)
     values = np.random.default_rng(5).normal(0.5, 1.0, (count, 10))
-    return Vectors(values) if kind == "dmcm" else None
+    return Vectors(values) if kind in ("dmcm", "oracle") else None
 
 
 def run(file, observations):

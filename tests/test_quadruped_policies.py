@@ -191,6 +191,22 @@ def test_what_is_told_beyond_training_is_cut_to_it():
     np.testing.assert_allclose(action[2], wide.actor.layers[-1](hidden), rtol=1e-4, atol=1e-4)
 
 
+def test_the_truth_is_read_as_it_is_also_beyond_training():
+    rng = np.random.default_rng(0)
+    vectors = {"true_robot": rng.normal(2.0, 3.0, (500, 10)), "true_terrain": rng.normal(size=(500, 5))}
+    start = load_policy(POLICY)[0]
+    wide = widen(start, "oracle", vectors)
+    assert wide.modulation is None
+    seen = np.tile(rng.normal(size=(1, OWN)), (2, 1))
+    beyond = np.concatenate(list(vectors.values()), axis=1).max(axis=0) + np.array([[0.0], [3.0]])
+    given = jnp.asarray(np.concatenate([seen, beyond], axis=1), jnp.float32)
+    np.testing.assert_allclose(wide.mean(given), start.mean(given[:, :OWN]), atol=1e-5)
+    first = wide.actor.layers[0].weight
+    listens = eqx.tree_at(lambda p: p.actor.layers[0].weight, wide, first.at[:, OWN:].set(0.1))
+    action = listens.mean(given)
+    assert not np.allclose(action[0], action[1], rtol=0.05)
+
+
 def test_a_widened_policy_with_a_past_does_the_same_at_first():
     start = load_policy(POLICY)[0]
     wide = widen(start, "history", {})

@@ -77,7 +77,9 @@ def _show_robot(folder: Path) -> Path | None:
     say("\nThe same for a walking robot, the Unitree Go1.", "bold")
     try:
         from dmcm.quadruped import demo as go1
-        from dmcm.quadruped.demo_page import error_table, write_demo_report
+        from dmcm.quadruped.conditioned.models import Model
+        from dmcm.quadruped.demo_page import error_table, walk_table, write_demo_report
+        from dmcm.quadruped.demo_walk import STAIRS, run_walk_demo
         from dmcm.quadruped.dynamics.model import load_dynamics_model
         from dmcm.quadruped.walking.policy import POLICY, load_policy
     except ConfigError as error:
@@ -90,7 +92,12 @@ def _show_robot(folder: Path) -> Path | None:
         f"Each gives a vector; mixed, they predict the first on {slope}, of which nobody gave data."
     )
     say(f"Simulating three recordings of {go1.SECONDS:g} s, adapting to the first half of each …", "dim")
-    shown = go1.run_demo(load_dynamics_model(), load_policy(POLICY)[0], seconds=go1.SECONDS)
+    model, policy = load_dynamics_model(), load_policy(POLICY)[0]
+    shown = go1.run_demo(model, policy, seconds=go1.SECONDS)
     show_table(error_table(shown), f"The unseen robot on {slope}: errors")
     say(f"Adapting to {shown.seconds:g} s of data took {shown.adapt_ms:.0f} ms.")
-    return write_demo_report(folder, shown)
+    stairs = f"stairs of {100 * STAIRS.size:g} cm"
+    say(f"\nThe same vectors in a policy: the unseen robot before {stairs} …", "dim")
+    walk = run_walk_demo(Model(model.base, model.learner), policy)
+    show_table(walk_table(walk), f"The unseen robot on {stairs}")
+    return write_demo_report(folder, shown, walk)

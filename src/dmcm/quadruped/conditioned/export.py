@@ -58,6 +58,9 @@ def build_model(policy: Policy, contract: Contract) -> onnx.ModelProto:
         heard = "vectors_cut" if name == "vectors" else name
         graph.standardise(name, heard, np.asarray(scale.mean)[columns], slope[columns], limit)
         start += size
+    if "vectors" in inputs and policy.modulation is None:
+        graph.node("Concat", [read, "vectors_scaled"], "read", axis=1)
+        read = "read"
     if policy.encoder is not None:
         graph.network("encoder", policy.encoder, "past_scaled", "summary")
         graph.node("Concat", [read, "summary"], "read", axis=1)

@@ -14,11 +14,14 @@ class Told:
         title: for tables.
         vectors: kinds of vectors that the policy is told, in order; see `vectors.VectorTable`.
         history: whether the policy reads its own past through an encoder that is trained with it.
+        exact: whether the vectors are the truth. Then they are inputs like what is sensed, also beyond what
+            training told; estimates modulate a hidden layer and are cut (`walking.modulation`).
     """
 
     title: str
     vectors: tuple[str, ...] = ()
     history: bool = False
+    exact: bool = False
 
 
 METHODS: Mapping[str, Told] = {
@@ -26,6 +29,6 @@ METHODS: Mapping[str, Told] = {
     "single": Told("one vector for robot and ground together", ("cell",)),
     "dmcm": Told("DMCM: a vector for the robot, one for the ground", ("robot", "terrain")),
     "history": Told("encoder of its own last second", history=True),
-    "oracle": Told("true properties and ground", ("true_robot", "true_terrain")),
+    "oracle": Told("true properties and ground", ("true_robot", "true_terrain"), exact=True),
 }
 """All methods by name. Same start, steps, rewards, bodies and grounds."""

@@ -38,6 +38,7 @@ def widen(policy: Policy, method: str, vectors: Mapping[str, np.ndarray]) -> Pol
         columns = history_columns()
         mean, variance = seen.mean[columns], seen.variance[columns]
     past, read = (len(mean), 0) if told.history else (0, len(mean))
+    inputs = SUMMARY if told.history else read if told.exact else 0
     wide = Policy(
         own + len(mean),
         scale.mean.size - own,
@@ -45,7 +46,7 @@ def widen(policy: Policy, method: str, vectors: Mapping[str, np.ndarray]) -> Pol
         widths=(policy.actor.width_size, policy.critic.width_size),
         past=past,
         summary=SUMMARY if past else 0,
-        told=read,
+        told=0 if told.exact else read,
         key=jax.random.key(0),
     )
 
@@ -57,7 +58,7 @@ def widen(policy: Policy, method: str, vectors: Mapping[str, np.ndarray]) -> Pol
         return eqx.tree_at(lambda m: m.layers[0].weight, mlp, insert(weight, jnp.zeros((len(weight), count))))
 
     parts = {
-        "actor": silent(policy.actor, SUMMARY if past else 0),
+        "actor": silent(policy.actor, inputs),
         "critic": silent(policy.critic, read),
         "log_deviation": policy.log_deviation,
         "observation_scale": eqx.tree_at(
