@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from dmcm.networks import ConcatNetwork, FilmNetwork, Network, TensorProductNetwork
     from dmcm.priors import Prior
     from dmcm.solvers import GradientDescent, LevenbergMarquardt, SetEncoder, Solver
+    from dmcm.streaming import ContextFilter
     from dmcm.tables import read_samples, write_table
     from dmcm.training import FitConfig, FitResult, fit
 
@@ -22,6 +23,7 @@ __version__ = "0.1.0"
 __all__ = [
     "ConcatNetwork",
     "ContextBank",
+    "ContextFilter",
     "Contexts",
     "FactorDataset",
     "Factors",
@@ -55,6 +57,7 @@ _HOMES = {
     "networks": ("ConcatNetwork", "FilmNetwork", "Network", "TensorProductNetwork"),
     "priors": ("Prior",),
     "solvers": ("GradientDescent", "LevenbergMarquardt", "SetEncoder", "Solver"),
+    "streaming": ("ContextFilter",),
     "tables": ("read_samples", "write_table"),
     "training": ("FitConfig", "FitResult", "fit"),
 }

@@ -118,7 +118,7 @@ class Learner(eqx.Module):
             raise ShapeError(
                 f"adapt takes one task, x (n, {self.inputs}); use adapt_many for {samples.x.shape}."
             )
-        held = _held(self, only, given, batch_shape=())
+        held = held_contexts(self, only, given, batch_shape=())
         return Contexts(_checked(self, _adapt(self, samples, held)), fingerprint_of(self))
 
     def adapt_many(
@@ -164,7 +164,7 @@ class Learner(eqx.Module):
             given: as in `adapt_many`.
             truth: true factor values, for the oracle alone.
         """
-        held = _held(self, only, given, batch_shape=(samples.x.shape[0],))
+        held = held_contexts(self, only, given, batch_shape=(samples.x.shape[0],))
         return Contexts(_checked(self, _adapt_many(self, samples, held, truth)), fingerprint_of(self))
 
     def adapt_pooled(
@@ -208,7 +208,7 @@ class Learner(eqx.Module):
             return jnp.pad(leaf, [(0, longest - leaf.shape[0])] + [(0, 0)] * (leaf.ndim - 1))
 
         supports = jax.tree.map(lambda *leaves: jnp.stack([pad(leaf) for leaf in leaves]), *parts)
-        held = {} if given is None else _held(self, None, given, batch_shape=())
+        held = {} if given is None else held_contexts(self, None, given, batch_shape=())
         held = {name: value for name, value in held.items() if name not in names}
         return Contexts(_checked(self, _adapt_pooled(self, supports, held, names)), fingerprint_of(self))
 
@@ -246,7 +246,7 @@ class Learner(eqx.Module):
         return fingerprint_of(self)
 
 
-def _held(
+def held_contexts(
     learner: Learner,
     only: Iterable[str] | None,
     given: Contexts | Mapping[str, ArrayLike] | None,

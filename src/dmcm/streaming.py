@@ -1,0 +1,206 @@
+"""Streaming adaptation: contexts and their covariance after every sample, by recursive Gauss–Newton."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.flatten_util import ravel_pytree
+from jax.typing import ArrayLike
+from jaxtyping import Array, Float
+
+from dmcm.contexts import Contexts
+from dmcm.errors import ConfigError, DataError, ShapeError
+from dmcm.learner import Learner, held_contexts
+
+
+class FilterState(eqx.Module):
+    """What is known of the moving contexts: a Gaussian.
+
+    Attributes:
+        mean: contexts of the moving factors, one after the other, shape (d,).
+        information: inverse covariance, shape (d, d).
+    """
+
+    mean: Float[Array, " d"]
+    information: Float[Array, "d d"]
+
+
+class ContextFilter:
+    """An extended Kalman filter on the contexts of one task, in information form.
+
+    Outputs are taken as independent and Gaussian around the prediction. A sample adds JᵀWJ to the information
+    and moves the mean by (its inverse) JᵀW(y − f), with J the outputs' slopes by the contexts at the mean and
+    W = 1/noise². Where predictions are linear in what moves, as in one factor of a `TensorProductNetwork`,
+    the result is that of `Learner.adapt` on the same samples, in any order; where they are not, each sample
+    was linearised where the filter stood at its time.
+
+    The prior weighs as much as in `adapt` of `samples` samples, for which the model learned it: its
+    information is samples · Λ · ΣW over the outputs.
+
+    With `forgetting` below 1 the information of past samples fades by that factor a sample, and what fades is
+    replaced by the prior's, so that a robot that stands still comes back to the prior and not to nothing.
+
+    Attributes:
+        learner: whose contexts.
+        weight: 1/noise² of each output in standardised units, shape (outputs,); 0 for one not measured.
+        prior: where it starts.
+        forgetting: share of the information that lasts one sample longer.
+        held: contexts that do not move.
+    """
+
+    def __init__(
+        self,
+        learner: Learner,
+        *,
+        noise: ArrayLike,
+        samples: int,
+        forgetting: float = 1.0,
+        only: Iterable[str] | None = None,
+        given: Contexts | Mapping[str, ArrayLike] | None = None,
+    ):
+        """Prepare the filter.
+
+        Args:
+            learner: a trained model.
+            noise: standard deviation of outputs around good predictions, raw units; one number or one an
+                output. Infinite for an output that is not measured: its values are ignored and may be NaN.
+            samples: how many samples a task had where the prior was learned.
+            forgetting: above 0, at most 1; 0.99 remembers about the last hundred samples.
+            only: factors that move, as in `Learner.adapt`.
+            given: contexts to hold, as in `Learner.adapt`.
+
+        Raises:
+            ConfigError: a setting out of range, or every factor held.
+            ShapeError: neither one noise nor one an output.
+            FactorError, ContextMismatchError, DataError: as `Learner.adapt` of `only` and `given`.
+        """
+        if samples < 1 or not 0 < forgetting <= 1:
+            raise ConfigError(
+                f"samples={samples} must be at least 1, forgetting={forgetting} above 0 and at most 1."
+            )
+        scale = np.ones(learner.outputs) if learner.scaler is None else np.asarray(learner.scaler.y_std)
+        wide = np.asarray(noise, np.float64)
+        if wide.shape not in ((), (learner.outputs,)):
+            raise ShapeError(f"noise is one number or {learner.outputs}, one an output, not {wide.shape}.")
+        if not np.all(wide > 0) or np.all(np.isinf(wide)):
+            raise ConfigError("noise must be positive, and finite for at least one output.")
+        self.learner, self.forgetting, self._model = learner, float(forgetting), learner.fingerprint()
+        self.weight = ((scale / np.broadcast_to(wide, scale.shape)) ** 2).astype(np.float32)
+        self.held = held_contexts(learner, only, given, ())
+        start = {k: v for k, v in learner.prior.start().items() if k not in self.held}
+        if not start:
+            raise ConfigError("all factors are given, so nothing is left to move; use `only`.")
+        curvature, _ = ravel_pytree({k: learner.prior.precision()[k] for k in start})
+        mean, _ = ravel_pytree(start)
+        self.prior = FilterState(mean, jnp.diag(samples * float(self.weight.sum()) * curvature))
+        # The model is a constant of the compiled step: handing its arrays over takes longer than the step.
+        self._step = jax.jit(lambda state, x, y: _step(self, state, x, y))
+        self._steps = jax.jit(lambda state, x, y: _steps(self, state, x, y))
+
+    def start(self) -> FilterState:
+        """Nothing seen yet: the prior."""
+        return self.prior
+
+    def update(self, state: FilterState, x: ArrayLike, y: ArrayLike) -> FilterState:
+        """What is known after one more sample.
+
+        Args:
+            state: what was known before.
+            x: inputs, shape (inputs,), raw units.
+            y: outputs, shape (outputs,), raw units.
+
+        Raises:
+            ShapeError: arrays that do not fit the model, or a state of another filter.
+            DataError: NaN or infinite values, or a prediction that is not finite; the state stays good.
+        """
+        return self._after(state, *self._sample(x, y, ()))
+
+    def update_many(self, state: FilterState, x: ArrayLike, y: ArrayLike) -> FilterState:
+        """What is known after n more samples, taken one by one in their order.
+
+        Args:
+            state: what was known before.
+            x: inputs, shape (n, inputs), raw units.
+            y: outputs, shape (n, outputs), raw units.
+
+        Raises:
+            ShapeError, DataError: as `update`.
+        """
+        return self._after(state, *self._sample(x, y, (len(np.atleast_1d(np.asarray(x))),)))
+
+    def contexts(self, state: FilterState) -> Contexts:
+        """The mean as contexts of all factors, those held included."""
+        return Contexts({**self.held, **self.named(state.mean)}, self._model)
+
+    def deviations(self, state: FilterState) -> dict[str, Float[Array, " _"]]:
+        """Standard deviation of each number of the moving contexts, shape (size,) a factor."""
+        return self.named(jnp.sqrt(jnp.diag(jnp.linalg.inv(state.information))))
+
+    def named(self, flat: Float[Array, " d"]) -> dict[str, Float[Array, " _"]]:
+        """Numbers of the moving factors, as a state has them, one vector a factor."""
+        # `ravel_pytree` joins a dictionary in the order of its sorted names.
+        names = sorted(set(self.learner.factors) - set(self.held))
+        ends = np.cumsum([self.learner.factors[name] for name in names])
+        return dict(zip(names, jnp.split(flat, ends[:-1]), strict=True))
+
+    def _sample(self, x: ArrayLike, y: ArrayLike, lead: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray]:
+        """Checked, in single precision; 0 for what is not measured."""
+        found = []
+        for name, array, size in (("x", x, self.learner.inputs), ("y", y, self.learner.outputs)):
+            wide = np.asarray(array, np.float32)
+            if wide.shape != (*lead, size):
+                raise ShapeError(f"{name} has shape {wide.shape}; {(*lead, size)} is needed.")
+            found.append(wide)
+        found[1] = np.where(self.weight > 0, found[1], np.float32(0))
+        if not all(np.all(np.isfinite(wide)) for wide in found):
+            raise DataError("a sample has NaN or infinite values; leave it out.")
+        return found[0], found[1]
+
+    def _after(self, state: FilterState, x: np.ndarray, y: np.ndarray) -> FilterState:
+        if state.mean.shape != self.prior.mean.shape:
+            raise ShapeError(
+                f"the state has {state.mean.size} numbers, this filter moves {self.prior.mean.size}: it is "
+                "of a filter that moves other factors."
+            )
+        after = (self._step if x.ndim == 1 else self._steps)(state, x, y)
+        if not np.all(np.isfinite(np.asarray(after.mean))):
+            raise DataError("the prediction is not finite: inputs this far from training cannot be used.")
+        return after
+
+
+def _step(
+    own: ContextFilter, state: FilterState, x: Float[Array, " inputs"], y: Float[Array, " outputs"]
+) -> FilterState:
+    """One sample: fade, then add."""
+    learner, prior = own.learner, own.prior
+    if learner.scaler is not None:
+        x, y = learner.scaler.scale_x(x), learner.scaler.scale_y(y)
+    # What fades is replaced by the prior's information, around the prior's mean.
+    kept, fresh = own.forgetting * state.information, (1 - own.forgetting) * prior.information
+    faded = kept + fresh
+    mean = prior.mean + _solved(faded, kept @ (state.mean - prior.mean))
+    encoded = learner.network.encode(x[None])
+
+    def predict(flat: Float[Array, " d"]) -> Float[Array, " outputs"]:
+        return learner.network.decode(encoded, {**own.held, **own.named(flat)})[0]
+
+    slopes = jax.jacfwd(predict)(mean)
+    weighed = slopes * own.weight[:, None]
+    information = faded + weighed.T @ slopes
+    moved = mean + _solved(information, weighed.T @ (y - predict(mean)))
+    return FilterState(moved, (information + information.T) / 2)
+
+
+def _solved(matrix: Float[Array, "d d"], right: Float[Array, " d"]) -> Float[Array, " d"]:
+    return jax.scipy.linalg.cho_solve(jax.scipy.linalg.cho_factor(matrix), right)
+
+
+def _steps(own: ContextFilter, state: FilterState, x: Array, y: Array) -> FilterState:
+    def one(now: FilterState, sample: tuple[Array, Array]) -> tuple[FilterState, None]:
+        return _step(own, now, *sample), None
+
+    return jax.lax.scan(one, state, (x, y))[0]
