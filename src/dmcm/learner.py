@@ -252,7 +252,19 @@ def held_contexts(
     given: Contexts | Mapping[str, ArrayLike] | None,
     batch_shape: tuple[int, ...],
 ) -> dict[str, Float[Array, "..."]]:
-    """Contexts to hold, broadcast to the batch shape."""
+    """Contexts to hold, broadcast to the batch shape; factors without one are to be moved.
+
+    Args:
+        learner: the learner whose factors they are.
+        only: as in `Learner.adapt`.
+        given: as in `Learner.adapt`.
+        batch_shape: the shape that all vectors get in front of their size.
+
+    Raises:
+        FactorError: an unknown factor in `only` or `given`, or `only` names none.
+        ContextMismatchError: `given` of another model, size or batch shape.
+        DataError: a given vector that is not made of finite numbers.
+    """
     values: dict[str, Array] = {}
     if given is not None:
         if isinstance(given, Contexts):

@@ -6,6 +6,7 @@ import dataclasses
 from pathlib import Path
 
 from dmcm.cli.show import show_path
+from dmcm.quadruped.walking.policy import POLICY_FILE
 from dmcm.quadruped.walking.training import WalkTraining, train_walking
 
 
@@ -31,4 +32,4 @@ def run(config: TrainWalkingConfig) -> None:
     """Train and say where the policy is."""
     settings = {f.name: getattr(config, f.name) for f in dataclasses.fields(WalkTraining)}
     train_walking(WalkTraining(**settings), config.out, resume=config.resume)
-    show_path("policy", config.out / "policy.safetensors")
+    show_path("policy", config.out / POLICY_FILE)

@@ -183,7 +183,7 @@ def _view() -> Sequence[Block]:
     return (Picture.of(figure, caption, "The robot on both grounds"),)
 
 
-def _walked(walk: WalkDemo) -> Sequence[Block]:
+def _walked(walk: WalkDemo) -> tuple[Block, ...]:
     """What the vectors are worth to a policy that was trained to be told them."""
     text = (
         f"The same robot before stairs of {100 * STAIRS.size:g} cm, where it has no data either. A policy is "

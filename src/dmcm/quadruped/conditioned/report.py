@@ -15,7 +15,7 @@ from dmcm.quadruped.conditioned.sources import SOURCES, told
 from dmcm.quadruped.conditioned.study import PolicyStudy, guide_of, parts_of, vector_maker
 from dmcm.quadruped.conditioned.suite import CONDITIONS, GROUNDS
 from dmcm.quadruped.conditioned.suite_vectors import SuiteVectors
-from dmcm.quadruped.walking.policy import load_policy
+from dmcm.quadruped.walking.policy import POLICY_FILE, load_policy
 from dmcm.quadruped.walking.suite import OVER_GROUND
 from dmcm.report import Film
 
@@ -57,7 +57,7 @@ def _film(
     row, walkers = place * config.suite.episodes, []
     for name in names:
         values = told(SOURCES[name], vectors[condition], config.suite.episodes)
-        policy, _ = load_policy(config.policies / SOURCES[name].method / "seed-0" / "policy.safetensors")
+        policy, _ = load_policy(config.policies / SOURCES[name].method / "seed-0" / POLICY_FILE)
         mine = None if values is None else values[row : row + 1]
         walkers.append(Walker(name, policy, guide_of(SOURCES[name].method, mine, 1)))
     frames = film(

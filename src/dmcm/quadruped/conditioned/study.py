@@ -22,7 +22,7 @@ from dmcm.quadruped.conditioned.suite_vectors import PARTS, VectorMaker
 from dmcm.quadruped.conditioned.table import differences, over_seeds
 from dmcm.quadruped.dynamics.cells import ROBOT, TERRAIN
 from dmcm.quadruped.walking.guides import Guide, History, Vectors
-from dmcm.quadruped.walking.policy import Policy, load_policy
+from dmcm.quadruped.walking.policy import POLICY_FILE, Policy, load_policy
 from dmcm.runs import environment
 from dmcm.storage import read_json, write_json
 
@@ -130,7 +130,7 @@ def _evaluated(
     """All cells of one policy, from its folder if they were evaluated before."""
     source, suite = SOURCES[name], config.suite
     folder = config.policies / source.method / f"seed-{seed}"
-    policy, about = _policy(folder / "policy.safetensors", source.method, seed)
+    policy, about = _policy(folder / POLICY_FILE, source.method, seed)
     _check_robot(folder, about, config.robot)
     _check_model(folder, about, config.dynamics, source.method, seed)
     asked = {
@@ -155,7 +155,7 @@ def _gaits(
     config: PolicyStudy, table: RobotTable, vectors: Mapping[str, Mapping[str, np.ndarray]]
 ) -> dict[str, Any]:
     """How the gait of DMCM's policy of seed 0 changes with either vector."""
-    policy, _ = _policy(config.policies / "dmcm" / "seed-0" / "policy.safetensors", "dmcm", 0)
+    policy, _ = _policy(config.policies / "dmcm" / "seed-0" / POLICY_FILE, "dmcm", 0)
     usual, n = vectors[TRAINING], config.suite.episodes
     first = {name: row * n for row, name in enumerate(GROUNDS)}
     robot, flat = usual[ROBOT][:n].mean(axis=0), usual[TERRAIN][first["flat"]]

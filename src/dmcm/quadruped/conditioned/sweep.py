@@ -9,8 +9,7 @@ from dmcm.errors import ConfigError, unknown_name
 from dmcm.quadruped.conditioned.methods import METHODS
 from dmcm.quadruped.conditioned.training import PolicyTraining, train_policy
 from dmcm.quadruped.data.distributed import over_ray
-
-RESULT = "policy.safetensors"
+from dmcm.quadruped.walking.policy import POLICY_FILE
 
 
 @dataclasses.dataclass(frozen=True)
@@ -54,14 +53,14 @@ def run_sweep(config: PolicySweep, *, progress: bool = True) -> list[Path]:
         for seed in range(config.seeds)
         for name in names
     ]
-    missing = [job for job in jobs if not (job[1] / RESULT).exists()]
+    missing = [job for job in jobs if not (job[1] / POLICY_FILE).exists()]
     if config.ray is None:
         for training, out in missing:
             train_policy(training, out, resume=out.exists(), progress=progress)
     else:
         for _ in over_ray(_train, missing, config.ray):
             pass
-    return [out / RESULT for _, out in jobs]
+    return [out / POLICY_FILE for _, out in jobs]
 
 
 def _train(training: PolicyTraining, out: Path) -> None:

@@ -15,7 +15,7 @@ from dmcm.checkpoints import load_checkpoint, save_checkpoint
 from dmcm.errors import ConfigError
 from dmcm.quadruped.walking.environment import WalkConfig, WalkEnvironment
 from dmcm.quadruped.walking.observations import REALISTIC_NOISE
-from dmcm.quadruped.walking.policy import Policy, save_policy
+from dmcm.quadruped.walking.policy import POLICY_FILE, Policy, save_policy
 from dmcm.quadruped.walking.ppo import Ends, PpoConfig, Trainee, collect, improve
 from dmcm.quadruped.world.simulation import CONTROL_PERIOD_S
 from dmcm.run_config import claim_run
@@ -157,5 +157,5 @@ def train_in_phases(
                 )
             save_checkpoint(folder.checkpoints, done, {"trainee": trainee}, scene.state())
     folder.close()
-    save_policy(folder.path / "policy.safetensors", trainee.policy, {"training": dict(about)})
+    save_policy(folder.path / POLICY_FILE, trainee.policy, {"training": dict(about)})
     return trainee.policy

@@ -17,6 +17,8 @@ from dmcm.storage import fill_tree, load_arrays, save_arrays, tree_arrays
 
 POLICY = Path(__file__).parent / "policies" / "go1.safetensors"
 """The walking policy that comes with the package."""
+POLICY_FILE = "policy.safetensors"
+"""Name of a trained policy in its run folder."""
 _CLIP = 8.0
 
 
