@@ -183,6 +183,7 @@ def test_both_factors_on_their_spheres_come_close_to_the_batch_solution():
         ({"noise": np.nan}, ConfigError, "must be positive"),
         ({"noise": np.full(3, np.inf)}, ConfigError, "finite for at least one"),
         ({"noise": np.ones(2)}, ShapeError, "one number or 3"),
+        ({"noise": np.array("much")}, DataError, "noise is not an array of numbers"),
         ({"only": ["motor"]}, FactorError, "motor"),
         ({"given": {"robot": np.zeros(3), "terrain": np.zeros(2)}}, ConfigError, "nothing is left to move"),
     ],
@@ -202,6 +203,8 @@ def test_samples_that_cannot_be_used_are_refused_and_leave_the_state_good(learne
         own.update_many(state, x[:2], y)
     with pytest.raises(DataError, match="leave it out"):
         own.update(state, x[0], np.full(3, np.nan))
+    with pytest.raises(DataError, match="x is not an array of numbers"):
+        own.update_many(state, np.array([["one", "two"]]), y[:1])
     with pytest.raises(DataError, match="not finite"):
         own.update(state, np.full(2, 3e38), y[0])
     other = ContextFilter(learner, noise=NOISE, samples=SAMPLES)
