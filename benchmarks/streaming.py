@@ -26,7 +26,7 @@ from dmcm.storage import write_json
 from dmcm.streaming import ContextFilter
 
 RESULTS = Path("results/streaming.json")
-TASKS, SAMPLES, PRIOR_SAMPLES = 200, 250, 250
+TASKS, SAMPLES = 200, 250  # twenty seconds of a robot
 CALLS = 1_000
 
 
@@ -96,8 +96,8 @@ def main() -> None:
     noise = np.asarray(learner.scaler.y_std, float)
     ground = {"terrain": learner.prior_contexts()["terrain"]}
     filters = {
-        "robot": ContextFilter(learner, noise=noise, samples=PRIOR_SAMPLES, given=ground),
-        "robot and terrain": ContextFilter(learner, noise=noise, samples=PRIOR_SAMPLES),
+        "robot": ContextFilter(learner, noise=noise, samples=SAMPLES, given=ground),
+        "robot and terrain": ContextFilter(learner, noise=noise, samples=SAMPLES),
     }
     _, x, y = drawn(learner, filters["robot and terrain"], noise, 0)
     found = {

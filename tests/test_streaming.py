@@ -65,7 +65,8 @@ def posterior(learner, x, y, weight, samples=SAMPLES):
     """Closed form of linear regression: mean and covariance."""
     offset, slopes = linear(learner, x)
     target = np.asarray(learner.scaler.scale_y(jnp.asarray(y)), float) - offset
-    prior_information = samples * weight.sum() * np.diag(np.asarray(learner.prior.precision()["robot"]))
+    measured = weight[weight > 0].mean()
+    prior_information = samples * 3 * measured * np.diag(np.asarray(learner.prior.precision()["robot"]))
     information = prior_information + np.einsum("noi,o,noj->ij", slopes, weight, slopes)
     mean = np.asarray(learner.prior.mean["robot"], float)
     right = prior_information @ mean + np.einsum("noi,o,no->i", slopes, weight, np.nan_to_num(target))
@@ -182,6 +183,7 @@ def test_both_factors_on_their_spheres_come_close_to_the_batch_solution():
         ({"noise": 0.0}, ConfigError, "must be positive"),
         ({"noise": np.nan}, ConfigError, "must be positive"),
         ({"noise": np.full(3, np.inf)}, ConfigError, "finite for at least one"),
+        ({"noise": 1e-25}, ConfigError, "too small"),
         ({"noise": np.ones(2)}, ShapeError, "one number or 3"),
         ({"noise": np.array("much")}, DataError, "noise is not an array of numbers"),
         ({"only": ["motor"]}, FactorError, "motor"),
@@ -210,4 +212,8 @@ def test_samples_that_cannot_be_used_are_refused_and_leave_the_state_good(learne
     other = ContextFilter(learner, noise=NOISE, samples=SAMPLES)
     with pytest.raises(ShapeError, match="moves other factors"):
         own.update(other.start(), x[0], y[0])
+    with pytest.raises(ShapeError, match="moves other factors"):
+        own.contexts(other.start())
+    with pytest.raises(ShapeError, match="moves other factors"):
+        own.deviations(other.start())
     assert np.all(np.isfinite(state.mean))

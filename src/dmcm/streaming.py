@@ -40,7 +40,8 @@ class ContextFilter:
     prior allows contexts to be from its mean, the less the first samples are to be trusted.
 
     The prior weighs as much as in `adapt` of `samples` samples, for which the model learned it: its
-    information is samples · Λ · ΣW over the outputs.
+    information is samples · outputs · Λ · W, with the mean of W over the outputs that are measured: what
+    contexts are likely does not depend on what a task's sensors see.
 
     With `forgetting` below 1 the information of past samples fades by that factor a sample, and what fades is
     replaced by the prior's, so that a robot that stands still comes back to the prior and not to nothing.
@@ -91,14 +92,18 @@ class ContextFilter:
         if not np.all(wide > 0) or np.all(np.isinf(wide)):
             raise ConfigError("noise must be positive, and finite for at least one output.")
         self.learner, self.forgetting, self._model = learner, float(forgetting), learner.fingerprint()
-        self.weight = ((scale / np.broadcast_to(wide, scale.shape)) ** 2).astype(np.float32)
+        with np.errstate(over="ignore"):
+            self.weight = ((scale / np.broadcast_to(wide, scale.shape)) ** 2).astype(np.float32)
+        if not np.all(np.isfinite(self.weight)):
+            raise ConfigError("noise is too small beside the spread of y for single precision.")
         self.held = held_contexts(learner, only, given, ())
         start = {k: v for k, v in learner.prior.start().items() if k not in self.held}
         if not start:
             raise ConfigError("all factors are given, so nothing is left to move; use `only`.")
         curvature, _ = ravel_pytree({k: learner.prior.precision()[k] for k in start})
         mean, _ = ravel_pytree(start)
-        self.prior = FilterState(mean, jnp.diag(samples * float(self.weight.sum()) * curvature))
+        measured = float(self.weight[self.weight > 0].mean())
+        self.prior = FilterState(mean, jnp.diag(samples * learner.outputs * measured * curvature))
         # The model is a constant of the compiled step: handing its arrays over takes longer than the step.
         self._step = jax.jit(lambda state, x, y: _step(self, state, x, y))
         self._steps = jax.jit(lambda state, x, y: _steps(self, state, x, y))
@@ -136,11 +141,21 @@ class ContextFilter:
         return self._after(state, *self._sample(x, y, (len(np.atleast_1d(x)),)))
 
     def contexts(self, state: FilterState) -> Contexts:
-        """The mean as contexts of all factors, those held included."""
+        """The mean as contexts of all factors, those held included.
+
+        Raises:
+            ShapeError: a state of another filter.
+        """
+        self._check(state)
         return Contexts({**self.held, **self.named(state.mean)}, self._model)
 
     def deviations(self, state: FilterState) -> dict[str, Float[Array, " _"]]:
-        """Standard deviation of each number of the moving contexts, shape (size,) a factor."""
+        """Standard deviation of each number of the moving contexts, shape (size,) a factor.
+
+        Raises:
+            ShapeError: a state of another filter.
+        """
+        self._check(state)
         return self.named(jnp.sqrt(jnp.diag(jnp.linalg.inv(state.information))))
 
     def named(self, flat: Float[Array, " d"]) -> dict[str, Float[Array, " _"]]:
@@ -163,12 +178,15 @@ class ContextFilter:
             raise DataError("a sample has NaN or infinite values; leave it out.")
         return found[0], found[1]
 
-    def _after(self, state: FilterState, x: np.ndarray, y: np.ndarray) -> FilterState:
+    def _check(self, state: FilterState) -> None:
         if state.mean.shape != self.prior.mean.shape:
             raise ShapeError(
                 f"the state has {state.mean.size} numbers, this filter moves {self.prior.mean.size}: it is "
                 "of a filter that moves other factors."
             )
+
+    def _after(self, state: FilterState, x: np.ndarray, y: np.ndarray) -> FilterState:
+        self._check(state)
         after = (self._step if x.ndim == 1 else self._steps)(state, x, y)
         if not all(np.all(np.isfinite(np.asarray(part))) for part in (after.mean, after.information)):
             raise DataError(
@@ -193,9 +211,9 @@ def _step(
     if learner.scaler is not None:
         x, y = learner.scaler.scale_x(x), learner.scaler.scale_y(y)
     # What fades is replaced by the prior's information, around the prior's mean.
-    kept, fresh = own.forgetting * state.information, (1 - own.forgetting) * prior.information
-    faded = kept + fresh
-    mean = prior.mean + _solved(faded, kept @ (state.mean - prior.mean))
+    fresh = (1 - own.forgetting) * prior.information
+    faded = own.forgetting * state.information + fresh
+    mean = state.mean - _solved(faded, fresh @ (state.mean - prior.mean))
     encoded = learner.network.encode(x[None])
 
     def predict(flat: Float[Array, " d"]) -> Float[Array, " outputs"]:
