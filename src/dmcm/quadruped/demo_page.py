@@ -193,7 +193,7 @@ def _walked(walk: WalkDemo) -> tuple[Block, ...]:
     )
     if walk.gif is None:
         return (text, walk_table(walk))
-    caption = "The first episode, not a chosen one. A pane stops where its robot falls."
+    caption = "One episode of the same seed, not a chosen one. A pane stops where its robot falls."
     return (text, walk_table(walk), Film(walk.gif, caption, "The unseen robot on stairs"))
 
 
