@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from dmcm.cli.show import show_path, show_table
+from dmcm.quadruped.conditioned.page import success_table
 from dmcm.quadruped.conditioned.report import report_policies
 from dmcm.quadruped.conditioned.study import PolicyStudy, run_policy_study
 from dmcm.quadruped.conditioned.suite import ENOUGH
 from dmcm.quadruped.conditioned.table import OUTSIDE
-from dmcm.report import Estimate, Table
+from dmcm.report import Table
 
 CONFIG = PolicyStudy
 EXAMPLES = """
@@ -19,16 +20,12 @@ dmcm quadruped evaluate-policy --sources vanilla dmcm --seeds 1 --suite.episodes
 def run(config: PolicyStudy) -> None:
     """Evaluate and print success rates."""
     table = run_policy_study(config)
-    names = (*table["conditions"], OUTSIDE)
-    rows = [
-        [name, *(Estimate(cells[column]["success"], cells[column]["ci95"]) for column in names)]
-        for name, cells in table["methods"].items()
-    ]
-    caption = (
-        f"Success: no fall and {100 * ENOUGH:.0f} % of the commanded way; mean over the grounds, with 95 % "
-        "intervals."
-    )
-    show_table(Table(("told", *names), rows, caption), "Policies")
+    methods = list(table["methods"])
+    found = success_table(table, [*table["conditions"], OUTSIDE], methods)
+    # Conditions are many and names of methods long: turned round it fits a terminal.
+    conditions = zip(found.columns[1:], *(row[1:] for row in found.rows), strict=True)
+    caption = f"{found.caption} No fall and {ENOUGH:.0%} of the commanded way; mean over the grounds."
+    show_table(Table(("condition", *methods), [list(row) for row in conditions], caption), "Success")
     if config.results is not None:
         show_path("results", config.results)
     show_path("report", report_policies(config, table))
