@@ -150,7 +150,7 @@ def test_a_contract_comes_back_and_says_what_the_robot_needs(kind, policies, fil
     assert contract.robot == "go1"
     assert contract.joints == JOINT_NAMES
     assert dict(contract.observation) == OBSERVATION
-    assert contract.vectors == (tuple(SIZES.items()) if kind == "dmcm" else ())
+    assert contract.vectors == tuple(TOLD[kind]["vectors"].items())
     assert contract.vectors_model == TOLD[kind]["model"]
     np.testing.assert_array_equal(contract.home_pose_rad, GO1.home_pose_rad)
     np.testing.assert_array_equal(contract.joint_limits_rad, GO1.joint_limits_rad)
@@ -341,7 +341,7 @@ def expected_targets(policy, guide, command, steps):
 @pytest.mark.parametrize("kind", KINDS)
 def test_the_example_gives_the_joint_targets_of_the_environment(kind, policies, files):
     told = guide(kind, 1)
-    done = example(files[kind], *(told.values[0] if kind == "dmcm" else ()))
+    done = example(files[kind], *(told.values[0] if isinstance(told, Vectors) else ()))
     assert done.stderr == ""
     lines = [line.split() for line in done.stdout.splitlines() if line.startswith("  ")]
     constants = runpy.run_path(str(EXAMPLE))

@@ -51,12 +51,13 @@ def build_model(policy: Policy, contract: Contract) -> onnx.ModelProto:
     slope = np.asarray(jax.grad(lambda x: scale(x).sum())(scale.mean))
     limit = float(scale(jnp.full_like(scale.mean, jnp.inf))[0])
     graph, start, read = _Graph(), 0, "observation_scaled"
+    heard = {name: name for name in inputs}
     if policy.modulation is not None:
         graph.cut("vectors", policy.modulation)
+        heard["vectors"] = "vectors_cut"
     for name, size in inputs.items():
         columns = slice(start, start + size)
-        heard = "vectors_cut" if name == "vectors" else name
-        graph.standardise(name, heard, np.asarray(scale.mean)[columns], slope[columns], limit)
+        graph.standardise(name, heard[name], np.asarray(scale.mean)[columns], slope[columns], limit)
         start += size
     if "vectors" in inputs and policy.modulation is None:
         graph.node("Concat", [read, "vectors_scaled"], "read", axis=1)
