@@ -14,6 +14,7 @@ import numpy as np
 
 import dmcm
 from benchmarks.chunks import chunk_runner
+from benchmarks.latency import WARM_UP, call_milliseconds
 from dmcm.sinusoid.family import SinusoidSampler
 from dmcm.sinusoid.methods import build_method
 from dmcm.sinusoid.single import SingleConfig, train
@@ -30,20 +31,10 @@ def adapt_milliseconds(calls: int) -> dict[str, float]:
     network = dmcm.TensorProductNetwork(factors, 1, 1, width=64, key=jax.random.key(0))
     learner = dmcm.Learner(network, dmcm.LevenbergMarquardt(16), factors, scaler=SinusoidSampler().scaler())
     rng = np.random.default_rng(0)
-    times = []
-    for _ in range(calls + 20):
-        x = rng.uniform(-5, 5, (10, 1))
-        y = 2.0 * np.sin(x - 1.0)
-        began = time.perf_counter()
-        jax.block_until_ready(learner.adapt(x, y).values)
-        times.append((time.perf_counter() - began) * 1e3)
-    settled = np.asarray(times[20:])
-    return {
-        "median": float(np.median(settled)),
-        "p10": float(np.quantile(settled, 0.1)),
-        "p90": float(np.quantile(settled, 0.9)),
-        "first_call": times[0],
-    }
+    points = (rng.uniform(-5, 5, (10, 1)) for _ in range(calls + WARM_UP))
+    return call_milliseconds(
+        lambda x, y: learner.adapt(x, y).values, ((x, 2.0 * np.sin(x - 1.0)) for x in points)
+    )
 
 
 def memory_megabytes() -> dict[str, float]:

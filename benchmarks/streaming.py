@@ -9,14 +9,13 @@ of a model that is wrong.
 
 from __future__ import annotations
 
-import time
 from pathlib import Path
 from typing import Any
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 
+from benchmarks.latency import WARM_UP, call_milliseconds
 from dmcm.contexts import Contexts
 from dmcm.learner import Learner
 from dmcm.models import load_learner
@@ -32,19 +31,9 @@ CALLS = 1_000
 
 def sample_milliseconds(own: ContextFilter, x: np.ndarray, y: np.ndarray) -> dict[str, float]:
     """From the arrays of one sample to the state after it, all checks and Python included."""
-    state, times = own.start(), []
-    for call in range(CALLS + 20):
-        began = time.perf_counter()
-        state = own.update(state, x[call % len(x)], y[call % len(x)])
-        jax.block_until_ready(state.mean)
-        times.append((time.perf_counter() - began) * 1e3)
-    settled = np.asarray(times[20:])
-    return {
-        "median": float(np.median(settled)),
-        "p10": float(np.quantile(settled, 0.1)),
-        "p90": float(np.quantile(settled, 0.9)),
-        "first_call": times[0],
-    }
+    state = own.start()
+    rows = (call % len(x) for call in range(CALLS + WARM_UP))
+    return call_milliseconds(lambda u, v: own.update(state, u, v).mean, ((x[row], y[row]) for row in rows))
 
 
 def drawn(learner: Learner, own: ContextFilter, noise: np.ndarray, seed: int) -> tuple[Any, Any, Any]:
@@ -53,10 +42,8 @@ def drawn(learner: Learner, own: ContextFilter, noise: np.ndarray, seed: int) ->
     start = own.start()
     spread = np.linalg.inv(np.linalg.cholesky(np.asarray(start.information, float))).T
     flat = np.asarray(start.mean) + spread @ rng.normal(size=start.mean.size)
-    names = [name for name in sorted(learner.factors) if name not in own.held]
-    ends = np.cumsum([learner.factors[name] for name in names])[:-1]
-    moved = dict(zip(names, np.split(flat.astype(np.float32), ends), strict=True))
-    contexts = {**own.held, **{name: jnp.asarray(value) for name, value in moved.items()}}
+    moved = own.named(jnp.asarray(flat, jnp.float32))
+    contexts = {**own.held, **moved}
     assert learner.scaler is not None
     scale = learner.scaler
     x = np.asarray(scale.x_mean + scale.x_std * rng.normal(size=(SAMPLES, learner.inputs)), np.float32)
