@@ -21,6 +21,8 @@ from dmcm.quadruped.walking.environment import WalkConfig, WalkEnvironment
 from dmcm.quadruped.walking.guides import Guide
 from dmcm.quadruped.walking.policy import Policy, mean_action
 from dmcm.quadruped.world.arena import Arena
+from dmcm.quadruped.world.model import build_model
+from dmcm.quadruped.world.physics import Physics
 from dmcm.quadruped.world.rendering import View, draw_walk, open_context
 from dmcm.quadruped.world.simulation import CONTROL_PERIOD_S
 from dmcm.quadruped.world.terrain import Terrain
@@ -117,7 +119,7 @@ def film(
                 table, Arena([terrain]), [robot], [0], config, guide=walker.guide, threads=threads
             )
             track = _walk(walker, walks, count, seed)
-            panes.append(_pane(walker.title, track, _images(walks, track), count))
+            panes.append(_pane(walker.title, track, _images(walks.simulation, track), count))
     finally:
         context.free()
     gap = np.asarray(Image.new("RGB", (GAP, TITLE_HEIGHT + PANE_HEIGHT), PAPER))
@@ -178,7 +180,7 @@ def _walk(walker: Walker, walks: WalkEnvironment, count: int, seed: int) -> _Tra
     return _Track(np.array(poses), np.array(travelled), np.unwrap(yaw), end)
 
 
-def _images(walks: WalkEnvironment, track: _Track) -> list[np.ndarray]:
+def _images(simulation: Physics, track: _Track) -> list[np.ndarray]:
     """The robot in each frame, followed from its right side."""
     moved = track.travelled_m - track.poses[:, :3]
     look_at = _smooth(track.travelled_m) - moved - [0.0, 0.0, _LOWER_M]
@@ -187,9 +189,9 @@ def _images(walks: WalkEnvironment, track: _Track) -> list[np.ndarray]:
         View(point, _DISTANCE_M, float(angle), _ELEVATION_DEG)
         for point, angle in zip(look_at, azimuth, strict=True)
     ]
-    simulation = walks.simulation
     return draw_walk(
-        simulation.batch.get_model(0),
+        # Not the engine's own model: other engines have none that can be drawn.
+        build_model(simulation.table, simulation.arena),
         simulation.arena,
         track.poses,
         views,

@@ -11,7 +11,8 @@ from dmcm.quadruped.body.robot_table import RobotTable
 from dmcm.quadruped.walking.environment import WalkConfig, WalkEnvironment
 from dmcm.quadruped.walking.policy import Policy, mean_action
 from dmcm.quadruped.world.arena import Arena
-from dmcm.quadruped.world.simulation import CONTROL_PERIOD_S
+from dmcm.quadruped.world.physics import PhysicsMaker
+from dmcm.quadruped.world.simulation import CONTROL_PERIOD_S, Simulation
 
 COLUMNS: Mapping[str, int] = {
     "joint_angles_rad": 12,
@@ -53,6 +54,7 @@ def record(
     seconds: float,
     exploration: float,
     seed: Sequence[int],
+    physics: PhysicsMaker = Simulation,
     threads: int = 0,
 ) -> np.ndarray:
     """Let robots walk and write down everything.
@@ -67,13 +69,14 @@ def record(
         seconds: length of the recording; a robot that falls begins anew.
         exploration: standard deviation of what is added to the policy's actions.
         seed: of commands, starts and exploration.
+        physics: makes the engine that they walk in.
         threads: of the physics; 0 means one per core. They do not change the result.
 
     Returns:
         Shape (n, steps, columns), single precision.
     """
     rng = np.random.default_rng([*seed, 1])
-    environment = WalkEnvironment(table, arena, robots, tiles, walk, threads=threads)
+    environment = WalkEnvironment(table, arena, robots, tiles, walk, physics=physics, threads=threads)
     observation, _ = environment.reset(seed=int(np.random.default_rng([*seed, 0]).integers(2**31)))
     simulation = environment.simulation
     steps = round(seconds / CONTROL_PERIOD_S)

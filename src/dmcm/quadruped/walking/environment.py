@@ -20,6 +20,7 @@ from dmcm.quadruped.walking.guides import Guide
 from dmcm.quadruped.walking.observations import NoiseScales, Sensors, privileged_state
 from dmcm.quadruped.walking.rewards import RewardWeights, reward
 from dmcm.quadruped.world.arena import Arena
+from dmcm.quadruped.world.physics import Physics, PhysicsMaker
 from dmcm.quadruped.world.simulation import CONTROL_PERIOD_S, Simulation
 
 ACTION_LIMIT = 3.0
@@ -87,6 +88,7 @@ class WalkEnvironment(VectorEnv):
         config: WalkConfig | None = None,
         *,
         guide: Guide | None = None,
+        physics: PhysicsMaker = Simulation,
         threads: int = 0,
         seed: int = 0,
     ):
@@ -99,6 +101,7 @@ class WalkEnvironment(VectorEnv):
             tiles: number of each robot's ground in the arena, shape (n,).
             config: how to walk.
             guide: adds columns to the observations.
+            physics: makes the engine that they are in.
             threads: of the physics; 0 means one per core.
             seed: of everything drawn at random, until `reset(seed=…)`.
 
@@ -112,7 +115,7 @@ class WalkEnvironment(VectorEnv):
             raise ShapeError(f"{len(robots)} robots need as many tiles, not {tiles.shape}.")
         if len(tiles) and not 0 <= tiles.min() <= tiles.max() < len(arena.terrains):
             raise ConfigError(f"tiles must be numbers from 0 to {len(arena.terrains) - 1}.")
-        self.simulation = Simulation(table, arena, len(robots), threads=threads)
+        self.simulation: Physics = physics(table, arena, len(robots), threads=threads)
         self.simulation.set_robots(np.arange(len(robots)), robots)
         self.num_envs = len(robots)
         self.tiles = tiles

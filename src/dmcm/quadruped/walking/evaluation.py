@@ -14,7 +14,8 @@ from dmcm.quadruped.walking.environment import WalkConfig, WalkEnvironment
 from dmcm.quadruped.walking.guides import Guide
 from dmcm.quadruped.walking.policy import Policy, mean_action
 from dmcm.quadruped.world.arena import Arena
-from dmcm.quadruped.world.simulation import CONTROL_PERIOD_S
+from dmcm.quadruped.world.physics import PhysicsMaker
+from dmcm.quadruped.world.simulation import CONTROL_PERIOD_S, Simulation
 from dmcm.quadruped.world.terrain import Terrain
 
 
@@ -57,6 +58,7 @@ def evaluate_walking(
     seconds: float = 8.0,
     commands: CommandRanges | None = None,
     guide: Guide | None = None,
+    physics: PhysicsMaker = Simulation,
     seed: int = 0,
     threads: int = 0,
 ) -> Walk:
@@ -70,6 +72,7 @@ def evaluate_walking(
         seconds: length of an episode.
         commands: what robots are told; the ranges of training by default.
         guide: adds to the observations what the policy is told.
+        physics: makes the engine that they walk in.
         seed: of starts and commands.
         threads: of the physics; 0 means one per core.
     """
@@ -77,7 +80,9 @@ def evaluate_walking(
     tiles = [arena.tile(terrain) for terrain in terrains]
     # Longer than measured, so that no robot starts anew before the end but those that fall.
     walk = WalkConfig(episode_s=seconds + 1, commands=commands or CommandRanges())
-    environment = WalkEnvironment(table, arena, robots, tiles, walk, guide=guide, threads=threads)
+    environment = WalkEnvironment(
+        table, arena, robots, tiles, walk, guide=guide, physics=physics, threads=threads
+    )
     observation, _ = environment.reset(seed=seed)
     simulation, n = environment.simulation, len(robots)
     alive, diverged = np.ones(n, bool), np.zeros(n, bool)

@@ -9,7 +9,7 @@ import numpy as np
 
 from dmcm.errors import ConfigError
 from dmcm.quadruped.body.properties import PROPERTY_NAMES
-from dmcm.quadruped.world.simulation import Simulation
+from dmcm.quadruped.world.physics import Physics
 
 OBSERVATION: Mapping[str, int] = {
     "gyro_rad_s": 3,
@@ -110,7 +110,7 @@ class Sensors:
 
     def read(
         self,
-        simulation: Simulation,
+        simulation: Physics,
         command: np.ndarray,
         action: np.ndarray,
         phase: np.ndarray,
@@ -155,7 +155,7 @@ class Sensors:
         return np.where(self._late, past[0], now).astype(np.float32)
 
 
-def privileged_state(simulation: Simulation) -> np.ndarray:
+def privileged_state(simulation: Physics) -> np.ndarray:
     """The truth about each robot, in the order of `PRIVILEGED`, shape (n, size), single precision."""
     below = simulation.qpos[:, :2]
     heights = simulation.arena.height(simulation.tile, below[:, None] + _GRID_M)

@@ -7,7 +7,8 @@ import dataclasses
 import numpy as np
 
 from dmcm.quadruped.walking.commands import speed_along
-from dmcm.quadruped.world.simulation import CONTROL_PERIOD_S, Simulation
+from dmcm.quadruped.world.physics import Physics
+from dmcm.quadruped.world.simulation import CONTROL_PERIOD_S
 
 _SLOW_M_S = 0.3
 """Below this a share of the commanded speed would mostly be the sway of the trunk."""
@@ -39,7 +40,7 @@ class RewardWeights:
 
 
 def reward(
-    simulation: Simulation,
+    simulation: Physics,
     command: np.ndarray,
     action: np.ndarray,
     previous_action: np.ndarray,
