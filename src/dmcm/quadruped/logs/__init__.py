@@ -1,0 +1,1 @@
+"""Logs of a real quadruped, read by a mapping, checked, and put on the model's clock."""
