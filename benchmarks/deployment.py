@@ -1,0 +1,102 @@
+"""How long a control step of a deployed policy takes, from the reading to the targets.
+
+    python -m benchmarks.deployment --out results/deployment.json
+
+The loop of `dmcm.quadruped.deployment` walks the told policy that comes with the package; its network runs on
+one thread. The robot is a stand-in without physics: its clock jumps to the next control step, and its joints
+go half of the way to their targets. So the numbers are those of the loop's own work, in Python and
+onnxruntime, and hold nothing of a robot's connection. Nothing else should run on the machine meanwhile.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tyro
+
+from dmcm.quadruped.conditioned.export import export_policy
+from dmcm.quadruped.conditioned.shipped import TOLD_POLICY
+from dmcm.quadruped.deployment.controller import Controller
+from dmcm.quadruped.deployment.loop import run
+from dmcm.quadruped.deployment.outcome import Outcome
+from dmcm.quadruped.deployment.robot import Reading
+from dmcm.runs import environment
+from dmcm.storage import write_json
+
+COMMAND = np.array([0.5, 0.0, 0.2])
+VECTORS = {"robot": np.zeros(6), "terrain": np.zeros(4)}
+
+
+@dataclasses.dataclass(frozen=True)
+class Options:
+    """What is measured."""
+
+    steps: int = 5_000
+    """Control steps of walking; all count, the first too."""
+    out: Path | None = Path("results/deployment.json")
+    """File for the numbers."""
+
+
+class StandIn:
+    """A robot without physics."""
+
+    def __init__(self, angles_rad: np.ndarray):
+        self.time_s, self.angles_rad, self.targets_rad = 0.0, angles_rad, angles_rad
+        self.still = {"gyro_rad_s": np.zeros(3), "gravity_direction": np.array([0.0, 0.0, -1.0])}
+
+    def now_s(self) -> float:
+        return self.time_s
+
+    def read(self) -> Reading:
+        speeds, forces = np.zeros(12), np.full(4, 30.0)
+        return Reading(self.time_s, self.angles_rad, speeds, np.zeros(12), **self.still, foot_forces_n=forces)
+
+    def send(
+        self, joint_targets_rad: np.ndarray, p_gain_nm_per_rad: float, d_gain_nms_per_rad: float
+    ) -> None:
+        self.targets_rad = joint_targets_rad
+
+    def damp(self) -> None:
+        self.targets_rad = self.angles_rad
+
+    def wait_until(self, time_s: float) -> None:
+        self.time_s = max(self.time_s, time_s)
+        self.angles_rad = 0.5 * (self.angles_rad + self.targets_rad)
+
+
+def walked(steps: int) -> tuple[Outcome, float]:
+    """A walk, and the control period in seconds."""
+    with tempfile.TemporaryDirectory() as folder:
+        controller = Controller(export_policy(TOLD_POLICY, Path(folder) / "policy.onnx"), VECTORS)
+    period_s = controller.contract.control_period_s
+    robot = StandIn(controller.table.home_pose_rad)
+    outcome = run(robot, controller, lambda _: COMMAND, seconds=steps * period_s, stand_s=0.0)
+    assert outcome.ended == "finished", outcome.reason
+    return outcome, period_s
+
+
+def main(options: Options) -> None:
+    """Measure, print and write."""
+    outcome, period_s = walked(options.steps)
+    found: dict[str, Any] = {
+        "loop_ms": {name: 1e3 * value for name, value in outcome.loop_times_s().items()},
+        "first_loop_ms": 1e3 * outcome.steps[0].loop_s,
+        "control_period_ms": 1e3 * period_s,
+        "steps": len(outcome.steps),
+        "load_1_min": os.getloadavg()[0],
+        "cores": os.cpu_count(),
+        "command": f"python -m benchmarks.deployment --steps {options.steps}",
+        "environment": environment(),
+    }
+    print(found["loop_ms"])
+    if options.out is not None:
+        write_json(options.out, found)
+
+
+if __name__ == "__main__":
+    main(tyro.cli(Options))

@@ -1,0 +1,1 @@
+"""An exported policy on a robot: what a robot must offer, when it is stopped, and the loop at 50 Hz."""

@@ -1,0 +1,185 @@
+"""An exported policy as a step function: a reading and a command in, joint targets out."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from dmcm.errors import ConfigError, DataError, ShapeError, StorageError
+from dmcm.quadruped.body.robot_table import LEGS, RobotTable, load_robot
+from dmcm.quadruped.conditioned.contract import EXPORT_AGAIN, Contract
+from dmcm.quadruped.conditioned.export import read_contract
+from dmcm.quadruped.deployment.robot import Numbers, Reading
+from dmcm.quadruped.deployment.vectors import vector_row
+from dmcm.quadruped.walking.gait import LEG_OFFSET, Gait
+from dmcm.quadruped.walking.guides import FRAMES, STRIDE, History
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Step:
+    """What a policy decided."""
+
+    command: np.ndarray
+    """What it was told, shape (3,)."""
+    joint_targets_rad: np.ndarray
+    """Gait and correction, within the joints' limits, shape (12,)."""
+    action: np.ndarray
+    """The correction as the policy gave it, cut, shape (12,)."""
+    phase: float
+    """Phase of the gait that the targets are for."""
+
+
+class Controller:
+    """Walks as `WalkEnvironment` does with the same policy, from a file and without a simulation.
+
+    It remembers the gait's phase, its last action and, for policies that read it, the past.
+
+    Attributes:
+        contract: what the file says about itself.
+        table: facts of the robot.
+    """
+
+    def __init__(
+        self, path: Path, vectors: Mapping[str, Numbers] | None = None, *, robot: str | Path | None = None
+    ):
+        """Load a policy and tell it its vectors.
+
+        Args:
+            path: file of `dmcm quadruped export-policy`.
+            vectors: one vector a kind, for example of `bank_vectors`; none for a policy told nothing.
+            robot: name or table of the robot that the file was exported for; by default the contract's name.
+
+        Raises:
+            ConfigError: onnxruntime is missing.
+            DataError: no such robot.
+            FactorError: vectors too many or too few.
+            ShapeError: a vector of another size, or a file whose sizes are not its contract's.
+            StorageError: no such file, no policy, one of another version, or one for another robot.
+        """
+        self.contract = read_contract(path)
+        self.table = load_robot(self.contract.robot if robot is None else robot)
+        if differing := _differing(self.contract, self.table):
+            raise StorageError(
+                f"{path} was exported with another {', '.join(differing)} than the robot {self.table.name} "
+                f"has in this version. Name the robot's table, or export again: {EXPORT_AGAIN}"
+            )
+        contract = self.contract
+        self._gait = Gait(
+            contract.gait_frequency_hz, contract.gait_swing_height_m, contract.gait_stance_height_m
+        )
+        self._session = _session(path)
+        self.tell(vectors or {})
+        self.reset()
+
+    def tell(self, vectors: Mapping[str, Numbers]) -> None:
+        """Tell the policy other vectors from the next step on, as a filter finds them.
+
+        Raises:
+            FactorError: a kind too many or too few.
+            ShapeError: a vector of another size, or not finite.
+        """
+        self._vectors = vector_row(self.contract, vectors)
+
+    def reset(self) -> None:
+        """Begin a walk: the gait at its start, no last action, no past. Vectors stay."""
+        self._phase, self._action = 0.0, np.zeros(len(self.contract.joints))
+        self._history = History(1) if self.contract.past_frames else None
+
+    def step(self, reading: Reading, command: Numbers) -> Step:
+        """One control step.
+
+        Args:
+            reading: of now.
+            command: forward and left speed (m/s) and yaw rate (rad/s), shape (3,).
+
+        Raises:
+            DataError: a reading that is not finite, or a policy that gives what is not.
+            ShapeError: a command that is not three finite numbers.
+        """
+        contract, command = self.contract, _checked(command)
+        seen = self._observe(reading, command)
+        inputs = {"observation": seen}
+        if contract.vectors:
+            inputs["vectors"] = self._vectors
+        if self._history is not None:
+            inputs["past"] = self._history.read(seen)
+        given = np.asarray(self._session.run(["action"], inputs)[0], float)[0]
+        if not np.all(np.isfinite(given)):
+            raise DataError(f"the policy gave {given.tolist()}, which no joint can follow. {EXPORT_AGAIN}")
+        action = np.clip(given, -contract.action_limit, contract.action_limit)
+        gait = self._gait.joint_targets(command[None], np.array([self._phase]), self.table)[0]
+        low, high = self.table.joint_limits_rad.T
+        targets = np.clip(gait + contract.action_scale_rad * action, low, high)
+        step = Step(command, targets, action, self._phase)
+        self._action = action
+        self._phase = (self._phase + contract.gait_frequency_hz * contract.control_period_s) % 1.0
+        return step
+
+    def _observe(self, reading: Reading, command: np.ndarray) -> np.ndarray:
+        """An observation, shape (1, size), single precision."""
+        turn = 2 * np.pi * self._phase
+        numbers = {
+            "gyro_rad_s": reading.gyro_rad_s,
+            "gravity_direction": reading.gravity_direction,
+            "command": command,
+            "joint_offsets_rad": reading.joint_angles_rad - self.table.home_pose_rad,
+            "joint_speeds_rad_s": reading.joint_speeds_rad_s,
+            "previous_action": self._action,
+            "gait_phase": np.array([np.sin(turn), np.cos(turn)]),
+            "foot_contact": reading.foot_forces_n > self.contract.contact_n,
+        }
+        # What single precision cannot hold is as little a number as NaN, and is refused below.
+        with np.errstate(over="ignore"):
+            parts = {name: np.asarray(values, np.float32) for name, values in numbers.items()}
+        if broken := [name for name, values in parts.items() if not np.all(np.isfinite(values))]:
+            raise DataError(f"the reading is not finite in {', '.join(broken)}: no policy can walk by it.")
+        return np.concatenate([parts[name] for name, _ in self.contract.observation])[None]
+
+
+def _checked(command: Numbers) -> np.ndarray:
+    """A command as three finite numbers."""
+    try:
+        numbers = np.array(command, float)
+    except (TypeError, ValueError):
+        numbers = np.array(np.nan)
+    if numbers.shape != (3,) or not np.all(np.isfinite(numbers)):
+        raise ShapeError(
+            "a command is three finite numbers, forward and left in m/s and yaw rate in rad/s, not "
+            f"{command!r}."
+        )
+    return numbers
+
+
+def _differing(contract: Contract, table: RobotTable) -> list[str]:
+    """Entries of a contract that are not what the robot's table and this version's gait and past say."""
+    hips = [table.hip_m(leg) for leg in LEGS]
+    valid = {
+        "robot": table.name,
+        "home_pose_rad": tuple(table.home_pose_rad.tolist()),
+        "joint_limits_rad": tuple((float(low), float(high)) for low, high in table.joint_limits_rad),
+        "hip_position_m": tuple((float(x), float(y)) for x, y, _ in hips),
+        "side_offset_m": tuple(table.side_offset_m(leg) for leg in LEGS),
+        "thigh_length_m": table.thigh_length_m,
+        "calf_length_m": table.calf_length_m,
+        "gait_leg_offset": tuple(LEG_OFFSET.tolist()),
+    }
+    if contract.past_frames:
+        valid |= {"past_frames": FRAMES, "past_stride_steps": STRIDE}
+    return [name for name, value in valid.items() if getattr(contract, name) != value]
+
+
+def _session(path: Path) -> Any:
+    """The file's network on one thread, for a robot's cores have other work."""
+    try:
+        import onnxruntime
+    except ImportError as error:
+        raise ConfigError(
+            f"a policy is run by onnxruntime ({error}). Install it: pip install onnxruntime"
+        ) from error
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = options.inter_op_num_threads = 1
+    return onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
