@@ -74,6 +74,13 @@ def test_a_page_without_dmcm_and_films_lacks_their_sections(table):
     assert titles == ["What was compared", "How often they succeed", "Way, speed and energy", "This run"]
 
 
+def test_a_page_of_variants_alone_shows_them(table):
+    only = {**table, "methods": {"dmcm_in_place": table["methods"]["dmcm_in_place"]}, "gait": {}}
+    page = build_page(only, [])
+    assert "dmcm_in_place: success outside training" in str(page.blocks)
+    assert "How often they succeed" in [section.title for section in page.sections]
+
+
 def test_films_stand_in_pages_as_gifs():
     html = render(Page("A", "B", sections=(Section("C", (FILM,)),)))
     assert f'src="data:image/gif;base64,{base64.b64encode(FILM.gif).decode()}"' in html

@@ -69,11 +69,16 @@ def build_page(table: Mapping[str, Any], films: Sequence[Film]) -> Page:
 
 def _headline(table: Mapping[str, Any]) -> tuple[Block, ...]:
     items = [
-        (f"{100 * cells[OUTSIDE]['success']:.0f} %", f"{name}: success outside training")
-        for name, cells in table["methods"].items()
-        if name in METHODS
+        (f"{100 * table['methods'][name][OUTSIDE]['success']:.0f} %", f"{name}: success outside training")
+        for name in _shown(table)
     ]
     return (Headline(tuple(items)),)
+
+
+def _shown(table: Mapping[str, Any]) -> list[str]:
+    """What pictures and headline show: the methods, or all where only variants of them were evaluated."""
+    names = list(table["methods"])
+    return [name for name in names if name in METHODS] or names
 
 
 def _compared(table: Mapping[str, Any]) -> tuple[Block, ...]:
@@ -109,7 +114,7 @@ def success_table(table: Mapping[str, Any], columns: Sequence[str], names: Seque
 
 def _success(table: Mapping[str, Any]) -> tuple[Block, ...]:
     methods = table["methods"]
-    names = [name for name in methods if name in METHODS]
+    names = _shown(table)
     columns = [*table["conditions"], OUTSIDE]
     grounds = [name for name in methods[names[0]] if name.startswith(f"{TRAINING} on ")]
     blocks: list[Block] = [
