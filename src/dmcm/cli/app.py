@@ -65,6 +65,10 @@ COMMANDS: dict[str, Command] = {
     "quadruped evaluate-policy": Command(
         "quadruped_evaluate_policy", "How well they walk with bodies nobody trained"
     ),
+    "quadruped adapt": Command("quadruped_adapt", "A robot's vector from a log of it"),
+    "quadruped simulate-log": Command(
+        "quadruped_simulate_log", "A log to try things with, of a simulated robot"
+    ),
     "quadruped export-policy": Command("quadruped_export_policy", "A policy as ONNX, with its contract"),
     "pendulum compare": Command("pendulum_compare", "Methods × seeds on driven pendulums, three factors"),
 }

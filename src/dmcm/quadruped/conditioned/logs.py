@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
+
 from dmcm.quadruped.body.properties import RobotProperties
 from dmcm.quadruped.body.robot_table import RobotTable
 from dmcm.quadruped.data.recording import record
@@ -12,10 +14,54 @@ from dmcm.quadruped.data.windows import WindowConfig, Windows, cut
 from dmcm.quadruped.walking.environment import WalkConfig
 from dmcm.quadruped.walking.policy import Policy
 from dmcm.quadruped.world.arena import Arena
+from dmcm.quadruped.world.physics import PhysicsMaker
+from dmcm.quadruped.world.simulation import Simulation
 from dmcm.quadruped.world.terrain import Terrain
 
 SECONDS = 20.0
 """Length of a log."""
+
+
+def log_recording(
+    policy: Policy,
+    table: RobotTable,
+    robots: Sequence[RobotProperties],
+    terrains: Sequence[Terrain],
+    *,
+    seed: Sequence[int],
+    seconds: float = SECONDS,
+    physics: PhysicsMaker = Simulation,
+    threads: int = 0,
+) -> np.ndarray:
+    """Let robots walk as in the data of training.
+
+    Args:
+        policy: which collected the data of training.
+        table: the robot's facts.
+        robots: n bodies.
+        terrains: n grounds.
+        seed: of commands, starts and exploration.
+        seconds: length.
+        physics: makes the engine that they walk in.
+        threads: of the physics; 0 means one per core.
+
+    Returns:
+        Shape (n, steps, columns), see `data.recording.COLUMNS`.
+    """
+    usual, grounds = CollectConfig(), list(dict.fromkeys(terrains))
+    return record(
+        policy,
+        table,
+        robots,
+        Arena(grounds),
+        [grounds.index(terrain) for terrain in terrains],
+        WalkConfig(episode_s=seconds + 1, commands=usual.commands),
+        seconds=seconds,
+        exploration=usual.exploration,
+        seed=seed,
+        physics=physics,
+        threads=threads,
+    )
 
 
 def log_samples(
@@ -27,27 +73,6 @@ def log_samples(
     seed: Sequence[int],
     threads: int = 0,
 ) -> Windows:
-    """Let robots walk as in the data of training, and cut what they lived through into samples.
-
-    Args:
-        policy: which collected the data of training.
-        table: the robot's facts.
-        robots: n bodies.
-        terrains: n grounds.
-        seed: of commands, starts and exploration.
-        threads: of the physics; 0 means one per core.
-    """
-    usual, grounds = CollectConfig(), list(dict.fromkeys(terrains))
-    data = record(
-        policy,
-        table,
-        robots,
-        Arena(grounds),
-        [grounds.index(terrain) for terrain in terrains],
-        WalkConfig(episode_s=SECONDS + 1, commands=usual.commands),
-        seconds=SECONDS,
-        exploration=usual.exploration,
-        seed=seed,
-        threads=threads,
-    )
+    """As `log_recording`, cut into samples."""
+    data = log_recording(policy, table, robots, terrains, seed=seed, threads=threads)
     return cut(data, WindowConfig(), parts=1)

@@ -36,11 +36,23 @@ last before a fall, `diverges` a step that the simulation did not survive. Foot 
 height are the truth."""
 
 
+TRUTH = ("trunk_velocity_m_s", "height_m")
+"""Columns that no robot measures of itself."""
+
+
 def column(name: str) -> slice:
     """Where a column is."""
     names = list(COLUMNS)
     start = sum(COLUMNS[before] for before in names[: names.index(name)])
     return slice(start, start + COLUMNS[name])
+
+
+def without_truth(data: np.ndarray) -> np.ndarray:
+    """A recording as a robot would have it: NaN in the columns of `TRUTH`, shape as given."""
+    out = data.copy()
+    for name in TRUTH:
+        out[..., column(name)] = np.nan
+    return out
 
 
 def record(

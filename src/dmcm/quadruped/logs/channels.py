@@ -76,7 +76,7 @@ def check_complete(
             "used."
         )
     return [
-        Finding("missing", "warning", f"{name} is mapped but not in the log: {reason}.")
+        Finding("missing", "note", f"{name} is mapped but not in the log: {reason.rstrip('.')}.")
         for name, reason in absent.items()
     ]
 

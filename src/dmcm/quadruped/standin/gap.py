@@ -46,7 +46,7 @@ class RealityGap:
     """Standard deviation of its noise."""
     force_scale_error: float = 0.15
     """Standard deviation of the relative error of a foot's force sensor."""
-    force_noise_n: float = 3.0
+    force_noise_n: float = 1.5
     """Standard deviation of its noise."""
 
     def check(self) -> RealityGap:

@@ -190,6 +190,33 @@ class Box:
     """Rotation about y; positive lowers the far end."""
 
 
+def parse_terrain(label: str) -> Terrain:
+    """The ground that has this label; see `Terrain.label`.
+
+    Raises:
+        ConfigError: no label of a ground, or of one that cannot be built.
+    """
+    kind, *rest = label.split("-")
+    if kind not in KINDS:
+        raise ConfigError(unknown_name("kind of terrain", kind, KINDS))
+    values: dict[str, float] = {}
+    names = {"every": "length_m", "seed": "seed", "friction": "friction"}
+    try:
+        if kind != "flat" and rest and rest[0] not in names:
+            values["size"] = float(rest.pop(0))
+        while rest:
+            name, number, *rest = rest
+            values[names[name]] = float(number)
+    except (KeyError, ValueError):
+        raise ConfigError(
+            f"'{label}' is no label of a ground. Labels are a kind, its size and more, such as "
+            "stairs_up-0.08, waves-0.12-every-1, rough-0.06-every-0.2-seed-3 or flat-friction-0.3."
+        ) from None
+    if "seed" in values:
+        values["seed"] = int(values["seed"])
+    return Terrain(kind, **values).check()  # type: ignore[arg-type]
+
+
 @functools.lru_cache(maxsize=256)
 def _height_map(terrain: Terrain) -> np.ndarray:
     cells = round(terrain.period_m[0] / CELL_M)

@@ -1,0 +1,112 @@
+"""How sure fitted contexts are: their scatter over the stretches of time that the samples come from."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.flatten_util import ravel_pytree
+from jax.typing import ArrayLike
+from jaxtyping import Array, Float, Int
+
+from dmcm.contexts import Contexts, check_compatible
+from dmcm.errors import DataError, FactorError, ShapeError
+from dmcm.fingerprints import fingerprint_of
+from dmcm.learner import Learner, standardised
+from dmcm.samples import Samples, as_samples
+
+LEAST_BLOCKS = 5
+"""Fewer blocks say nothing about a scatter."""
+
+
+def context_deviations(
+    learner: Learner,
+    contexts: Contexts,
+    x: ArrayLike,
+    y: ArrayLike,
+    block: ArrayLike,
+    *,
+    only: Iterable[str] | None = None,
+) -> dict[str, Float[Array, " _"]]:
+    """Standard deviations of contexts that were fitted to one task's samples.
+
+    Neighbouring samples of a recording share what they get wrong, so counting them as independent would make
+    contexts look far surer than they are. Here the samples' pull on the contexts is added up over blocks of
+    time, and the blocks' scatter counts (the sandwich estimator for clustered data; Liang and Zeger, 1986,
+    Biometrika 73). It says how much contexts of other samples of the same task would differ, not how wrong
+    the model is about the task.
+
+    Args:
+        learner: which fitted them.
+        contexts: what `Learner.adapt` gave.
+        x: inputs that they were fitted to, shape (n, inputs), raw units.
+        y: outputs, shape (n, outputs), raw units.
+        block: number of the block of each sample, shape (n,); samples of different blocks should be as good
+            as independent.
+        only: factors that moved; all by default.
+
+    Returns:
+        Per factor that moved, shape (size,).
+
+    Raises:
+        ShapeError, DataError: as `Learner.adapt`, or fewer than `LEAST_BLOCKS` blocks.
+        FactorError: a factor that the model has not.
+        ContextMismatchError: contexts of another model.
+    """
+    samples = as_samples(x, y, learner.inputs, learner.outputs)
+    check_compatible(contexts, learner.factors, fingerprint_of(learner))
+    blocks = np.asarray(block)
+    if samples.x.ndim != 2 or blocks.shape != samples.x.shape[:1]:
+        raise ShapeError(
+            f"one task's samples and a block for each are needed, not x {samples.x.shape} and blocks "
+            f"{blocks.shape}."
+        )
+    moving = tuple(learner.factors) if only is None else tuple(only)
+    learner.factors.check(moving)
+    if not moving:
+        raise FactorError(f"only=() moved nothing; name at least one of {', '.join(learner.factors)}.")
+    names, number = np.unique(blocks, return_inverse=True)
+    if len(names) < LEAST_BLOCKS:
+        raise DataError(
+            f"the samples are of {len(names)} blocks and {LEAST_BLOCKS} are the least that show a scatter: "
+            "give more data, or shorter blocks."
+        )
+    covariance = _covariance(learner, contexts.values, samples, jnp.asarray(number), len(names), moving)
+    deviations = np.sqrt(np.maximum(np.diag(np.asarray(covariance)), 0))
+    if not np.all(np.isfinite(deviations)):
+        raise DataError("the predictions' slopes are not finite: check the units of x and y.")
+    order = sorted(moving)
+    ends = np.cumsum([learner.factors[name] for name in order])
+    return dict(zip(order, jnp.split(jnp.asarray(deviations), ends[:-1]), strict=True))
+
+
+@eqx.filter_jit
+def _covariance(
+    learner: Learner,
+    values: dict[str, Array],
+    samples: Samples,
+    block: Int[Array, " n"],
+    blocks: int,
+    moving: tuple[str, ...],
+) -> Float[Array, "d d"]:
+    """H⁻¹ S H⁻¹: H the objective's curvature, S the scatter of its slope over blocks."""
+    scaled = standardised(learner, samples)
+    held = {name: value for name, value in values.items() if name not in moving}
+    flat, unravel = ravel_pytree({name: values[name] for name in moving})
+    precision, _ = ravel_pytree({name: learner.prior.precision()[name] for name in moving})
+    encoded = learner.network.encode(jnp.asarray(scaled.x))
+
+    def predict(moved: Float[Array, " d"]) -> Float[Array, "n outputs"]:
+        return learner.network.decode(encoded, {**held, **unravel(moved)})
+
+    slopes = jax.jacfwd(predict)(flat)
+    pull = jnp.einsum("nod,no->nd", slopes, predict(flat) - scaled.y) / scaled.y.size
+    sums = jax.ops.segment_sum(pull, block, num_segments=blocks)
+    away = sums - sums.mean(axis=0)
+    scatter = away.T @ away * blocks / (blocks - 1)
+    curvature = jnp.einsum("nod,noe->de", slopes, slopes) / scaled.y.size + jnp.diag(precision)
+    half = jnp.linalg.solve(curvature, scatter)
+    return jnp.linalg.solve(curvature, half.T)

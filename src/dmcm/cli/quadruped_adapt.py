@@ -1,0 +1,125 @@
+"""`dmcm quadruped adapt`: a robot's vector from a log of it."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import numpy as np
+import tyro
+
+from dmcm.bank import ContextBank
+from dmcm.cli.show import say, show_path, show_table
+from dmcm.quadruped.body.robot_table import load_robot
+from dmcm.quadruped.conditioned.robot_fit import RobotFit, fit_robot, make_reference
+from dmcm.quadruped.dynamics.cells import ROBOT, TERRAIN
+from dmcm.quadruped.dynamics.measured import measured_outputs
+from dmcm.quadruped.dynamics.model import load_dynamics_model
+from dmcm.quadruped.logs.log import load_log
+from dmcm.quadruped.logs.mapping import load_mapping
+from dmcm.quadruped.walking.policy import POLICY, load_policy
+from dmcm.quadruped.world.terrain import parse_terrain
+from dmcm.report import Cell, Table
+
+
+@dataclasses.dataclass(frozen=True)
+class AdaptLog:
+    """A robot's vector from a log of it walking on a known ground, checked and kept in a bank.
+
+    The ground's vector comes from simulation and is held. Both go into the bank: the robot's under --name,
+    the ground's under its label.
+    """
+
+    log: tyro.conf.Positional[Path]
+    """The log: .mcap, a folder of rosbag2, .csv, .tsv or .parquet."""
+    bank: Path
+    """Folder of the bank; it is made if it does not exist."""
+    name: str
+    """What to call the robot's entry."""
+    mapping: str = "ros2"
+    """Which topics or columns are what: ros2, flat, or the path of a .toml file; see docs/logs.md."""
+    ground: str = "flat"
+    """What the robot walked on, such as flat, slope_up-0.12 or stairs_up-0.08."""
+    robot: str = "go1"
+    """The robot's facts: a name, or the path of a .toml table."""
+    walker: Path = POLICY
+    """File of the policy that collected the model's data; the reference robots walk by it."""
+    base: Path | None = None
+    """File of the base network; the package's unless given."""
+    model: Path | None = None
+    """File of what corrects it; the package's unless given."""
+    seed: int = 0
+    """Of the simulated robots that the log is compared with."""
+    overwrite: bool = False
+    """Replace entries of the same name."""
+
+
+CONFIG = AdaptLog
+EXAMPLES = """
+dmcm quadruped adapt walk.mcap --bank bank --name ours
+dmcm quadruped adapt walk.csv --mapping columns.toml --ground slope_up-0.12 --bank bank --name ours
+"""
+
+
+def run(config: AdaptLog) -> None:
+    """Read, check, adapt, save, print."""
+    table, ground = load_robot(config.robot), parse_terrain(config.ground)
+    model = load_dynamics_model(base_path=config.base, path=config.model)
+    log = load_log(config.log, load_mapping(config.mapping), table)
+    for finding in log.findings:
+        say(f"{finding.level}, {finding.kind}: {finding.text}", _STYLES[finding.level])
+    walker, _ = load_policy(config.walker)
+    reference = make_reference(model, walker, table, ground, measured_outputs(log.measured), seed=config.seed)
+    fit = fit_robot(model, log, reference)
+    bank, learner = ContextBank(config.bank), model.learner
+    bank.save(
+        config.name,
+        fit.contexts.select(ROBOT),
+        learner,
+        source=f"{log.source} on {ground.label}",
+        samples=fit.samples,
+        overwrite=config.overwrite,
+    )
+    bank.save(
+        ground.label,
+        fit.contexts.select(TERRAIN),
+        learner,
+        source=f"simulated log of the nominal {table.name} on {ground.label}",
+        samples=reference.samples,
+        overwrite=True,
+    )
+    _show(fit)
+    for warning in fit.warnings:
+        say(f"warning: {warning}", "yellow")
+    show_path("bank", config.bank)
+
+
+_STYLES = {"note": "dim", "warning": "yellow", "refused": "red"}
+
+
+def _show(fit: RobotFit) -> None:
+    numbers = zip(np.asarray(fit.contexts[ROBOT]), fit.half_width, fit.spread, strict=True)
+    rows: list[list[Cell]] = [
+        [str(i + 1), f"{value:.3f} ± {half:.3f}", f"{spread:.3f}"]
+        for i, (value, half, spread) in enumerate(numbers)
+    ]
+    show_table(
+        Table(
+            ("number", "robot's vector", "robots differ by"),
+            rows,
+            "± half of the 95 % interval: how far the vector of another log could lie. Robots of training "
+            "differ by the standard deviation at the right.",
+        )
+    )
+    if fit.errors:
+        rows = [
+            [name, before, after, f"{100 * (1 - after / before):.0f} %"]
+            for name, (before, after) in fit.errors.items()
+        ]
+        show_table(
+            Table(
+                ("output", "without", "with the vector", "less error"),
+                rows,
+                "Errors in seconds that the vector was not fitted to, in standard deviations of the output.",
+            )
+        )

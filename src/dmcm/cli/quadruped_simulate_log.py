@@ -1,0 +1,86 @@
+"""`dmcm quadruped simulate-log`: a log as a robot would write it, from a simulated one."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import tyro
+
+from dmcm.cli.show import show_path
+from dmcm.errors import ConfigError, unknown_name
+from dmcm.quadruped.body.properties import RobotProperties
+from dmcm.quadruped.body.robot_table import load_robot
+from dmcm.quadruped.conditioned.logs import SECONDS, log_recording
+from dmcm.quadruped.data.recording import without_truth
+from dmcm.quadruped.logs.mcap_write import write_mcap
+from dmcm.quadruped.walking.policy import POLICY, load_policy
+from dmcm.quadruped.world.physics import PhysicsMaker
+from dmcm.quadruped.world.simulation import Simulation
+from dmcm.quadruped.world.terrain import parse_terrain
+
+ENGINES = ("mujoco", "bullet")
+
+
+@dataclasses.dataclass(frozen=True)
+class SimulateLog:
+    """Let a robot walk and write what it measures as MCAP with ROS 2 messages.
+
+    In MuJoCo the robot is one of the simulation that models are trained in, with perfect sensors. In Bullet
+    it is a stand-in for a real one: other contacts, motors and sensors; it needs `dmcm[standin]`.
+    """
+
+    out: tyro.conf.Positional[Path]
+    """File to write, ending in .mcap."""
+    engine: str = "mujoco"
+    """mujoco or bullet."""
+    gap: float = 1.0
+    """In Bullet: how far motors and sensors differ from training's, 0 for not at all."""
+    ground: str = "flat"
+    """Such as flat, slope_up-0.12 or stairs_up-0.08."""
+    seconds: float = SECONDS
+    """Length."""
+    robot: str = "go1"
+    """The robot's facts: a name, or the path of a .toml table."""
+    body: RobotProperties = dataclasses.field(default_factory=RobotProperties)
+    """How this robot differs from them."""
+    seed: int = 0
+    """Of commands, starts, exploration and sensors."""
+
+
+CONFIG = SimulateLog
+EXAMPLES = """
+dmcm quadruped simulate-log walk.mcap --body.payload-kg 4
+dmcm quadruped simulate-log walk.mcap --engine bullet --body.p-gain-nm-per-rad 20
+"""
+
+
+def run(config: SimulateLog) -> None:
+    """Walk and write."""
+    if config.out.suffix != ".mcap":
+        raise ConfigError(f"the log is written as MCAP, so {config.out} must end in .mcap.")
+    table, ground = load_robot(config.robot), parse_terrain(config.ground)
+    policy, _ = load_policy(POLICY)
+    data = log_recording(
+        policy,
+        table,
+        [config.body.check()],
+        [ground],
+        seed=(config.seed,),
+        seconds=config.seconds,
+        physics=_physics(config),
+    )
+    write_mcap(config.out, without_truth(data[0]), table)
+    show_path("log", config.out)
+
+
+def _physics(config: SimulateLog) -> PhysicsMaker:
+    if config.engine not in ENGINES:
+        raise ConfigError(unknown_name("engine", config.engine, ENGINES))
+    if config.engine == "mujoco":
+        return Simulation
+    # Only now: the engine may not be installed.
+    from dmcm.quadruped.standin.gap import RealityGap
+    from dmcm.quadruped.standin.simulation import stand_in
+
+    return stand_in(RealityGap().scaled(config.gap), config.seed)

@@ -1,0 +1,203 @@
+"""A robot's vector from a log of it, how sure it is, and what it is good for."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+
+import jax.numpy as jnp
+import numpy as np
+
+from dmcm.contexts import Contexts
+from dmcm.errors import DataError
+from dmcm.quadruped.body.properties import draw_robots, nominal
+from dmcm.quadruped.body.robot_table import RobotTable
+from dmcm.quadruped.conditioned.logs import SECONDS, log_samples
+from dmcm.quadruped.data.windows import Windows, cut, output
+from dmcm.quadruped.dynamics.base import base_errors
+from dmcm.quadruped.dynamics.cells import LEAST_SAMPLES, ROBOT, TERRAIN
+from dmcm.quadruped.dynamics.measured import BLOCK_S, Fit, fit_measured, measured_outputs
+from dmcm.quadruped.dynamics.model import DynamicsModel
+from dmcm.quadruped.logs.log import RobotLog
+from dmcm.quadruped.walking.policy import Policy
+from dmcm.quadruped.world.simulation import CONTROL_PERIOD_S
+from dmcm.quadruped.world.terrain import Terrain
+from dmcm.studies import STUDENT_95
+
+REFERENCE_ROBOTS = 16
+"""Simulated robots of training whose vectors say how much robots differ."""
+_FAR = 4.0
+"""Standard deviations from the middle of the reference robots beyond which a robot is unlike any of them."""
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Reference:
+    """What simulation knows of a ground: its vector, and vectors of robots on it."""
+
+    ground: Terrain
+    """Which."""
+    terrain: np.ndarray
+    """Vector of the ground, from a log of the nominal robot there, shape (size,)."""
+    robots: np.ndarray
+    """Vectors of robots of training, adapted to the outputs of a log, shape (robots, size)."""
+    samples: int
+    """Samples that the ground's vector was fitted to."""
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class RobotFit:
+    """A robot's vector and what speaks for it."""
+
+    contexts: Contexts
+    """The robot's vector, and the ground's that was held."""
+    half_width: np.ndarray
+    """Half of the 95 % interval of each number, shape (size,): how far another log of the same robot could
+    lie from this one. It does not say how wrong the model is about this robot."""
+    spread: np.ndarray
+    """Standard deviation of each number between robots of training, shape (size,)."""
+    samples: int
+    """Samples that it was fitted to."""
+    outputs: tuple[str, ...]
+    """Outputs that the log could be compared with."""
+    errors: Mapping[str, tuple[float, float]]
+    """Root mean squared error of each output in seconds that the vector was not fitted to, in standard
+    deviations of the output: without a robot's vector, and with the one from the other seconds."""
+    warnings: tuple[str, ...]
+    """Why not to trust it."""
+
+
+def make_reference(
+    model: DynamicsModel,
+    policy: Policy,
+    table: RobotTable,
+    ground: Terrain,
+    outputs: tuple[str, ...],
+    *,
+    seed: int = 0,
+) -> Reference:
+    """Simulate the nominal robot and robots of training on a ground, and adapt to them.
+
+    Args:
+        model: makes the vectors.
+        policy: which collected the data of training.
+        table: the robot's facts.
+        ground: where.
+        outputs: those that robots are adapted to.
+        seed: of bodies, commands and starts.
+
+    Raises:
+        DataError: the nominal robot fell all the time.
+    """
+    robots = [nominal(table), *draw_robots(np.random.default_rng([seed, 3]), REFERENCE_ROBOTS)]
+    windows = log_samples(policy, table, robots, [ground] * len(robots), seed=(seed, 4))
+    wrong = base_errors(windows, model.base)
+    enough = windows.count[:, 0] >= LEAST_SAMPLES
+    if not enough[0]:
+        raise DataError(f"the nominal robot cannot walk on {ground.label}, so this ground has no vector.")
+    x, y, _ = _part(windows, wrong, 0, 0)
+    terrain = model.learner.adapt(x, y)[TERRAIN]
+    found = [
+        fit_measured(model.learner, *_part(windows, wrong, row, 0), outputs, given={TERRAIN: terrain})
+        for row in np.flatnonzero(enough[1:]) + 1
+    ]
+    vectors = np.array([np.asarray(fit.contexts[ROBOT]) for fit in found])
+    return Reference(ground, np.asarray(terrain), vectors, len(x))
+
+
+def fit_robot(model: DynamicsModel, log: RobotLog, reference: Reference) -> RobotFit:
+    """A robot's vector from its log on a known ground.
+
+    Args:
+        model: makes the vector.
+        log: of the robot, walking by the policy of training or one like it.
+        reference: of the ground, for outputs that are the log's.
+
+    Raises:
+        DataError: too little data.
+    """
+    outputs = measured_outputs(log.measured)
+    given = {TERRAIN: reference.terrain}
+    windows = cut(log.data[None], model.windows, parts=1)
+    count = int(windows.count[0, 0])
+    if count < LEAST_SAMPLES:
+        raise DataError(
+            f"{log.source} makes {count} samples and {LEAST_SAMPLES} are the least. A sample takes "
+            f"{model.windows.history + round(1 / CONTROL_PERIOD_S)} control steps without a gap: record "
+            f"{SECONDS:g} s of walking in one go."
+        )
+    wrong = base_errors(windows, model.base)
+    fit = fit_measured(model.learner, *_part(windows, wrong, 0, 0), outputs, given=given)
+    blocks = len(np.unique(windows.step[0, 0, :count] // round(BLOCK_S / CONTROL_PERIOD_S)))
+    half_width = STUDENT_95.get(blocks, 2.0) * fit.deviations[ROBOT]
+    errors = _held_out(model, log, outputs, given)
+    spread = reference.robots.std(axis=0, ddof=1)
+    warnings = _warnings(fit, half_width, reference, spread, errors)
+    return RobotFit(fit.contexts, half_width, spread, count, outputs, errors, warnings)
+
+
+def _held_out(
+    model: DynamicsModel, log: RobotLog, outputs: tuple[str, ...], given: Mapping[str, np.ndarray]
+) -> dict[str, tuple[float, float]]:
+    """Errors in each half of the log by vectors of the other, averaged; empty for logs too short."""
+    windows = cut(log.data[None], model.windows)
+    if windows.count.min() < LEAST_SAMPLES:
+        return {}
+    wrong = base_errors(windows, model.base)
+    learner = model.learner
+    scale = np.ones(wrong.shape[-1]) if learner.scaler is None else np.asarray(learner.scaler.y_std)
+    held = {name: jnp.asarray(value) for name, value in given.items()}
+    unknown = Contexts({**learner.prior_contexts().values, **held}, learner.fingerprint())
+    squares: dict[str, list[list[float]]] = {name: [] for name in outputs}
+    for half in (0, 1):
+        try:
+            fit = fit_measured(learner, *_part(windows, wrong, 0, 1 - half), outputs, given=given)
+        except DataError:
+            return {}
+        x, y, _ = _part(windows, wrong, 0, half)
+        left = [(y - np.asarray(learner.predict(c, x))) / scale for c in (unknown, fit.contexts)]
+        for name in outputs:
+            squares[name].append([float(np.mean(e[:, output(name)] ** 2)) for e in left])
+    found = {name: np.sqrt(np.mean(values, axis=0)).tolist() for name, values in squares.items()}
+    return {name: (before, after) for name, (before, after) in found.items()}
+
+
+def _warnings(
+    fit: Fit,
+    half_width: np.ndarray,
+    reference: Reference,
+    spread: np.ndarray,
+    errors: Mapping[str, tuple[float, float]],
+) -> tuple[str, ...]:
+    found = []
+    open_numbers = int(np.sum(half_width > spread))
+    if open_numbers:
+        found.append(
+            f"the data do not determine the robot: {open_numbers} of {len(spread)} numbers could be as far "
+            "off as robots differ. Record 20 s of walking, with turns and changes of speed."
+        )
+    if not errors:
+        found.append("the log is too short to be tested on seconds that the vector was not fitted to.")
+    elif np.mean([after for _, after in errors.values()]) >= np.mean([b for b, _ in errors.values()]):
+        found.append(
+            "the vector does not predict seconds that it was not fitted to any better than no vector: it "
+            "is not of this robot alone, or the robot changed during the log."
+        )
+    away = (np.asarray(fit.contexts[ROBOT]) - reference.robots.mean(axis=0)) / spread
+    if np.abs(away).max() > _FAR:
+        found.append(
+            f"the robot is unlike any of training: {np.abs(away).max():.1f} standard deviations from their "
+            "middle. Policies cut vectors at what their training told them."
+        )
+    return tuple(found)
+
+
+def _part(
+    windows: Windows, wrong: np.ndarray, cell: int | np.integer, part: int
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Inputs, what the base network got wrong, and control steps of the samples of a part of a recording."""
+    count = windows.count[cell, part]
+    return (
+        windows.x[cell, part, :count],
+        wrong[cell, part, :count],
+        windows.step[cell, part, :count],
+    )

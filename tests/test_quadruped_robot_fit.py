@@ -1,0 +1,235 @@
+"""Tests of adapting to a robot's log: outputs left out, warnings that come when they must, the command."""
+
+import dataclasses
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from dmcm.bank import ContextBank
+from dmcm.cli import main
+from dmcm.errors import ConfigError, DataError
+from dmcm.quadruped.body.properties import RobotProperties, nominal
+from dmcm.quadruped.body.robot_table import load_robot
+from dmcm.quadruped.conditioned import robot_fit
+from dmcm.quadruped.conditioned.logs import log_recording
+from dmcm.quadruped.conditioned.robot_fit import fit_robot, make_reference
+from dmcm.quadruped.data.recording import COLUMNS, TRUTH, column, without_truth
+from dmcm.quadruped.data.windows import OUTPUTS, WindowConfig, cut, output
+from dmcm.quadruped.dynamics.base import base_errors
+from dmcm.quadruped.dynamics.measured import (
+    COLUMNS_OF,
+    fit_measured,
+    measured_outputs,
+    only_outputs,
+)
+from dmcm.quadruped.dynamics.model import load_dynamics_model
+from dmcm.quadruped.logs.log import RobotLog
+from dmcm.quadruped.logs.mcap_write import write_mcap
+from dmcm.quadruped.walking.policy import POLICY, load_policy
+from dmcm.quadruped.world.terrain import Terrain, parse_terrain
+from helpers import learner, robot_model
+
+GO1 = load_robot("go1")
+MEASURED = frozenset(COLUMNS) - {*TRUTH, "begins", "falls", "diverges"}
+SOFT = RobotProperties(p_gain_nm_per_rad=26.0, payload_kg=2.5, payload_x_m=-0.08)
+
+
+@pytest.fixture(scope="module")
+def walker():
+    return load_policy(POLICY)[0]
+
+
+@pytest.fixture(scope="module")
+def recordings(walker):
+    """Twenty seconds of the nominal robot and of a soft and loaded one, twice each."""
+    robots = [nominal(GO1), SOFT, nominal(GO1), SOFT]
+    return log_recording(walker, GO1, robots, [Terrain()] * 4, seed=(11,))
+
+
+@pytest.fixture(scope="module")
+def model():
+    return load_dynamics_model()
+
+
+@pytest.fixture(scope="module", autouse=True)
+def few():
+    """Fewer reference robots, for their simulation takes the time."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(robot_fit, "REFERENCE_ROBOTS", 6)
+        yield
+
+
+@pytest.fixture(scope="module")
+def reference(model, walker):
+    return make_reference(model, walker, GO1, Terrain(), measured_outputs(MEASURED))
+
+
+def as_log(data):
+    """A recording as if it had been a file's."""
+    return RobotLog(without_truth(data), MEASURED, (), "walk.mcap")
+
+
+class TestOutputs:
+    """Which outputs count."""
+
+    def test_every_output_names_real_columns(self):
+        assert COLUMNS_OF.keys() == OUTPUTS.keys()
+        assert {name for names in COLUMNS_OF.values() for name in names} <= COLUMNS.keys()
+
+    @pytest.mark.parametrize("lacking", [name for name in COLUMNS if name in str(COLUMNS_OF)])
+    def test_an_output_needs_all_its_columns(self, recordings, lacking):
+        # The other way round: where a column is NaN, just these outputs of the samples are.
+        data = recordings[:1, :200].copy()
+        data[..., column(lacking)] = np.nan
+        measured = measured_outputs(set(COLUMNS) - {lacking})
+        y = cut(data, WindowConfig(), parts=1).y[0, 0]
+        for name in OUTPUTS:
+            values = y[:5, output(name)]
+            if name in measured:
+                assert np.all(np.isfinite(values)), name
+            elif name != "foot_duty_1s":  # a NaN is not above a threshold
+                assert np.any(np.isnan(values)), name
+
+    def test_what_is_left_out_does_not_count(self, recordings):
+        model = robot_model()
+        windows = cut(recordings[:1], model.windows, parts=1)
+        x, step = windows.x[0, 0], windows.step[0, 0]
+        wrong = base_errors(windows, model.base)[0, 0]
+        kept = ("torque_nm", "pitch_1s")
+        spoiled = np.full_like(wrong, np.nan)
+        for name in kept:
+            spoiled[:, output(name)] = wrong[:, output(name)]
+        one, other = (fit_measured(model.learner, x, y, step, kept) for y in (wrong, spoiled))
+        every = fit_measured(model.learner, x, wrong, step, tuple(OUTPUTS))
+        for name in model.learner.factors:
+            np.testing.assert_array_equal(one.contexts[name], other.contexts[name])
+            np.testing.assert_array_equal(one.deviations[name], other.deviations[name])
+            assert not np.allclose(one.contexts[name], every.contexts[name], atol=1e-3)
+
+    def test_with_all_outputs_it_is_adapt(self, recordings):
+        model = robot_model()
+        windows = cut(recordings[:1], model.windows, parts=1)
+        wrong = base_errors(windows, model.base)[0, 0]
+        given = {"terrain": jnp.array([0.2, -0.1])}
+        fit = fit_measured(
+            model.learner, windows.x[0, 0], wrong, windows.step[0, 0], tuple(OUTPUTS), given=given
+        )
+        wanted = model.learner.adapt(windows.x[0, 0], wrong, given=given)
+        np.testing.assert_allclose(fit.contexts["robot"], wanted["robot"], rtol=1e-5)
+        np.testing.assert_array_equal(fit.contexts["terrain"], given["terrain"])
+        assert fit.contexts.model == model.learner.fingerprint()
+        assert fit.deviations.keys() == {"robot"}
+
+    def test_refuses(self, recordings):
+        with pytest.raises(ConfigError, match="tensor-product"):
+            only_outputs(learner(), ("torque_nm",))
+        with pytest.raises(DataError, match="no output"):
+            fit_measured(robot_model().learner, np.zeros((1, 131)), np.zeros((1, 74)), np.zeros(1), ())
+
+
+class TestFit:
+    """The package's model on simulated logs."""
+
+    def test_two_logs_of_a_robot_agree_and_two_robots_do_not(self, model, recordings, reference):
+        fits = [fit_robot(model, as_log(data), reference) for data in recordings]
+        vectors = [np.asarray(fit.contexts["robot"]) for fit in fits]
+        spread = fits[0].spread
+        same = [np.abs(vectors[i] - vectors[i + 2]) / spread for i in (0, 1)]
+        other = np.abs(vectors[0] - vectors[1]) / spread
+        assert np.max(same) < 0.7
+        assert np.max(other) > 1.5
+        for fit in fits:
+            assert fit.warnings == ()
+            assert np.all(fit.half_width < fit.spread)
+            assert "height_change_1s" not in fit.errors
+            before, after = fit.errors["mean_torque_1s"]
+            assert after < 0.8 * before
+
+    def test_a_robot_that_changes_is_said_to(self, model, recordings, reference):
+        # Half a log of one robot, half of another: either half foretells the other badly.
+        half = recordings.shape[1] // 2
+        mixed = np.concatenate([recordings[1, :half], recordings[2, half:]])
+        mixed[half, column("begins")] = 1
+        fit = fit_robot(model, as_log(mixed), reference)
+        assert any("does not predict seconds" in text or "do not determine" in text for text in fit.warnings)
+
+    def test_too_short_a_log_is_refused(self, model, recordings, reference):
+        with pytest.raises(DataError, match="20 are the least"):
+            fit_robot(model, as_log(recordings[0, :120]), reference)
+
+    def test_a_robot_unlike_any_is_said_to_be(self, model, recordings, reference):
+        near = dataclasses.replace(reference, robots=0.01 * reference.robots)
+        fit = fit_robot(model, as_log(recordings[1]), near)
+        assert any("unlike any" in text for text in fit.warnings)
+        assert any("do not determine" in text for text in fit.warnings)
+
+
+class TestLabels:
+    """Grounds by their labels."""
+
+    @pytest.mark.parametrize(
+        "terrain",
+        [
+            Terrain(),
+            Terrain(friction=0.3),
+            Terrain("slope_up", 0.12),
+            Terrain("stairs_down", 0.08, friction=0.5),
+            Terrain("rough", 0.06, 0.2, seed=3),
+            Terrain("waves", 0.12, 1.0, friction=0.4),
+        ],
+    )
+    def test_labels_are_read_as_written(self, terrain):
+        assert parse_terrain(terrain.label) == terrain
+
+    @pytest.mark.parametrize(
+        ("label", "advice"),
+        [
+            ("stair-0.08", "stairs_up"),
+            ("waves-0.12-each-1", "no label"),
+            ("slope_up-steep", "no label"),
+            ("rough-0.05-every", "no label"),
+            ("flat-0.1", "no label"),
+            ("stairs_up", "above 0"),
+        ],
+    )
+    def test_others_are_refused_with_advice(self, label, advice):
+        with pytest.raises(ConfigError, match=advice):
+            parse_terrain(label)
+
+
+class TestCommand:
+    """`dmcm quadruped adapt`."""
+
+    def test_writes_both_vectors_and_says_how_sure(self, model, recordings, tmp_path, capsys):
+        write_mcap(tmp_path / "walk.mcap", without_truth(recordings[1]), GO1)
+        bank = tmp_path / "bank"
+        command = ["quadruped", "adapt", str(tmp_path / "walk.mcap"), "--bank", str(bank), "--name", "ours"]
+        assert main(command) == 0
+        said = capsys.readouterr().out
+        assert "robots differ by" in said
+        assert "mean_torque_1s" in said
+        entries = {(entry.factor, entry.name): entry for entry in ContextBank(bank).entries()}
+        assert entries.keys() == {("robot", "ours"), ("terrain", "flat")}
+        assert {entry.model for entry in entries.values()} == {model.learner.fingerprint()}
+        assert main(command) == 2
+        assert "overwrite" in capsys.readouterr().err
+
+    def test_bad_input_is_refused(self, tmp_path, capsys):
+        for arguments, advice in (
+            (["none.mcap"], "none.mcap"),
+            (["none.mcap", "--mapping", "ros"], "ros2"),
+            (["none.mcap", "--ground", "stairs"], "stairs_up"),
+        ):
+            more = ["--bank", str(tmp_path / "bank"), "--name", "ours"]
+            assert main(["quadruped", "adapt", *arguments, *more]) == 2
+            assert advice in capsys.readouterr().err
+
+    def test_simulated_logs_can_be_read(self, tmp_path, capsys):
+        out = tmp_path / "walk.mcap"
+        assert main(["quadruped", "simulate-log", str(out), "--seconds", "3"]) == 0
+        assert out.stat().st_size > 10_000
+        assert main(["quadruped", "simulate-log", str(tmp_path / "walk.csv")]) == 2
+        assert ".mcap" in capsys.readouterr().err
+        assert main(["quadruped", "simulate-log", str(out), "--engine", "ode"]) == 2
+        assert "bullet" in capsys.readouterr().err
