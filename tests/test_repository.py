@@ -16,7 +16,18 @@ LOCKS = ["requirements.lock", "requirements-quadruped.lock", "requirements-dev.l
 # Packages on top of the core; the core knows none of them.
 DOMAINS = {"growth", "pendulum", "quadruped", "sinusoid"}
 # Rooms of the quadruped; each knows itself and those before it, and the demo beside them knows all.
-ROOMS = ("body", "world", "standin", "walking", "data", "logs", "dynamics", "conditioned", "deployment")
+ROOMS = (
+    "body",
+    "world",
+    "standin",
+    "walking",
+    "data",
+    "logs",
+    "dynamics",
+    "conditioned",
+    "deployment",
+    "transfer",
+)
 FRONT = {"cli", "__main__"}  # what a person calls; nothing imports it
 
 NOT_OURS = {".git", ".venv", "build", "dist", "runs", "__pycache__"}

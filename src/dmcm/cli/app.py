@@ -69,6 +69,7 @@ COMMANDS: dict[str, Command] = {
     "quadruped simulate-log": Command(
         "quadruped_simulate_log", "A log to try things with, of a simulated robot"
     ),
+    "quadruped transfer": Command("quadruped_transfer", "Told policies on robots of another engine"),
     "quadruped export-policy": Command("quadruped_export_policy", "A policy as ONNX, with its contract"),
     "pendulum compare": Command("pendulum_compare", "Methods × seeds on driven pendulums, three factors"),
 }

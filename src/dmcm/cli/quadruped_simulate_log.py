@@ -27,7 +27,8 @@ class SimulateLog:
     """Let a robot walk and write what it measures as MCAP with ROS 2 messages.
 
     In MuJoCo the robot is one of the simulation that models are trained in, with perfect sensors. In Bullet
-    it is a stand-in for a real one: other contacts, motors and sensors; it needs `dmcm[standin]`.
+    it is a stand-in for a real one: other contacts, motors and sensors; it needs
+    `dmcm[quadruped,standin]`.
     """
 
     out: tyro.conf.Positional[Path]

@@ -80,11 +80,14 @@ def evaluate_condition(
         seed=config.seed,
         threads=config.threads,
     )
-    return {name: _summary(walk, slice(i * n, (i + 1) * n)) for i, name in enumerate(GROUNDS)}
+    return {name: summarise_walk(walk, slice(i * n, (i + 1) * n)) for i, name in enumerate(GROUNDS)}
 
 
-def _summary(walk: Walk, which: slice) -> dict[str, Any]:
-    """One cell: a success is an episode without a fall and with `ENOUGH` of the commanded way."""
+def summarise_walk(walk: Walk, which: slice) -> dict[str, Any]:
+    """One cell of a table: what came of some episodes.
+
+    A success is an episode without a fall and with `ENOUGH` of the commanded way.
+    """
     fine = walk.success(ENOUGH)
     return {
         "success": float(fine[which].mean()),

@@ -22,17 +22,17 @@ def over_seeds(runs: Sequence[Mapping[str, Mapping[str, Any]]]) -> dict[str, Any
         for condition in CONDITIONS
         for ground in runs[0][condition]
     }
-    found = {name: _mean(rows) for name, rows in cells.items()}
+    found = {name: mean_over_seeds(rows) for name, rows in cells.items()}
     for condition in CONDITIONS:
-        found[condition] = _mean([_together(list(run[condition].values())) for run in runs])
-    found[OUTSIDE] = _mean([_outside(run) for run in runs])
+        found[condition] = mean_over_seeds([together(list(run[condition].values())) for run in runs])
+    found[OUTSIDE] = mean_over_seeds([_outside(run) for run in runs])
     return found
 
 
 _MEANS = ("success", "distance_m", "velocity_rmse", "energy_j_per_m")
 
 
-def _together(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+def together(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """Several cells as one, each of equal weight."""
     found: dict[str, Any] = {name: float(np.mean([row[name] for row in rows])) for name in _MEANS}
     return found | {name: int(sum(row[name] for row in rows)) for name in ("falls", "episodes")}
@@ -40,12 +40,12 @@ def _together(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
 
 def _outside(run: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
     """All cells of a run but those of training as one."""
-    return _together([row for name in CONDITIONS if name != TRAINING for row in run[name].values()])
+    return together([row for name in CONDITIONS if name != TRAINING for row in run[name].values()])
 
 
-def _mean(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+def mean_over_seeds(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """One cell over seeds; its interval is the wider of that over seeds and that over episodes."""
-    found = _together(rows)
+    found = together(rows)
     spread = summarise_numbers([row["success"] for row in rows])["ci95"] or 0.0
     successes = round(found["success"] * found["episodes"])
     found["ci95"] = max(spread, wilson(successes, found["episodes"]))

@@ -9,6 +9,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.typing import ArrayLike
 from jaxtyping import Array, Float
 
 from dmcm.contexts import Contexts
@@ -47,6 +48,7 @@ def adapt_cells(
     which: np.ndarray,
     *,
     truth: Mapping[str, np.ndarray] | None = None,
+    given: Mapping[str, ArrayLike] | None = None,
     seconds: float = np.inf,
 ) -> Contexts:
     """Contexts of cells, each from the first half of its own recording.
@@ -57,6 +59,7 @@ def adapt_cells(
         wrong: what it gets wrong, shape (cells, 2, samples, outputs).
         which: numbers of cells, shape (n,).
         truth: `Cells.truth`, for the oracle alone.
+        given: vectors to hold in all cells, shape (size,) each.
         seconds: how much of the recording to use.
 
     Returns:
@@ -71,7 +74,7 @@ def adapt_cells(
         weight = np.resize(real, (_CHUNK, real.shape[1])).astype(np.float32)
         support = Samples(*(jnp.asarray(a) for a in (windows.x[fill, 0], wrong[fill, 0], weight)))
         told = None if truth is None else {name: jnp.asarray(v[fill]) for name, v in truth.items()}
-        found = learner.adapt_samples(support, truth=told)
+        found = learner.adapt_samples(support, truth=told, given=given)
         parts.append({name: np.asarray(value)[: len(some)] for name, value in found.values.items()})
     values = {name: jnp.asarray(np.concatenate([part[name] for part in parts])) for name in parts[0]}
     return Contexts(values, learner.fingerprint())

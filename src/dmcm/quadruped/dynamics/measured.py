@@ -99,9 +99,7 @@ def fit_measured(
     """
     if not outputs:
         raise DataError("no output was measured, so there is nothing to adapt to.")
-    blind = only_outputs(learner, outputs)
-    mean = np.zeros(wrong.shape[1]) if learner.scaler is None else np.asarray(learner.scaler.y_mean)
-    y = np.where(_seen(outputs), wrong, mean).astype(np.float32)
+    blind, y = only_outputs(learner, outputs), filled(learner, wrong, outputs)
     found = blind.adapt(x, y, given=given)
     moving = [name for name in learner.factors if name not in (given or {})]
     block = np.floor(step * CONTROL_PERIOD_S / BLOCK_S)
@@ -110,6 +108,18 @@ def fit_measured(
         Contexts(found.values, learner.fingerprint()),
         {name: np.asarray(value) for name, value in deviations.items()},
     )
+
+
+def filled(learner: Learner, wrong: np.ndarray, outputs: Collection[str]) -> np.ndarray:
+    """Outputs to adapt a learner of `only_outputs` to: what does not count is its training mean.
+
+    Args:
+        learner: whose outputs they are.
+        wrong: shape (..., outputs).
+        outputs: names of those that count.
+    """
+    mean = np.zeros(wrong.shape[-1]) if learner.scaler is None else np.asarray(learner.scaler.y_mean)
+    return np.where(_seen(outputs), wrong, mean).astype(np.float32)
 
 
 def _seen(outputs: Collection[str]) -> np.ndarray:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+import weakref
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -19,8 +20,8 @@ try:
     import pybullet
 except ImportError as error:
     raise ConfigError(
-        "the stand-in robot needs the Bullet engine: pip install 'dmcm[standin]'. Where there is no built "
-        "package for this Python, pip compiles it, which needs a C++ compiler and some minutes."
+        "the stand-in robot needs the Bullet engine: pip install 'dmcm[quadruped,standin]'. Where there is "
+        "no built package for this Python, pip compiles it, which needs a C++ compiler and some minutes."
     ) from error
 
 TIMESTEP_S = 0.002
@@ -35,6 +36,7 @@ class BulletRobot:
     by sequential impulses, dry friction of joints as a constraint of the same solver.
 
     Attributes:
+        close: gives the engine's memory back; so does the end of the object.
         qpos: place, orientation (w, x, y, z) and joint angles, shape (19,), once `read` was called.
         qvel: velocity in the world, turning rate in the trunk frame, joint speeds, shape (18,), likewise.
     """
@@ -43,6 +45,8 @@ class BulletRobot:
         """An empty world."""
         self._table = table
         self._client = pybullet.connect(pybullet.DIRECT)
+        # The engine has room for about a thousand worlds in a process.
+        self.close = weakref.finalize(self, pybullet.disconnect, physicsClientId=self._client)
         self._ground: list[int] = []
         self._robot = -1
         self._terrain: Terrain | None = None
@@ -54,12 +58,6 @@ class BulletRobot:
             deterministicOverlappingPairs=1,
             physicsClientId=self._client,
         )
-
-    def close(self) -> None:
-        """Give the engine's memory back."""
-        if self._client >= 0:
-            pybullet.disconnect(physicsClientId=self._client)
-            self._client = -1
 
     def stand(self, terrain: Terrain, robot: RobotProperties, qpos: np.ndarray) -> None:
         """A new world with a ground and a robot at rest.

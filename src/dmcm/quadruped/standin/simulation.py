@@ -76,11 +76,6 @@ class StandIn:
         """Number of robots."""
         return len(self.tile)
 
-    def close(self) -> None:
-        """Give the engine's memory back."""
-        for robot in self._robots:
-            robot.close()
-
     def set_robots(self, ids: np.ndarray, robots: Sequence[RobotProperties]) -> None:
         """As `Simulation.set_robots`."""
         if len(robots) != len(ids):

@@ -1,0 +1,108 @@
+"""The transfer study's scenario: stand-in robots, hard grounds, and what policies are told of them."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+
+from dmcm.errors import ConfigError, unknown_name
+from dmcm.quadruped.body.properties import RobotProperties, draw_ood_robots
+from dmcm.quadruped.world.terrain import Terrain
+
+GROUNDS: Mapping[str, Terrain] = {
+    "rough": Terrain("rough", 0.06, 0.2),
+    "waves": Terrain("waves", 0.12, 1.0),
+    "stairs_up": Terrain("stairs_up", 0.08),
+    "slope_up": Terrain("slope_up", 0.24),
+}
+"""Hard grounds that training saw in simulation, and that the stand-in has no data from."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Way:
+    """One way to walk a robot that is new.
+
+    Attributes:
+        policy: name of the policy's method.
+        title: what it is told.
+        parts: names of vectors, see `transfer.vectors`.
+    """
+
+    policy: str
+    title: str
+    parts: tuple[str, ...] = ()
+
+
+WAYS: Mapping[str, Way] = {
+    "vanilla": Way("vanilla", "nothing"),
+    "history": Way("history", "its own last second"),
+    "single": Way("single", "one vector, of its flat log", ("cell_flat",)),
+    "dmcm": Way("dmcm", "its flat log's vector, the ground's from simulation", ("robot_flat", "terrain")),
+    "single_in_place": Way("single", "one vector, of a log on this very ground", ("cell_here",)),
+    "dmcm_in_place": Way(
+        "dmcm", "both vectors, of a log on this very ground", ("robot_here", "terrain_here")
+    ),
+    "dmcm_nominal": Way(
+        "dmcm", "the nominal robot's vector, the ground's from simulation", ("robot_nominal", "terrain")
+    ),
+    "oracle": Way("oracle", "its properties as they are, and the ground", ("true_robot", "true_terrain")),
+}
+"""The table's rows. In place is what nobody has before the robot is there."""
+
+
+@dataclasses.dataclass(frozen=True)
+class TransferConfig:
+    """Stand-in robots × hard grounds × what policies are told."""
+
+    robot: str = "go1"
+    """Name of a robot, or path of a table of one."""
+    policies: Path = Path("runs/quadruped-policies")
+    """Folder of `dmcm quadruped train-policy`."""
+    dynamics: Path = Path("runs/quadruped-dynamics")
+    """Folder of `dmcm quadruped dynamics`: the models that the policies were trained with."""
+    ways: tuple[str, ...] = ("all",)
+    """What policies are told, see the documentation; `all` for every way."""
+    seeds: int = 3
+    """Seeds 0, 1, … of policies and their dynamics models."""
+    robots: int = 20
+    """Stand-in robots, all outside training; each walks once on each ground."""
+    seconds: float = 8.0
+    """Length of an episode."""
+    data_s: tuple[float, ...] = (1.0, 5.0, 10.0)
+    """Seconds of the flat log that vectors are made of, beside all 20; each sample looks one more ahead."""
+    gaps: tuple[float, ...] = (0.0, 2.0)
+    """Sizes of the reality gap beside 1."""
+    seed: int = 0
+    """Of bodies, sensors, starts and commands."""
+    out: Path = Path("runs/quadruped-transfer")
+    """Folder for logs and what was evaluated; what is there is not done again."""
+    results: Path | None = None
+    """File for the table, e.g. results/transfer.json."""
+
+    def check(self) -> TransferConfig:
+        """Return self, or raise `ConfigError` for settings out of range."""
+        for name in self.ways:
+            if name not in WAYS and name != "all":
+                raise ConfigError(unknown_name("way", name, WAYS))
+        if self.seeds < 1 or self.robots < 1 or not self.seconds >= 2 or self.seed < 0:
+            raise ConfigError(
+                f"seeds={self.seeds} and robots={self.robots} must be at least 1, seconds={self.seconds} at "
+                f"least 2, seed={self.seed} not negative."
+            )
+        if any(not 1 <= length <= 20 for length in self.data_s):
+            raise ConfigError(f"data_s={self.data_s} must lie between 1 and 20 seconds.")
+        if any(not 0 <= size < np.inf for size in self.gaps):
+            raise ConfigError(f"gaps={self.gaps} must not be negative.")
+        return self
+
+    def names(self) -> tuple[str, ...]:
+        """Names of the ways, each once."""
+        return tuple(WAYS) if "all" in self.ways else tuple(dict.fromkeys(self.ways))
+
+
+def stand_ins(config: TransferConfig) -> list[RobotProperties]:
+    """The robots, always the same."""
+    return draw_ood_robots(np.random.default_rng([config.seed, 5]), config.robots)

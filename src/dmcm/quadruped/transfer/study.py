@@ -1,0 +1,209 @@
+"""The transfer study: policies on stand-in robots, told what a flat log and simulation know."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from dmcm.errors import BankError, StorageError
+from dmcm.quadruped.body.robot_table import RobotTable, load_robot
+from dmcm.quadruped.conditioned.evaluation import summarise_walk
+from dmcm.quadruped.conditioned.models import dynamics_model
+from dmcm.quadruped.conditioned.study import guide_of
+from dmcm.quadruped.conditioned.table import mean_over_seeds, together
+from dmcm.quadruped.standin.gap import RealityGap
+from dmcm.quadruped.standin.simulation import stand_in
+from dmcm.quadruped.transfer.scenario import GROUNDS, WAYS, TransferConfig, stand_ins
+from dmcm.quadruped.transfer.table import ALL
+from dmcm.quadruped.transfer.vectors import flat_logs, logs_in_place, vectors_of
+from dmcm.quadruped.walking.evaluation import evaluate_walking
+from dmcm.quadruped.walking.policy import POLICY, POLICY_FILE, Policy, load_policy
+from dmcm.quadruped.walking.suite import OVER_GROUND
+from dmcm.runs import environment
+from dmcm.storage import read_json, write_json
+from dmcm.studies import summarise_numbers
+
+SHORTENED = ("single", "dmcm")
+"""Ways that are looked at with less data."""
+GAPPED = ("vanilla", "single", "dmcm")
+"""Ways that are looked at with other reality gaps."""
+
+
+@dataclasses.dataclass(frozen=True)
+class _Case:
+    """One policy, told in one way, on all grounds."""
+
+    way: str
+    seed: int
+    gap: float = 1.0
+    data_s: float = 20.0
+
+    @property
+    def name(self) -> str:
+        """Of its file."""
+        return f"{self.way}-seed-{self.seed}-gap-{self.gap:g}-data-{self.data_s:g}"
+
+
+def run_transfer(config: TransferConfig, *, progress: bool = True) -> dict[str, Any]:
+    """Evaluate and compare; returns the table in the layout of results/transfer.json.
+
+    Can be stopped and started again at any time: logs and finished cases are kept in `config.out`.
+
+    Raises:
+        ConfigError: settings out of range.
+        StorageError: a policy or model that is missing.
+        BankError: a policy trained with vectors of other models than those in `dynamics`.
+    """
+    config = config.check()
+    table, (walker, _) = load_robot(config.robot), load_policy(POLICY)
+    cases = _cases(config)
+    policies = {(case.way, case.seed): _policy(config, case.way, case.seed) for case in cases}
+    cells: dict[_Case, dict[str, Any]] = {}
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, disable=not progress) as bar:
+        task = bar.add_task("stand-in robots", total=len(cases))
+        for case in cases:
+            bar.update(task, description=case.name)
+            cells[case] = _evaluated(config, table, walker, policies[case.way, case.seed], case)
+            bar.advance(task)
+    results = _table(config, cells)
+    if config.results is not None:
+        write_json(config.results, results)
+    return results
+
+
+def _cases(config: TransferConfig) -> list[_Case]:
+    """All of them, those of one seed's vectors together."""
+    names, cases = config.names(), []
+    for seed in range(config.seeds):
+        cases += [_Case(name, seed) for name in names]
+        cases += [
+            _Case(name, seed, data_s=length)
+            for length in config.data_s
+            if length < 20
+            for name in SHORTENED
+            if name in names
+        ]
+        cases += [
+            _Case(name, seed, gap=size)
+            for size in config.gaps
+            if size != 1
+            for name in GAPPED
+            if name in names
+        ]
+    return cases
+
+
+def _policy(config: TransferConfig, way: str, seed: int) -> Policy:
+    method = WAYS[way].policy
+    path = config.policies / method / f"seed-{seed}" / POLICY_FILE
+    if not path.exists():
+        raise StorageError(
+            f"there is no policy {path}. Train it: dmcm quadruped train-policy --methods {method} --seeds "
+            f"{seed + 1} --out {config.policies}"
+        )
+    policy, about = load_policy(path)
+    told = about["training"]["told"]["model"]
+    if told is not None:
+        here = str(dynamics_model(config.dynamics, method, seed).learner.fingerprint())
+        if told != here:
+            raise BankError(
+                f"{path} was trained with vectors of model {told[:12]}; that in {config.dynamics} is "
+                f"{here[:12]}. Give the folder of the models it was trained with, or train it again."
+            )
+    return policy
+
+
+def _evaluated(
+    config: TransferConfig, table: RobotTable, walker: Policy, policy: Policy, case: _Case
+) -> dict[str, Any]:
+    """What came of the episodes on each ground, from a file if they were walked before."""
+    asked = {
+        "robots": config.robots,
+        "seconds": config.seconds,
+        "seed": config.seed,
+        "parts": list(WAYS[case.way].parts),
+    }
+    file = config.out / f"{case.name}.json"
+    kept = read_json(file) if file.exists() else {}
+    if kept.get("asked") == asked:
+        return kept["cells"]
+    robots, n = stand_ins(config), config.robots
+    values = _told(config, table, walker, case)
+    walk = evaluate_walking(
+        policy,
+        table,
+        robots * len(GROUNDS),
+        [ground for ground in GROUNDS.values() for _ in robots],
+        seconds=config.seconds,
+        commands=OVER_GROUND,
+        guide=guide_of(WAYS[case.way].policy, values, n * len(GROUNDS)),
+        physics=stand_in(RealityGap().scaled(case.gap), config.seed + 1),
+        seed=config.seed,
+    )
+    cells = {name: summarise_walk(walk, slice(i * n, (i + 1) * n)) for i, name in enumerate(GROUNDS)}
+    config.out.mkdir(parents=True, exist_ok=True)
+    write_json(file, {"asked": asked, "cells": cells})
+    return cells
+
+
+def _told(config: TransferConfig, table: RobotTable, walker: Policy, case: _Case) -> np.ndarray | None:
+    """What the policy is told in each episode, shape (episodes, size); None for nothing."""
+    parts = WAYS[case.way].parts
+    if not parts:
+        return None
+    config.out.mkdir(parents=True, exist_ok=True)
+    logs = {"flat": flat_logs(config, table, walker, case.gap)}
+    if any(part.endswith("_here") for part in parts):
+        logs["here"] = logs_in_place(config, table, walker, case.gap)
+    data_s = case.data_s if case.data_s < 20 else np.inf
+    vectors = vectors_of(config, table, walker, case.seed, logs, data_s=data_s)
+    return np.concatenate([vectors[part] for part in parts], axis=1)
+
+
+def _table(config: TransferConfig, cells: Mapping[_Case, Mapping[str, Any]]) -> dict[str, Any]:
+    names = config.names()
+
+    def over_seeds(name: str, **changes: float) -> dict[str, Any]:
+        runs = [cells[_Case(name, seed, **changes)] for seed in range(config.seeds)]
+        found = {ground: mean_over_seeds([run[ground] for run in runs]) for ground in GROUNDS}
+        return found | {ALL: mean_over_seeds([together(list(run.values())) for run in runs])}
+
+    def success(name: str) -> np.ndarray:
+        runs = [cells[_Case(name, seed)] for seed in range(config.seeds)]
+        return np.array([together(list(run.values()))["success"] for run in runs])
+
+    lengths = [length for length in config.data_s if length < 20]
+    sizes = [size for size in config.gaps if size != 1]
+    return {
+        "methods": {name: over_seeds(name) for name in names},
+        "titles": {name: WAYS[name].title for name in names},
+        "seconds": {
+            name: {f"{length:g}": over_seeds(name, data_s=length) for length in lengths}
+            for name in SHORTENED
+            if name in names
+        },
+        "gap": {
+            name: {f"{size:g}": over_seeds(name, gap=size) for size in sizes}
+            for name in GAPPED
+            if name in names
+        },
+        "differences": {
+            name: summarise_numbers(list(success("dmcm") - success(name)))
+            for name in names
+            if "dmcm" in names and name != "dmcm"
+        },
+        "suite": {"robots": config.robots, "seconds": config.seconds, "seed": config.seed},
+        "command": (
+            f"dmcm quadruped transfer --policies {config.policies} --dynamics {config.dynamics} --ways "
+            f"{' '.join(config.ways)} --seeds {config.seeds} --robots {config.robots} --data-s "
+            f"{' '.join(f'{length:g}' for length in config.data_s)} --gaps "
+            f"{' '.join(f'{size:g}' for size in config.gaps)} --seed {config.seed}"
+            + (f" --results {config.results}" if config.results else "")
+        ),
+        "environment": environment(),
+    }

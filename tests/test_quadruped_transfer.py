@@ -1,0 +1,95 @@
+"""Tests of the transfer study: its robots, what is asked for, its tables, vectors without the truth."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+
+from dmcm.cli import main
+from dmcm.errors import ConfigError, StorageError
+from dmcm.quadruped.body.properties import OOD_RANGES
+from dmcm.quadruped.conditioned.models import Model
+from dmcm.quadruped.data.recording import COLUMNS, TRUTH, column
+from dmcm.quadruped.transfer.scenario import GROUNDS, WAYS, TransferConfig, stand_ins
+from dmcm.quadruped.transfer.study import GAPPED, SHORTENED, run_transfer
+from dmcm.quadruped.transfer.table import ALL, success_tables
+from dmcm.quadruped.transfer.vectors import MEASURED, adapted
+from dmcm.quadruped.world.terrain import TRAINING_TERRAINS, Terrain
+from helpers import robot_model
+
+
+def test_robots_lie_outside_training_and_are_always_the_same():
+    config = TransferConfig(robots=30)
+    robots = stand_ins(config)
+    assert robots == stand_ins(config)
+    assert robots != stand_ins(dataclasses.replace(config, seed=1))
+    for robot in robots:
+        assert robot.p_gain_nm_per_rad <= OOD_RANGES["p_gain_nm_per_rad"][1] or robot.payload_kg > 3
+
+
+def test_grounds_are_of_training_and_hard():
+    assert set(GROUNDS.values()) <= set(TRAINING_TERRAINS)
+    assert Terrain() not in GROUNDS.values()
+
+
+@pytest.mark.parametrize(
+    ("settings", "advice"),
+    [
+        ({"ways": ("dcmm",)}, "dmcm"),
+        ({"seeds": 0}, "at least 1"),
+        ({"seconds": float("nan")}, "at least 2"),
+        ({"data_s": (0.5,)}, "between 1 and 20"),
+        ({"gaps": (-1.0,)}, "not be negative"),
+    ],
+)
+def test_settings_out_of_range_are_refused(settings, advice):
+    with pytest.raises(ConfigError, match=advice):
+        TransferConfig(**settings).check()
+
+
+def test_missing_policies_are_named_with_the_command_that_trains_them(tmp_path, capsys):
+    config = TransferConfig(policies=tmp_path / "none", ways=("vanilla",), out=tmp_path)
+    with pytest.raises(StorageError, match="train-policy --methods vanilla"):
+        run_transfer(config, progress=False)
+    assert main(["quadruped", "transfer", "--policies", str(tmp_path / "none"), "--ways", "vanilla"]) == 2
+    assert "train-policy" in capsys.readouterr().err
+
+
+def test_vectors_do_not_know_the_truth():
+    # A recording whose true columns are nonsense gives the same vectors.
+    rng = np.random.default_rng(0)
+    data = 0.1 * rng.normal(size=(2, 240, sum(COLUMNS.values()))).astype(np.float32)
+    for name in ("begins", "falls", "diverges"):
+        data[..., column(name)] = 0
+    data[:, 0, column("begins")] = 1
+    spoiled = data.copy()
+    for name in TRUTH:
+        spoiled[..., column(name)] = 1e6
+    model = robot_model()
+    own = Model(model.base, model.learner)
+    one, other = (adapted(own, recording, np.inf) for recording in (data, spoiled))
+    for name in model.learner.factors:
+        np.testing.assert_array_equal(one[name], other[name])
+        assert np.any(one[name] != np.asarray(model.learner.prior_contexts()[name]))
+    assert "height_change_1s" not in MEASURED
+
+
+def test_tables_hold_every_way_ground_and_size():
+    rng = np.random.default_rng(0)
+
+    def cells():
+        return {name: {"success": float(rng.random()), "ci95": 0.1} for name in (*GROUNDS, ALL)}
+
+    table = {
+        "methods": {name: cells() for name in WAYS},
+        "seconds": {name: {"1": cells(), "10": cells()} for name in SHORTENED},
+        "gap": {name: {"0": cells(), "2": cells()} for name in GAPPED},
+    }
+    shown = success_tables(table, 0.8)
+    first, seconds, gap = shown.values()
+    assert [row[0] for row in first.rows] == list(WAYS)
+    assert first.columns == ("told", *GROUNDS, ALL)
+    assert seconds.columns == ("told", "1", "10", "20")
+    assert gap.columns == ("told", "0", "1", "2")
+    assert gap.rows[2][3].value == pytest.approx(100 * table["gap"]["dmcm"]["2"][ALL]["success"])
+    assert len(success_tables({**table, "seconds": {}, "gap": {}}, 0.8)) == 1
