@@ -26,7 +26,7 @@ from dmcm.quadruped.data.recording import column
 from dmcm.quadruped.deployment.controller import Controller, Step
 from dmcm.quadruped.deployment.loop import run
 from dmcm.quadruped.deployment.outcome import Outcome, StepRecord
-from dmcm.quadruped.deployment.robot import SIZES, Reading, Robot
+from dmcm.quadruped.deployment.robot import Reading, Robot
 from dmcm.quadruped.deployment.safety import Limits, violation
 from dmcm.quadruped.deployment.vectors import bank_vectors
 from dmcm.quadruped.dynamics.model import MODEL
@@ -35,6 +35,7 @@ from dmcm.quadruped.walking.guides import History, Vectors
 from dmcm.quadruped.walking.observations import OBSERVATION, part
 from dmcm.quadruped.walking.policy import Policy, load_policy, mean_action, save_policy
 from dmcm.quadruped.world.arena import Arena
+from dmcm.quadruped.world.physics import SENSED
 from dmcm.quadruped.world.simulation import Simulation
 from dmcm.quadruped.world.terrain import Terrain
 from helpers import network, solver
@@ -420,7 +421,7 @@ def test_a_standing_robot_violates_nothing():
 
 
 @given(
-    st.sampled_from([(name, place) for name, size in SIZES.items() for place in range(size)]),
+    st.sampled_from([(name, place) for name, size in SENSED.items() for place in range(size)]),
     st.sampled_from([np.nan, np.inf, -np.inf]),
 )
 def test_a_number_that_is_none_stops(where, value):

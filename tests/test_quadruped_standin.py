@@ -16,11 +16,12 @@ from dmcm.quadruped.body.robot_table import LEGS, load_robot
 from dmcm.quadruped.standin.engine import TIMESTEP_S, BulletRobot
 from dmcm.quadruped.standin.gap import RealityGap
 from dmcm.quadruped.standin.motors import Motors, torque_share
-from dmcm.quadruped.standin.sensors import SIZES, StandInSensors
+from dmcm.quadruped.standin.sensors import StandInSensors
 from dmcm.quadruped.standin.simulation import SUBSTEPS, StandIn, stand_in
 from dmcm.quadruped.walking.environment import WalkEnvironment
 from dmcm.quadruped.walking.policy import POLICY, load_policy, mean_action
 from dmcm.quadruped.world.arena import Arena
+from dmcm.quadruped.world.physics import SENSED
 from dmcm.quadruped.world.simulation import Simulation
 from dmcm.quadruped.world.terrain import Terrain
 
@@ -190,14 +191,14 @@ class TestSensors:
 
     def truth(self, rng, count):
         """Arbitrary truths."""
-        values = {name: rng.normal(size=(count, size)) for name, size in SIZES.items()}
+        values = {name: rng.normal(size=(count, size)) for name, size in SENSED.items()}
         values["gravity_direction"] /= np.linalg.norm(values["gravity_direction"], axis=1, keepdims=True)
         return values | {"foot_forces_n": np.abs(values["foot_forces_n"])}
 
     def test_without_a_gap_they_tell_the_truth(self):
         truth = self.truth(np.random.default_rng(0), 5)
         found = StandInSensors(NONE, 5, np.random.default_rng(1)).read(truth)
-        assert found.keys() == SIZES.keys()
+        assert found.keys() == SENSED.keys()
         for name, value in truth.items():
             np.testing.assert_allclose(found[name], value, rtol=1e-12)
 

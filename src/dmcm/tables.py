@@ -15,9 +15,9 @@ from numpy.typing import ArrayLike
 from dmcm.errors import DataError, ShapeError, StorageError, unknown_name
 from dmcm.storage import write_atomic
 
-_SEPARATORS = {".csv": ",", ".tsv": "\t", ".tab": "\t"}
-_PARQUET = (".parquet", ".pq")
-_MISSING = ("", "NA", "NaN", "nan", "null")
+SEPARATORS = {".csv": ",", ".tsv": "\t", ".tab": "\t"}
+PARQUET = (".parquet", ".pq")
+EMPTY = ("", "NA", "NaN", "nan", "null")
 
 
 def read_tasks(
@@ -59,7 +59,7 @@ def read_tasks(
     for role in ("factors", "inputs", "outputs"):
         if not roles[role]:
             raise DataError(f"name at least one column of {path.name} in {role}.")
-    frame = _read(path)
+    frame = read_frame(path)
     _check_columns(frame, roles, path)
     x, y = _numbers(frame, roles["inputs"], path), _numbers(frame, roles["outputs"], path)
     labels = {name: _labels(frame, name, path) for name in roles["factors"]}
@@ -88,7 +88,7 @@ def column_names(path: Path | str) -> tuple[str, ...]:
     Raises:
         StorageError, DataError: as `read_tasks`.
     """
-    return tuple(_read(Path(path)).columns)
+    return tuple(read_frame(Path(path)).columns)
 
 
 def read_samples(
@@ -112,7 +112,7 @@ def read_samples(
     for role, columns in (("inputs", inputs), ("outputs", outputs)):
         if columns is not None and not roles[role]:
             raise DataError(f"name at least one column of {path.name} in {role}.")
-    frame = _read(path)
+    frame = read_frame(path)
     _check_columns(frame, roles, path)
     x = _numbers(frame, roles["inputs"], path)
     return x, None if outputs is None else _numbers(frame, roles["outputs"], path)
@@ -142,10 +142,10 @@ def write_table(path: Path | str, columns: Mapping[str, ArrayLike]) -> None:
             f"column '{odd[0]}' holds {arrays[odd[0]].dtype} values; a table takes numbers or text."
         )
     frame, content = pl.DataFrame(arrays), io.BytesIO()
-    if suffix in _PARQUET:
+    if suffix in PARQUET:
         frame.write_parquet(content)
     else:
-        frame.write_csv(content, separator=_SEPARATORS[suffix])
+        frame.write_csv(content, separator=SEPARATORS[suffix])
     write_atomic(path, content.getvalue())
 
 
@@ -155,15 +155,20 @@ def _listed(names: Sequence[str]) -> tuple[str, ...]:
 
 def _suffix(path: Path) -> str:
     suffix = path.suffix.lower()
-    if suffix not in _SEPARATORS and suffix not in _PARQUET:
+    if suffix not in SEPARATORS and suffix not in PARQUET:
         raise StorageError(
-            f"{path.name} has no suffix of a table. Valid: {', '.join((*_SEPARATORS, *_PARQUET))}."
+            f"{path.name} has no suffix of a table. Valid: {', '.join((*SEPARATORS, *PARQUET))}."
         )
     return suffix
 
 
-def _read(path: Path) -> pl.DataFrame:
-    """The table as it is; columns of text files stay text, stripped of blanks around."""
+def read_frame(path: Path) -> pl.DataFrame:
+    """The table as it is; columns of text files stay text, stripped of blanks around.
+
+    Raises:
+        StorageError: no such file, or not a table by its suffix or content.
+        DataError: no rows, or two columns of one name.
+    """
     suffix = _suffix(path)
     # Read here and not by Polars, which takes patterns and web addresses for paths, too.
     try:
@@ -175,15 +180,15 @@ def _read(path: Path) -> pl.DataFrame:
     if not content.strip():
         raise DataError(f"{path} is empty.")
     try:
-        if suffix in _PARQUET:
+        if suffix in PARQUET:
             frame = pl.read_parquet(io.BytesIO(content))
         else:
-            frame = _parse(content, _SEPARATORS[suffix], path)
+            frame = _parse(content, SEPARATORS[suffix], path)
     except (pl.exceptions.PolarsError, pl.exceptions.PanicException) as error:
         reason = str(error).strip().partition("\n")[0]
         raise StorageError(
             f"{path} cannot be read as a {suffix[1:].upper()} table: {reason}. Text must be UTF-8 with the "
-            "same number of columns in each line."
+            "same number of columns in each line; a file that was cut off must be completed first."
         ) from error
     if frame.height == 0:
         raise DataError(f"{path} has a header and no rows.")
@@ -266,7 +271,7 @@ def _labels(frame: pl.DataFrame, name: str, path: Path) -> list[Any]:
         column = column.fill_nan(None)
     if not column.dtype.is_numeric():
         column = column.cast(pl.String).str.strip_chars()
-        column = column.set(column.is_in(_MISSING), None)
+        column = column.set(column.is_in(EMPTY), None)
     empty = column.is_null().arg_true()
     if len(empty):
         row = int(empty[0])

@@ -130,9 +130,7 @@ def _evaluated(
     """All cells of one policy, from its folder if they were evaluated before."""
     source, suite = SOURCES[name], config.suite
     folder = config.policies / source.method / f"seed-{seed}"
-    policy, about = _policy(folder / POLICY_FILE, source.method, seed)
-    _check_robot(folder, about, config.robot)
-    _check_model(folder, about, config.dynamics, source.method, seed)
+    policy, about = trained_policy(config.policies, config.dynamics, source.method, seed, config.robot)
     asked = {
         "suite": _frozen(suite),
         "policy": about["training"],
@@ -172,6 +170,30 @@ def _gaits(
             for name, end in ends.items()
         },
     }
+
+
+def trained_policy(
+    policies: Path, dynamics: Path, method: str, seed: int, robot: str
+) -> tuple[Policy, dict[str, Any]]:
+    """A policy of a comparison, and what its file says about it.
+
+    Args:
+        policies: folder of `dmcm quadruped train-policy`.
+        dynamics: folder of the dynamics models.
+        method: name in `METHODS`.
+        seed: of the policy and its model.
+        robot: that is to walk.
+
+    Raises:
+        StorageError: a policy or model that is missing.
+        ConfigError: a policy of another robot.
+        BankError: a policy trained with vectors of another model than that in `dynamics`.
+    """
+    folder = policies / method / f"seed-{seed}"
+    policy, about = _policy(folder / POLICY_FILE, method, seed)
+    _check_robot(folder, about, robot)
+    _check_model(folder, about, dynamics, method, seed)
+    return policy, about
 
 
 def _policy(path: Path, method: str, seed: int) -> tuple[Policy, dict[str, Any]]:

@@ -10,6 +10,7 @@ import jax
 import numpy as np
 
 from dmcm.errors import ShapeError
+from dmcm.quadruped.world.physics import SENSED
 
 Numbers = np.ndarray | jax.Array | Sequence[float]
 """A vector, by whoever made it."""
@@ -42,7 +43,7 @@ class Reading:
     """Normal force on each foot, shape (4,)."""
 
     def __post_init__(self):
-        for name, size in SIZES.items():
+        for name, size in SENSED.items():
             value = getattr(self, name)
             try:
                 array = np.array(value, float)
@@ -54,17 +55,6 @@ class Reading:
                     "twelve joints and four legs; leave out what its messages hold beside them."
                 )
             object.__setattr__(self, name, array)
-
-
-SIZES = {
-    "joint_angles_rad": 12,
-    "joint_speeds_rad_s": 12,
-    "torques_nm": 12,
-    "gyro_rad_s": 3,
-    "gravity_direction": 3,
-    "foot_forces_n": 4,
-}
-"""Arrays of a reading, and their sizes."""
 
 
 @runtime_checkable

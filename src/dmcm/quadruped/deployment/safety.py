@@ -8,7 +8,8 @@ import numpy as np
 
 from dmcm.errors import ConfigError
 from dmcm.quadruped.body.robot_table import JOINT_NAMES, RobotTable
-from dmcm.quadruped.deployment.robot import SIZES, Reading
+from dmcm.quadruped.deployment.robot import Reading
+from dmcm.quadruped.world.physics import SENSED
 from dmcm.quadruped.world.simulation import CONTROL_PERIOD_S
 
 _CLOCK_S = 1e-6  # rounding of clocks
@@ -67,7 +68,7 @@ def violation(reading: Reading, now_s: float, table: RobotTable, limits: Limits)
         table: facts of the robot: limits and peak torques of the joints.
         limits: what it may do.
     """
-    for name in SIZES:
+    for name in SENSED:
         values = getattr(reading, name)
         if not np.all(np.isfinite(values)):
             return f"the reading's {name} is not finite: {values.tolist()}"

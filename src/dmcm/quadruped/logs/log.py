@@ -20,8 +20,9 @@ from dmcm.quadruped.logs.mapping import LogMapping
 from dmcm.quadruped.logs.mcap_read import read_mcap
 from dmcm.quadruped.logs.resample import resample
 from dmcm.quadruped.logs.rows import Rows
-from dmcm.quadruped.logs.table_file import PARQUET, SEPARATORS, read_table_log
+from dmcm.quadruped.logs.table_file import read_table_log
 from dmcm.quadruped.world.simulation import CONTROL_PERIOD_S
+from dmcm.tables import PARQUET, SEPARATORS
 
 LEAST_STEPS = SECOND + WindowConfig().history
 """Control steps in a row that make one sample of a dynamics model: its past, and a second to come."""

@@ -2,29 +2,24 @@
 
 from __future__ import annotations
 
-import io
-from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import polars as pl
 
-from dmcm.errors import DataError, StorageError, unknown_name
+from dmcm.errors import DataError, unknown_name
 from dmcm.quadruped.logs.channels import Channel, check_complete
 from dmcm.quadruped.logs.findings import Finding
 from dmcm.quadruped.logs.mapping import NOTHING, LogMapping, Source
 from dmcm.quadruped.logs.quantities import MAPPED
-
-SEPARATORS = {".csv": ",", ".tsv": "\t", ".tab": "\t"}
-PARQUET = (".parquet", ".pq")
-_EMPTY = ("", "NA", "NaN", "nan", "null")
+from dmcm.tables import EMPTY, PARQUET, read_frame
 
 
 def read_table_log(path: Path, mapping: LogMapping) -> tuple[dict[str, Channel], list[Finding]]:
     """Read a table.
 
     Args:
-        path: with a suffix of `SEPARATORS` or `PARQUET`.
+        path: with a suffix of `dmcm.tables.SEPARATORS` or `PARQUET`.
         mapping: with a column of times and columns of each quantity.
 
     Returns:
@@ -35,7 +30,10 @@ def read_table_log(path: Path, mapping: LogMapping) -> tuple[dict[str, Channel],
         StorageError: no such file, or not a table.
         DataError: no rows, no times, cells that are no numbers, or needed quantities that are missing.
     """
-    frame = _read(path)
+    frame = read_frame(path)
+    if path.suffix.lower() not in PARQUET:
+        # Blank lines are no rows.
+        frame = frame.filter(pl.any_horizontal(pl.all().is_not_null()))
     if mapping.clock.column is None:
         raise DataError(
             f"the mapping has no column of times for {path.name}: give [clock] with column and unit. "
@@ -101,7 +99,7 @@ def _times(frame: pl.DataFrame, mapping: LogMapping, path: Path) -> np.ndarray:
 def _numbers(column: pl.Series, path: Path) -> np.ndarray:
     """Numbers, shape (rows,); empty cells are NaN."""
     if column.dtype == pl.String:
-        empty = column.is_null() | column.is_in(_EMPTY)
+        empty = column.is_null() | column.is_in(EMPTY)
         numbers = column.cast(pl.Float64, strict=False)
         if wrong := (numbers.is_null() & ~empty).arg_true().to_list():
             raise DataError(
@@ -117,44 +115,3 @@ def _numbers(column: pl.Series, path: Path) -> np.ndarray:
             f"{path.name}: column '{column.name}' holds {column.dtype} values; a log is made of numbers."
         )
     return numbers.fill_null(np.nan).to_numpy().astype(np.float64)
-
-
-def _read(path: Path) -> pl.DataFrame:
-    """The table as it is; columns of text files stay text."""
-    suffix = path.suffix.lower()
-    # Read here and not by Polars, which takes patterns and web addresses for paths, too.
-    try:
-        content = path.read_bytes()
-    except FileNotFoundError as error:
-        raise StorageError(f"there is no file {path}.") from error
-    except OSError as error:
-        raise StorageError(f"{path} cannot be read: {error.strerror or error}.") from error
-    if not content.strip():
-        raise DataError(f"{path} is empty.")
-    try:
-        if suffix in PARQUET:
-            frame = pl.read_parquet(io.BytesIO(content))
-        else:
-            frame = _parse(content, SEPARATORS[suffix], path)
-    except (pl.exceptions.PolarsError, pl.exceptions.PanicException) as error:
-        reason = str(error).strip().partition("\n")[0]
-        raise StorageError(
-            f"{path} cannot be read as a {suffix[1:].upper()} table: {reason}. Text must be UTF-8 with the "
-            "same number of columns in each line; a file that was cut off must be completed first."
-        ) from error
-    if frame.height == 0:
-        raise DataError(f"{path} has a header and no rows.")
-    return frame
-
-
-def _parse(content: bytes, separator: str, path: Path) -> pl.DataFrame:
-    options = {"infer_schema": False, "separator": separator}
-    header = pl.read_csv(io.BytesIO(content), has_header=False, n_rows=1, **options)
-    names: Sequence[str] = [(name or "").strip() for name in header.row(0)]
-    if twice := [name for name in names if names.count(name) > 1]:
-        raise DataError(f"{path} has more than one column '{twice[0]}'; give each a name of its own.")
-    frame = pl.read_csv(io.BytesIO(content), **options)
-    frame.columns = names
-    frame = frame.with_columns(pl.all().str.strip_chars())
-    # Blank lines are no rows.
-    return frame.filter(pl.any_horizontal(pl.all().is_not_null()))

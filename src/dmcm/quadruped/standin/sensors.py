@@ -8,16 +8,6 @@ import numpy as np
 
 from dmcm.quadruped.standin.gap import RealityGap
 
-SIZES: Mapping[str, int] = {
-    "joint_angles_rad": 12,
-    "joint_speeds_rad_s": 12,
-    "torques_nm": 12,
-    "gyro_rad_s": 3,
-    "gravity_direction": 3,
-    "foot_forces_n": 4,
-}
-"""What is measured, and how many numbers each has."""
-
 
 class StandInSensors:
     """Sensors of n robots; each robot has errors of its own that last.
@@ -44,7 +34,7 @@ class StandInSensors:
         self._force_scale = np.maximum(1 + gap.force_scale_error * draw((count, 4)), 0.2)
 
     def read(self, truth: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-        """One reading of everything in `SIZES`, from the truth about it, shape (n, size) each."""
+        """One reading of everything in `SENSED`, from the truth about it, shape (n, size) each."""
         gap = self._gap
         noise = {name: self._rng.standard_normal(value.shape) for name, value in truth.items()}
         tilt = self._tilt_bias + gap.tilt_noise_rad * noise["gravity_direction"]

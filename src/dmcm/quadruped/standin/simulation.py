@@ -15,7 +15,7 @@ from dmcm.quadruped.standin.motors import Motors
 from dmcm.quadruped.standin.sensors import StandInSensors
 from dmcm.quadruped.world.arena import Arena
 from dmcm.quadruped.world.physics import PhysicsMaker
-from dmcm.quadruped.world.rotations import rotate_into_body, yaw_quaternion
+from dmcm.quadruped.world.rotations import rotate_into_body, yaw_of, yaw_quaternion
 from dmcm.quadruped.world.simulation import CONTROL_PERIOD_S
 
 SUBSTEPS = round(CONTROL_PERIOD_S / TIMESTEP_S)
@@ -102,9 +102,7 @@ class StandIn:
         arena, table = self.arena, self.table
         self.tile[ids] = tile
         xy = share * arena.period_m[tile]
-        x, y = table.hip_position_m
-        reach = np.array([[i * x, j * (y + table.hip_offset_m)] for i in (-1, 0, 1) for j in (-1, 0, 1)])
-        below = arena.height(np.asarray(tile), (xy + arena.corner_m[tile])[:, None] + reach).max(axis=1)
+        below = arena.height_under(np.asarray(tile), xy + arena.corner_m[tile], table)
         turn = yaw_quaternion(np.broadcast_to(yaw_rad, len(ids)))
         for row, i in enumerate(ids):
             height = below[row] + table.home_height_m
@@ -188,8 +186,7 @@ class StandIn:
     @property
     def yaw_rad(self) -> np.ndarray:
         """Heading, shape (n,)."""
-        w, x, y, z = self.qpos[:, 3:7].T
-        return np.arctan2(2 * (w * z + x * y), 1 - 2 * (y**2 + z**2))
+        return yaw_of(self.qpos[:, 3:7])
 
     @property
     def clearance_m(self) -> np.ndarray:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import numpy as np
 
 from dmcm.errors import ConfigError
-from dmcm.quadruped.deployment.robot import SIZES, Reading
+from dmcm.quadruped.deployment.robot import Reading
 from dmcm.quadruped.standin.simulation import StandIn
+from dmcm.quadruped.world.physics import SENSED
 from dmcm.quadruped.world.simulation import CONTROL_PERIOD_S
 
 _CLOCK_S = 1e-6  # rounding of clocks
@@ -44,7 +45,7 @@ class StandInRobot:
 
     def read(self) -> Reading:
         """What its sensors say at the end of the last control step."""
-        return Reading(time_s=self.now_s(), **{name: getattr(self._simulation, name)[0] for name in SIZES})
+        return Reading(time_s=self.now_s(), **{name: getattr(self._simulation, name)[0] for name in SENSED})
 
     def send(
         self, joint_targets_rad: np.ndarray, p_gain_nm_per_rad: float, d_gain_nms_per_rad: float

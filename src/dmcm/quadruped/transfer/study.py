@@ -9,11 +9,9 @@ from typing import Any
 import numpy as np
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from dmcm.errors import BankError, StorageError
 from dmcm.quadruped.body.robot_table import RobotTable, load_robot
 from dmcm.quadruped.conditioned.evaluation import summarise_walk
-from dmcm.quadruped.conditioned.models import dynamics_model
-from dmcm.quadruped.conditioned.study import guide_of
+from dmcm.quadruped.conditioned.study import guide_of, trained_policy
 from dmcm.quadruped.conditioned.table import mean_over_seeds, together
 from dmcm.quadruped.standin.gap import RealityGap
 from dmcm.quadruped.standin.simulation import stand_in
@@ -21,7 +19,7 @@ from dmcm.quadruped.transfer.scenario import GROUNDS, WAYS, TransferConfig, stan
 from dmcm.quadruped.transfer.table import ALL
 from dmcm.quadruped.transfer.vectors import flat_logs, logs_in_place, vectors_of
 from dmcm.quadruped.walking.evaluation import evaluate_walking
-from dmcm.quadruped.walking.policy import POLICY, POLICY_FILE, Policy, load_policy
+from dmcm.quadruped.walking.policy import POLICY, Policy, load_policy
 from dmcm.quadruped.walking.suite import OVER_GROUND
 from dmcm.runs import environment
 from dmcm.storage import read_json, write_json
@@ -54,21 +52,25 @@ def run_transfer(config: TransferConfig, *, progress: bool = True) -> dict[str, 
     Can be stopped and started again at any time: logs and finished cases are kept in `config.out`.
 
     Raises:
-        ConfigError: settings out of range.
+        ConfigError: settings out of range, or a policy of another robot.
         StorageError: a policy or model that is missing.
         BankError: a policy trained with vectors of other models than those in `dynamics`.
     """
     config = config.check()
     table, (walker, _) = load_robot(config.robot), load_policy(POLICY)
     cases = _cases(config)
-    policies = {(case.way, case.seed): _policy(config, case.way, case.seed) for case in cases}
+    policies = {
+        (method, seed): trained_policy(config.policies, config.dynamics, method, seed, config.robot)[0]
+        for method in {WAYS[name].policy: None for name in config.names()}
+        for seed in range(config.seeds)
+    }
     cells: dict[_Case, dict[str, Any]] = {}
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, disable=not progress) as bar:
         task = bar.add_task("stand-in robots", total=len(cases))
         for case in cases:
             bar.update(task, description=case.name)
-            cells[case] = _evaluated(config, table, walker, policies[case.way, case.seed], case)
+            cells[case] = _evaluated(config, table, walker, policies[WAYS[case.way].policy, case.seed], case)
             bar.advance(task)
     results = _table(config, cells)
     if config.results is not None:
@@ -96,26 +98,6 @@ def _cases(config: TransferConfig) -> list[_Case]:
             if name in names
         ]
     return cases
-
-
-def _policy(config: TransferConfig, way: str, seed: int) -> Policy:
-    method = WAYS[way].policy
-    path = config.policies / method / f"seed-{seed}" / POLICY_FILE
-    if not path.exists():
-        raise StorageError(
-            f"there is no policy {path}. Train it: dmcm quadruped train-policy --methods {method} --seeds "
-            f"{seed + 1} --out {config.policies}"
-        )
-    policy, about = load_policy(path)
-    told = about["training"]["told"]["model"]
-    if told is not None:
-        here = str(dynamics_model(config.dynamics, method, seed).learner.fingerprint())
-        if told != here:
-            raise BankError(
-                f"{path} was trained with vectors of model {told[:12]}; that in {config.dynamics} is "
-                f"{here[:12]}. Give the folder of the models it was trained with, or train it again."
-            )
-    return policy
 
 
 def _evaluated(

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from dmcm.errors import ConfigError, unknown_name
+from dmcm.quadruped.body.robot_table import RobotTable
 from dmcm.quadruped.world.terrain import Terrain
 
 MARGIN_M = 1.0
@@ -76,6 +77,21 @@ class Arena:
             local = xy_m[on] - self.corner_m[number]
             heights[on] = self.terrains[number].height(local[..., 0], local[..., 1])
         return heights
+
+    def height_under(self, tile: np.ndarray, xy_m: np.ndarray, table: RobotTable) -> np.ndarray:
+        """Highest ground below robots that stand at world points along the axes.
+
+        Args:
+            tile: tile numbers, shape (n,).
+            xy_m: shape (n, 2).
+            table: the robots' facts.
+
+        Returns:
+            Metres, shape (n,).
+        """
+        x, y = table.hip_position_m
+        reach = np.array([[i * x, j * (y + table.hip_offset_m)] for i in (-1, 0, 1) for j in (-1, 0, 1)])
+        return self.height(tile, xy_m[:, None] + reach).max(axis=1)
 
     def wrap(self, tile: np.ndarray, xy_m: np.ndarray) -> np.ndarray:
         """By how much robots must be moved to be back on their tile's period.

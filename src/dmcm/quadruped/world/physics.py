@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Protocol, runtime_checkable
 
 import numpy as np
@@ -11,13 +11,22 @@ from dmcm.quadruped.body.properties import RobotProperties
 from dmcm.quadruped.body.robot_table import RobotTable
 from dmcm.quadruped.world.arena import Arena
 
+SENSED: Mapping[str, int] = {
+    "joint_angles_rad": 12,
+    "joint_speeds_rad_s": 12,
+    "torques_nm": 12,
+    "gyro_rad_s": 3,
+    "gravity_direction": 3,
+    "foot_forces_n": 4,
+}
+"""What a robot senses of itself, and how many numbers each has."""
+
 
 @runtime_checkable
 class Physics(Protocol):
     """n robots of one table in one arena; `Simulation` says what each part means.
 
-    What a robot senses (`joint_angles_rad`, `joint_speeds_rad_s`, `torques_nm`, `gyro_rad_s`,
-    `gravity_direction`, `foot_forces_n`) may be as wrong as its sensors; all else is the truth.
+    What a robot senses (`SENSED`) may be as wrong as its sensors; all else is the truth.
     """
 
     table: RobotTable

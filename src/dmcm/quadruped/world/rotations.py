@@ -24,3 +24,9 @@ def yaw_quaternion(yaw_rad: np.ndarray) -> np.ndarray:
     """Rotations about the vertical, shape (n, 4)."""
     zero = np.zeros_like(yaw_rad)
     return np.stack([np.cos(yaw_rad / 2), zero, zero, np.sin(yaw_rad / 2)], axis=-1)
+
+
+def yaw_of(quaternion: np.ndarray) -> np.ndarray:
+    """Headings, 0 along x, of rotations of shape (n, 4), shape (n,)."""
+    w, x, y, z = quaternion.T
+    return np.arctan2(2 * (w * z + x * y), 1 - 2 * (y**2 + z**2))

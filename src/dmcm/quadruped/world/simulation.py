@@ -17,7 +17,7 @@ from dmcm.quadruped.body.properties import PROPERTY_NAMES, RobotProperties, as_c
 from dmcm.quadruped.body.robot_table import JOINTS, LEGS, RobotTable
 from dmcm.quadruped.world.arena import Arena
 from dmcm.quadruped.world.model import TIMESTEP_S, build_model
-from dmcm.quadruped.world.rotations import rotate_into_body, yaw_quaternion
+from dmcm.quadruped.world.rotations import rotate_into_body, yaw_of, yaw_quaternion
 
 SUBSTEPS = 4
 """Steps of the physics per control step."""
@@ -143,7 +143,7 @@ class Simulation:
         self._past_targets[ids] = self._past_home
         xy = arena.corner_m[tile] + share * arena.period_m[tile]
         qpos[ids, :2] = xy
-        qpos[ids, 2] = self._clear_height(tile, xy) + self.table.home_height_m
+        qpos[ids, 2] = arena.height_under(tile, xy, self.table) + self.table.home_height_m
         qpos[ids, 3:7] = yaw_quaternion(np.broadcast_to(yaw_rad, len(ids)))
         self.moved_m[ids] = 0.0
         self.diverged[ids] = False
@@ -255,19 +255,12 @@ class Simulation:
     @property
     def yaw_rad(self) -> np.ndarray:
         """Heading, shape (n,)."""
-        w, x, y, z = self.qpos[:, 3:7].T
-        return np.arctan2(2 * (w * z + x * y), 1 - 2 * (y**2 + z**2))
+        return yaw_of(self.qpos[:, 3:7])
 
     @property
     def clearance_m(self) -> np.ndarray:
         """Height of the trunk above the ground below it, shape (n,)."""
         return self.qpos[:, 2] - self.arena.height(self.tile, self.qpos[:, :2])
-
-    def _clear_height(self, tile: np.ndarray, xy_m: np.ndarray) -> np.ndarray:
-        """Highest ground below a standing robot, shape (k,)."""
-        x, y = self.table.hip_position_m
-        reach = np.array([[i * x, j * (y + self.table.hip_offset_m)] for i in (-1, 0, 1) for j in (-1, 0, 1)])
-        return self.arena.height(tile, xy_m[:, None] + reach).max(axis=1)
 
     def _write_friction(self, ids: np.ndarray) -> None:
         """Give whatever touches the ground the friction of the ground it is on."""
