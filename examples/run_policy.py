@@ -72,20 +72,30 @@ def gait_joints(phase, contract):
     return np.clip(angles.ravel(), *np.array(contract["joint_limits_rad"]).T)
 
 
+def matched(targets, sensors, shares, contract):
+    """Targets from which a robot's own P and D gains make the torques that nominal ones make of `targets`."""
+    stiffness, damping = shares
+    angles, speeds = sensors["joint_angles_rad"], sensors["joint_speeds_rad_s"]
+    time_s = contract["d_gain_nms_per_rad"] / contract["p_gain_nm_per_rad"]
+    return angles + (targets - angles) / stiffness + speeds * time_s * (damping - 1.0) / stiffness
+
+
 def main(path, vectors):
     """Print the joint targets of a few control steps."""
     session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
     contract = json.loads(session.get_modelmeta().custom_metadata_map["dmcm"])
-    if contract["format"] != 1:
-        sys.exit(f"{path} has a contract of format {contract['format']}, this example reads 1.")
+    if contract["format"] != 2:
+        sys.exit(f"{path} has a contract of format {contract['format']}, this example reads 2.")
     wanted = sum(size for _, size in contract["vectors"])
     if len(vectors) != wanted:
         sys.exit(f"{path} is told {contract['vectors']}: give {wanted} numbers, not {len(vectors)}.")
     names = [name for name, _ in contract["observation"]]
     stride = contract["past_stride_steps"]
     phase, action, past = 0.0, np.zeros(12), []
+    outputs = ["action", "gain_shares"] if contract["gain_shares"] else ["action"]
     for step in range(STEPS):
-        parts = observe(read_sensors(contract), action, phase, contract)
+        sensors = read_sensors(contract)
+        parts = observe(sensors, action, phase, contract)
         inputs = {"observation": row(parts, names)}
         if vectors:
             inputs["vectors"] = np.array([vectors], np.float32)
@@ -93,10 +103,12 @@ def main(path, vectors):
             frame, length = row(parts, contract["past_parts"]), contract["past_frames"] * stride
             past = [*past, frame][-length:] if past else [frame] * length
             inputs["past"] = np.concatenate(past[stride - 1 :: stride], axis=1)
-        output = np.asarray(session.run(["action"], inputs)[0])
-        action = np.clip(output[0].astype(float), -contract["action_limit"], contract["action_limit"])
+        given, *gains = (np.asarray(values)[0].astype(float) for values in session.run(outputs, inputs))
+        action = np.clip(given, -contract["action_limit"], contract["action_limit"])
         targets = gait_joints(phase, contract) + contract["action_scale_rad"] * action
         targets = np.clip(targets, *np.array(contract["joint_limits_rad"]).T)
+        if gains:
+            targets = matched(targets, sensors, gains[0], contract)
         # Here a robot gives the targets to its joint controllers and waits for the next control step.
         print(f"{step * contract['control_period_s']:.2f} s, joint targets in rad:")
         for name, target in zip(contract["joints"], targets, strict=True):

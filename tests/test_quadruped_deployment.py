@@ -32,6 +32,7 @@ from dmcm.quadruped.deployment.vectors import bank_vectors
 from dmcm.quadruped.dynamics.model import MODEL
 from dmcm.quadruped.walking.environment import WalkConfig, WalkEnvironment
 from dmcm.quadruped.walking.guides import History, Vectors
+from dmcm.quadruped.walking.known_gains import GainReader
 from dmcm.quadruped.walking.observations import OBSERVATION, part
 from dmcm.quadruped.walking.policy import Policy, load_policy, mean_action, save_policy
 from dmcm.quadruped.world.arena import Arena
@@ -69,7 +70,18 @@ def policies(tmp_path_factory):
     history = eqx.tree_at(lambda p: p.observation_scale.variance, history, jnp.ones(own + past))
     about = {"training": {"method": "history", "told": {"vectors": {}, "model": None}}}
     save_policy(folder / "history.safetensors", history, about)
-    return {"plain": PLAIN_POLICY, "told": TOLD_POLICY, "history": folder / "history.safetensors"}
+    told, training = load_policy(TOLD_POLICY)
+    gains = eqx.tree_at(
+        lambda r: r.slope, GainReader(10), jnp.asarray(0.2 * rng.normal(size=(2, 10)), jnp.float32)
+    )
+    matched = eqx.tree_at(lambda p: p.gains, told, gains, is_leaf=lambda x: x is None)
+    save_policy(folder / "matched.safetensors", matched, {"training": training["training"]})
+    return {
+        "plain": PLAIN_POLICY,
+        "told": TOLD_POLICY,
+        "history": folder / "history.safetensors",
+        "matched": folder / "matched.safetensors",
+    }
 
 
 @pytest.fixture(scope="module")
@@ -176,18 +188,26 @@ def assert_damped(robot):
 # --- the controller ---
 
 
-@pytest.mark.parametrize("kind", ["plain", "told", "history"])
+@pytest.mark.parametrize("kind", ["plain", "told", "history", "matched"])
 def test_joint_targets_are_those_of_the_environment(kind, policies, files):
-    told = vectors() if kind == "told" else {}
+    told = vectors() if kind in ("told", "matched") else {}
     guide = {
         "plain": lambda: None,
         "told": lambda: Vectors(np.concatenate([told["robot"], told["terrain"]])[None]),
+        "matched": lambda: Vectors(np.concatenate([told["robot"], told["terrain"]])[None]),
         "history": lambda: History(1),
     }[kind]()
     policy, controller = load_policy(policies[kind])[0], Controller(files[kind], told)
     body = draw_robots(np.random.default_rng(1), 1)
     walks = WalkEnvironment(
-        GO1, Arena([Terrain("rough", 0.04, 0.2)]), body, [0], WalkConfig(push_m_s=0.5), guide=guide, threads=1
+        GO1,
+        Arena([Terrain("rough", 0.04, 0.2)]),
+        body,
+        [0],
+        WalkConfig(push_m_s=0.5),
+        guide=guide,
+        gains=policy.gains,
+        threads=1,
     )
     for seed in (3, 4):
         walks.reset(seed=seed)

@@ -22,7 +22,7 @@ from dmcm.quadruped.body.properties import draw_robots, nominal
 from dmcm.quadruped.body.robot_table import JOINT_NAMES, load_robot
 from dmcm.quadruped.conditioned.contract import make_contract
 from dmcm.quadruped.conditioned.export import build_model, export_policy, read_contract
-from dmcm.quadruped.conditioned.widening import widen
+from dmcm.quadruped.conditioned.widening import read_gains, widen
 from dmcm.quadruped.walking.environment import ACTION_LIMIT, WalkConfig, WalkEnvironment
 from dmcm.quadruped.walking.guides import History, Vectors
 from dmcm.quadruped.walking.observations import OBSERVATION, REALISTIC_NOISE, part
@@ -61,7 +61,8 @@ def policies(tmp_path_factory):
         # The ground's vector never varies: its scale is the least there is.
         rows = (rng.normal(1.0, 2.0, (40, 6)), np.full((40, 4), 0.3))
         vectors = dict(zip(TOLD[kind]["vectors"], rows, strict=False))
-        policy = start if kind == "vanilla" else widen(start, kind, vectors)
+        gains = read_gains(kind, vectors, draw_robots(rng, 40), GO1)
+        policy = start if kind == "vanilla" else widen(start, kind, vectors, gains)
         # What is added is not heard before training: here it is.
         first = policy.actor.layers[0].weight
         heard = first + 0.1 * rng.normal(size=first.shape).astype(np.float32) * (jnp.abs(first) == 0)
@@ -100,6 +101,13 @@ def run(file, observations):
     return session.run(["action"], dict(zip(names, parts, strict=True)))[0]
 
 
+def gain_shares(file, vectors):
+    """Gains that a file reads out of vectors."""
+    session = onnxruntime.InferenceSession(file, providers=["CPUExecutionProvider"])
+    observation = np.zeros((len(vectors), OWN), np.float32)
+    return session.run(["gain_shares"], {"observation": observation, "vectors": vectors})[0]
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_actions_are_those_of_jax_in_recorded_episodes(kind, policies, files):
     policy = load_policy(policies[kind])[0]
@@ -124,6 +132,11 @@ def test_actions_are_those_of_jax_in_recorded_episodes(kind, policies, files):
     other[:, OWN:] += 1.0
     changed = np.abs(run(files[kind], other) - found).max()
     assert changed > 0.01 if kind != "vanilla" else changed == 0
+    if policy.gains is not None:
+        shares = gain_shares(files[kind], observations[:, OWN:])
+        np.testing.assert_allclose(shares, policy.gains(observations[:, OWN:]), rtol=1e-5)
+        assert shares.std(axis=0).min() > 0.01
+        assert np.all(np.isfinite(gain_shares(files[kind], 1e6 * observations[:, OWN:])))
     # One robot at once, and values that are cut.
     np.testing.assert_allclose(run(files[kind], observations[:1]), expected[:1], rtol=0, atol=1e-5)
     wild = 100 * observations
@@ -157,8 +170,10 @@ def test_a_contract_comes_back_and_says_what_the_robot_needs(kind, policies, fil
     assert contract.inputs == {"observation": OWN, **ADDED[kind]}
     session = onnxruntime.InferenceSession(files[kind], providers=["CPUExecutionProvider"])
     assert {given.name: given.shape[1] for given in session.get_inputs()} == contract.inputs
+    gains = [("gain_shares", 2, "tensor(float)")] if kind in ("dmcm", "oracle") else []
     assert [(made.name, made.shape[1], made.type) for made in session.get_outputs()] == [
-        ("action", 12, "tensor(float)")
+        ("action", 12, "tensor(float)"),
+        *gains,
     ]
     (opset,) = onnx.load(files[kind]).opset_import
     assert (opset.domain, opset.version) == ("", 17)
@@ -210,7 +225,7 @@ def swapped(names):
     [
         ({"text": "{"}, StorageError, "no JSON"),
         ({"text": "[1]"}, StorageError, "format None"),
-        ({"format": 2}, StorageError, "format 2, this version reads 1"),
+        ({"format": 1}, StorageError, "format 1, this version reads 2"),
         ({"colour": "red"}, StorageError, "lacks or adds colour"),
         ({"robot": 1}, StorageError, "robot = 1"),
         ({"action_scale_rad": "0.25"}, StorageError, "action_scale_rad"),
@@ -309,7 +324,7 @@ def test_the_example_needs_numpy_and_onnxruntime_alone():
     found = {alias.name for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names}
     assert found == {"json", "numpy", "onnxruntime", "pathlib", "sys"}
     assert not [node for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)]
-    assert len(EXAMPLE.read_text().splitlines()) <= 120
+    assert len(EXAMPLE.read_text().splitlines()) <= 130
 
 
 def example(*arguments):
@@ -319,8 +334,14 @@ def example(*arguments):
 
 def expected_targets(policy, guide, command, steps):
     """Joint targets of a standing robot that walks by a policy in JAX, shape (steps, 12)."""
-    walks = WalkEnvironment(GO1, Arena([Terrain()]), [nominal(GO1)], [0], threads=1)
+    walks = WalkEnvironment(
+        GO1, Arena([Terrain()]), [nominal(GO1)], [0], guide=guide, gains=policy.gains, threads=1
+    )
     walks.commands.velocity[:], walks.phase[:] = command, 0.0
+    walks.simulation.qpos[:, 7:], walks.simulation.qvel[:] = GO1.home_pose_rad, 0.0
+    walks.observe()  # hears what is told
+    if guide is not None:
+        guide.forget(np.array([0]))
     walks.action[:] = 0.0
     targets = []
     for _ in range(steps):
@@ -357,5 +378,5 @@ def test_the_example_gives_the_joint_targets_of_the_environment(kind, policies, 
 def test_the_example_says_what_it_lacks(files, tmp_path):
     assert "give 10 numbers, not 0" in example(files["dmcm"]).stderr
     assert "export-policy" in example(tmp_path / "nowhere.onnx").stderr
-    other = rewritten(files["vanilla"], tmp_path / "other.onnx", format=2)
-    assert "format 2" in example(other).stderr
+    other = rewritten(files["vanilla"], tmp_path / "other.onnx", format=1)
+    assert "format 1" in example(other).stderr

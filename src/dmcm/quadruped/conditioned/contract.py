@@ -21,7 +21,7 @@ from dmcm.quadruped.walking.observations import CONTACT_N, OBSERVATION
 from dmcm.quadruped.walking.policy import Policy
 from dmcm.quadruped.world.simulation import CONTROL_PERIOD_S
 
-FORMAT = 1
+FORMAT = 2
 """Version of the contract."""
 EXPORT_AGAIN = "Export the policy again: dmcm quadruped export-policy."
 """Advice for every file that does not fit."""
@@ -33,8 +33,9 @@ class Contract:
 
     In each control step the robot makes the observation, runs the file, cuts the action at plus and minus
     `action_limit`, multiplies it by `action_scale_rad`, adds the gait's joint angles, cuts the sum at the
-    joints' limits and gives it to its joint controllers; then the gait's phase goes on. Frames are x forward,
-    y left, z up. examples/run_policy.py does all of this.
+    joints' limits, matches it to the robot's gains where the file gives those
+    (`known_gains.matched_targets`) and gives it to its joint controllers; then the gait's phase goes on.
+    Frames are x forward, y left, z up. examples/run_policy.py does all of this.
     """
 
     format: int
@@ -55,6 +56,9 @@ class Contract:
     """Kinds of vectors in the input `vectors` in order, and their sizes; empty for a policy told nothing."""
     vectors_model: str | None
     """Fingerprint of the dynamics model that makes the vectors; None for the truth, or nothing."""
+    gain_shares: int
+    """2 if the file has an output `gain_shares`: P and D gain of the robot that the vectors are of, in units
+    of the nominal ones, to match joint targets to; else 0."""
     past_parts: tuple[str, ...]
     """Parts of an observation in each frame of the input `past`, in order; empty for a policy without."""
     past_frames: int
@@ -101,6 +105,12 @@ class Contract:
         }
         return {name: size for name, size in sizes.items() if size}
 
+    @property
+    def outputs(self) -> dict[str, int]:
+        """Columns of each of the file's outputs, in order."""
+        sizes = {"action": len(self.joints), "gain_shares": self.gain_shares}
+        return {name: size for name, size in sizes.items() if size}
+
     def check(self) -> Contract:
         """Return self, or raise `StorageError` for another order, other parts, or numbers left out."""
         for name, found, valid in (
@@ -108,6 +118,7 @@ class Contract:
             ("leg order", self.legs, LEGS),
             ("observation", self.observation, tuple(OBSERVATION.items())),
             ("past", self.past_parts, FRAME if self.past_frames else ()),
+            ("number of gains", self.gain_shares, 2 if self.gain_shares else 0),
         ):
             if found != valid:
                 raise StorageError(
@@ -149,6 +160,7 @@ def make_contract(policy: Policy, about: Mapping[str, Any], table: RobotTable) -
         # The file's JSON is sorted; the order is the method's.
         vectors=tuple((kind, told["vectors"][kind]) for kind in METHODS[method].vectors),
         vectors_model=told["model"],
+        gain_shares=0 if policy.gains is None else len(policy.gains.offset),
         past_parts=FRAME if past else (),
         past_frames=FRAMES if past else 0,
         past_stride_steps=STRIDE if past else 0,

@@ -15,6 +15,7 @@ import numpy as np
 from dmcm.errors import ConfigError, ShapeError, StorageError
 from dmcm.quadruped.body.robot_table import load_robot
 from dmcm.quadruped.conditioned.contract import EXPORT_AGAIN, Contract, make_contract, parse_contract
+from dmcm.quadruped.walking.known_gains import D_SHARES, LOG_LIMIT, P_SHARES, GainReader
 from dmcm.quadruped.walking.modulation import Modulation
 from dmcm.quadruped.walking.policy import Policy, load_policy
 from dmcm.storage import write_atomic
@@ -34,8 +35,8 @@ _OPSET, _IR_VERSION = 17, 8
 def build_model(policy: Policy, contract: Contract) -> onnx.ModelProto:
     """The mean action of a policy as a checked ONNX graph; any number of robots at once.
 
-    Inputs are `contract.inputs`, shape (n, columns) each; the output is `action`, shape (n, 12), not cut.
-    All are single precision.
+    Inputs are `contract.inputs`, shape (n, columns) each; outputs are `contract.outputs`: `action`, shape
+    (n, 12), not cut, and for policies that read gains `gain_shares`, shape (n, 2). All are single precision.
 
     Raises:
         ShapeError: the policy reads other columns than the contract says.
@@ -67,6 +68,8 @@ def build_model(policy: Policy, contract: Contract) -> onnx.ModelProto:
         graph.node("Concat", [read, "summary"], "read", axis=1)
         read = "read"
     graph.network("actor", policy.actor, read, "action", policy.modulation)
+    if policy.gains is not None:
+        graph.gains(policy.gains, "vectors", "gain_shares")
 
     def value(name: str, columns: int) -> onnx.ValueInfoProto:
         return helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, ["n", columns])
@@ -76,7 +79,7 @@ def build_model(policy: Policy, contract: Contract) -> onnx.ModelProto:
             graph.nodes,
             "policy",
             [value(name, size) for name, size in inputs.items()],
-            [value("action", len(contract.joints))],
+            [value(name, size) for name, size in contract.outputs.items()],
             graph.constants,
         ),
         producer_name="dmcm",
@@ -121,7 +124,7 @@ def read_contract(path: Path) -> Contract:
     """Read the contract of an exported file.
 
     Raises:
-        ShapeError: the file's inputs or output have other sizes than its contract says.
+        ShapeError: the file's inputs or outputs have other sizes than its contract says.
         StorageError: no such file, no ONNX, no contract, one of another format, or one with another order of
             joints or other parts of an observation.
     """
@@ -140,9 +143,9 @@ def read_contract(path: Path) -> Contract:
         (value.name, [size.dim_value for size in value.type.tensor_type.shape.dim])
         for value in (*model.graph.input, *model.graph.output)
     ]
-    sizes = {**contract.inputs, "action": len(contract.joints)}
+    sizes = {**contract.inputs, **contract.outputs}
     if found != [(name, [0, size]) for name, size in sizes.items()]:
-        raise ShapeError(f"{path} has inputs and output {found}, its contract says {sizes}. {EXPORT_AGAIN}")
+        raise ShapeError(f"{path} has inputs and outputs {found}, its contract says {sizes}. {EXPORT_AGAIN}")
     return contract
 
 
@@ -169,6 +172,21 @@ class _Graph:
         self.node("Mul", [f"{name}_centred", self.constant(f"{name}_slope", slope)], f"{name}_spread")
         ends = [self.constant(f"{name}_{end}", value) for end, value in (("least", -limit), ("most", limit))]
         self.node("Clip", [f"{name}_spread", *ends], f"{name}_scaled")
+
+    def gains(self, reader: GainReader, read: str, output: str) -> None:
+        slope, offset = self.constant("gain_slope", reader.slope), self.constant("gain_offset", reader.offset)
+        self.node("Gemm", [read, slope, offset], "gains_said", transB=1)
+        said = "gains_said"
+        if reader.logarithmic:
+            ends = [
+                self.constant(f"gains_{end}", sign * LOG_LIMIT) for end, sign in (("least", -1), ("most", 1))
+            ]
+            self.node("Clip", ["gains_said", *ends], "gains_log")
+            self.node("Exp", ["gains_log"], "gains_exp")
+            said = "gains_exp"
+        low, high = zip(P_SHARES, D_SHARES, strict=True)
+        self.node("Max", [said, self.constant("gains_low", low)], "gains_raised")
+        self.node("Min", ["gains_raised", self.constant("gains_high", high)], output)
 
     def network(
         self, name: str, mlp: eqx.nn.MLP, read: str, output: str, modulation: Modulation | None = None

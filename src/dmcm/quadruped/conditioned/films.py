@@ -116,7 +116,14 @@ def film(
             # Longer than the film, so that no robot starts anew but those that fall.
             config = WalkConfig(episode_s=seconds + 1, commands=commands)
             walks = WalkEnvironment(
-                table, Arena([terrain]), [robot], [0], config, guide=walker.guide, threads=threads
+                table,
+                Arena([terrain]),
+                [robot],
+                [0],
+                config,
+                guide=walker.guide,
+                gains=walker.policy.gains,
+                threads=threads,
             )
             track = _walk(walker, walks, count, seed)
             panes.append(_pane(walker.title, track, _images(walks.simulation, track), count))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Collection, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -10,10 +11,11 @@ import numpy as np
 from dmcm.errors import StorageError
 from dmcm.learner import Learner
 from dmcm.models import load_learner
-from dmcm.quadruped.data.windows import Windows
+from dmcm.quadruped.data.windows import STEP_OUTPUTS, WindowConfig, Windows, cut
 from dmcm.quadruped.dynamics.base import base_errors
 from dmcm.quadruped.dynamics.cells import LEAST_SAMPLES
 from dmcm.quadruped.dynamics.evaluation import adapt_cells
+from dmcm.quadruped.dynamics.measured import filled, only_outputs
 
 
 @dataclasses.dataclass(frozen=True)
@@ -23,26 +25,66 @@ class Model:
     base: Learner
     learner: Learner
 
-    def vectors(self, windows: Windows, which: np.ndarray | None = None) -> dict[str, np.ndarray]:
+    def vectors(
+        self,
+        windows: Windows,
+        which: np.ndarray | None = None,
+        *,
+        outputs: Collection[str] | None = None,
+        given: Mapping[str, np.ndarray] | None = None,
+        least: int = LEAST_SAMPLES,
+    ) -> dict[str, np.ndarray]:
         """Vectors of cells from the first part of their recordings.
 
         Args:
             windows: all cells' samples.
             which: numbers of cells, shape (n,); all by default.
+            outputs: those that count; all by default.
+            given: vectors to hold in all cells, shape (size,) each.
+            least: samples that a vector takes.
 
         Returns:
-            Per factor one row a cell, shape (n, size): the prior mean for recordings of little but falls.
+            Per factor one row a cell, shape (n, size): the prior mean for cells of fewer samples.
         """
         which = np.arange(len(windows.count)) if which is None else which
         count = windows.count[which, 0]
-        told = np.flatnonzero(count >= LEAST_SAMPLES)
+        told = np.flatnonzero(count >= least)
         unknown = self.learner.prior_contexts()
         found = {name: np.tile(np.asarray(value), (len(count), 1)) for name, value in unknown.values.items()}
         if len(told):
-            wrong = base_errors(windows, self.base)
-            contexts = adapt_cells(self.learner, windows, wrong, which[told])
+            learner, wrong = self.learner, base_errors(windows, self.base)
+            if outputs is not None:
+                learner, wrong = only_outputs(learner, outputs), filled(learner, wrong, outputs)
+            contexts = adapt_cells(learner, windows, wrong, which[told], given=given)
             for name, value in contexts.values.items():
                 found[name][told] = value
+        return found
+
+    def log_vectors(
+        self,
+        data: np.ndarray,
+        *,
+        outputs: Collection[str] | None = None,
+        given: Mapping[str, np.ndarray] | None = None,
+    ) -> dict[str, np.ndarray]:
+        """Vectors of whole logs, of next steps alone where robots fall too often to foresee a second.
+
+        Args:
+            data: recordings, shape (logs, steps, columns).
+            outputs: those that were measured; all by default.
+            given: vectors to hold for all logs, shape (size,) each.
+
+        Returns:
+            Per factor one row a log, shape (logs, size): the prior mean for logs without a sample.
+        """
+        windows = cut(data, WindowConfig(), parts=1)
+        found = self.vectors(windows, outputs=outputs, given=given)
+        short = np.flatnonzero(windows.count[:, 0] < LEAST_SAMPLES)
+        if len(short):
+            steps = cut(data[short], WindowConfig(), parts=1, outcomes=False)
+            near = [name for name in STEP_OUTPUTS if outputs is None or name in outputs]
+            for name, value in self.vectors(steps, outputs=near, given=given, least=1).items():
+                found[name][short] = value
         return found
 
 

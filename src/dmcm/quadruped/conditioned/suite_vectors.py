@@ -12,7 +12,7 @@ from dmcm.errors import StorageError
 from dmcm.quadruped.body.properties import nominal
 from dmcm.quadruped.body.robot_table import RobotTable
 from dmcm.quadruped.conditioned.evaluation import SuiteConfig, bodies, grounds
-from dmcm.quadruped.conditioned.logs import log_samples
+from dmcm.quadruped.conditioned.logs import log_recording
 from dmcm.quadruped.conditioned.models import Model, dynamics_model
 from dmcm.quadruped.conditioned.suite import CONDITIONS
 from dmcm.quadruped.dynamics.cells import ROBOT, TERRAIN, robot_truth, terrain_truth
@@ -123,9 +123,9 @@ def _made(
         "here": (robots * count, [place for place in places for _ in range(n)]),
     }[origin]
     seed = (config.seed, list(CONDITIONS).index(condition), list(PARTS).index(origin))
-    samples = log_samples(walker, table, who, where, seed=seed, threads=config.threads)
+    logs = log_recording(walker, table, who, where, seed=seed, threads=config.threads)
     found = [
-        {name: value for model in several for name, value in model.vectors(samples).items()}
+        {name: value for model in several for name, value in model.log_vectors(logs).items()}
         for several in models
     ]
     if origin == "flat":

@@ -15,12 +15,13 @@ from dmcm.quadruped.body.robot_table import load_robot
 from dmcm.quadruped.conditioned.methods import METHODS
 from dmcm.quadruped.conditioned.models import dynamics_model
 from dmcm.quadruped.conditioned.vectors import fill_bank, read_bank
-from dmcm.quadruped.conditioned.widening import widen
+from dmcm.quadruped.conditioned.widening import read_gains, widen
 from dmcm.quadruped.data.collection import Collection, read_collection
 from dmcm.quadruped.data.windows import WindowConfig, cut
 from dmcm.quadruped.dynamics.cells import ROBOT, TERRAIN, Cells, describe_cells
 from dmcm.quadruped.walking.environment import WalkEnvironment
 from dmcm.quadruped.walking.guides import Guide, History, Vectors
+from dmcm.quadruped.walking.known_gains import GainReader
 from dmcm.quadruped.walking.loop import Schedule, train_in_phases, training_walk
 from dmcm.quadruped.walking.policy import POLICY, Policy, load_policy
 from dmcm.quadruped.walking.ppo import Ends, PpoConfig
@@ -41,6 +42,9 @@ class PolicyTraining(Schedule):
     """Folder of context banks, one a model, filled where vectors are missing."""
     start: Path = POLICY
     """Walking policy that all methods start from."""
+    match_gains: bool = True
+    """Read the robots' gains out of what policies are told, and choose joint targets that make up for them.
+    Nothing changes for methods that are told no vectors."""
     noise: float = 0.1
     """Standard deviation of what is added to vectors in each phase, as a share of their spread."""
     iterations: int = 400
@@ -75,6 +79,7 @@ class CellScene:
         vectors: Mapping[str, np.ndarray],
         schedule: Schedule,
         noise: float,
+        gains: GainReader | None,
     ):
         """Prepare the phases.
 
@@ -85,6 +90,7 @@ class CellScene:
             vectors: per kind in the method's `vectors` one row a cell, shape (n, size).
             schedule: how many robots walk.
             noise: standard deviation added to vectors, as a share of their spread.
+            gains: reads gains out of the vectors.
         """
         grid = collection.grid
         self._table = load_robot(collection.config["robot"])
@@ -92,7 +98,7 @@ class CellScene:
         self._robot = np.array([grid.cells[cell].robot for cell in cells])
         self._terrain = np.array([grid.cells[cell].terrain for cell in cells])
         self._told, self._vectors = METHODS[method], vectors
-        self._schedule, self._noise = schedule, noise
+        self._schedule, self._noise, self._gains = schedule, noise, gains
 
     def environment(self, rng: np.random.Generator) -> WalkEnvironment:
         """Draw cells, and where their vectors are from."""
@@ -111,6 +117,7 @@ class CellScene:
             self._terrain[rows],
             training_walk(),
             guide=self._guide(rows, donors, np.random.default_rng(rng.integers(2**31))),
+            gains=self._gains,
             threads=self._schedule.threads,
         )
 
@@ -156,8 +163,11 @@ def train_policy(config: PolicyTraining, out: Path, *, resume: bool = False, pro
     cells = describe_cells(collection, cut(collection.data, WindowConfig()))
     which = cells.of("seen_pair")
     vectors, told = told_vectors(config, collection, cells, which)
-    first = widen(load_policy(config.start)[0], config.method, vectors)
-    scene = CellScene(collection, which, config.method, vectors, config, config.noise)
+    table = load_robot(collection.config["robot"])
+    robots = [collection.grid.robots[cells.robot[cell]] for cell in which]
+    gains = read_gains(config.method, vectors, robots, table) if config.match_gains else None
+    first = widen(load_policy(config.start)[0], config.method, vectors, gains)
+    scene = CellScene(collection, which, config.method, vectors, config, config.noise, gains)
     about = {"kind": "quadruped policy training", **dataclasses.asdict(config), "told": told}
     for name in ("threads", "dynamics", "banks"):
         del about[name]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import equinox as eqx
 import jax
@@ -10,8 +10,11 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
+from dmcm.quadruped.body.properties import RobotProperties
+from dmcm.quadruped.body.robot_table import RobotTable
 from dmcm.quadruped.conditioned.methods import METHODS
 from dmcm.quadruped.walking.guides import history_columns
+from dmcm.quadruped.walking.known_gains import GainReader
 from dmcm.quadruped.walking.observations import OBSERVATION
 from dmcm.quadruped.walking.policy import Policy
 
@@ -21,13 +24,16 @@ RARE = 0.01
 """Share of the numbers told in training beyond each bound to which a policy cuts what it is told."""
 
 
-def widen(policy: Policy, method: str, vectors: Mapping[str, np.ndarray]) -> Policy:
+def widen(
+    policy: Policy, method: str, vectors: Mapping[str, np.ndarray], gains: GainReader | None = None
+) -> Policy:
     """A policy that reads more and does at first the same.
 
     Args:
         policy: reads `OBSERVATION` alone.
         method: name in `METHODS`.
         vectors: what it will be told, one row a cell, per kind shape (n, size): for their scale.
+        gains: reads gains out of it.
     """
     told, own = METHODS[method], sum(OBSERVATION.values())
     seen, scale = policy.observation_scale, policy.critic_scale
@@ -47,6 +53,7 @@ def widen(policy: Policy, method: str, vectors: Mapping[str, np.ndarray]) -> Pol
         past=past,
         summary=SUMMARY if past else 0,
         told=0 if told.exact else read,
+        gains=gains,
         key=jax.random.key(0),
     )
 
@@ -75,3 +82,26 @@ def widen(policy: Policy, method: str, vectors: Mapping[str, np.ndarray]) -> Pol
         parts["modulation"] = eqx.tree_at(lambda m: (m.low, m.high), wide.modulation, ends)
     names = tuple(parts)
     return eqx.tree_at(lambda p: tuple(getattr(p, n) for n in names), wide, tuple(parts.values()))
+
+
+def read_gains(
+    method: str, vectors: Mapping[str, np.ndarray], robots: Sequence[RobotProperties], table: RobotTable
+) -> GainReader | None:
+    """What reads gains out of the vectors of a method; None for a method that is told nothing.
+
+    Args:
+        method: name in `METHODS`.
+        vectors: what it is told of cells, per kind shape (n, size).
+        robots: of these cells, n of them.
+        table: the robot's facts.
+    """
+    told = METHODS[method]
+    if not told.vectors:
+        return None
+    # A method's first vector is the one that knows the robot; a ground has no gains.
+    first = told.vectors[0]
+    parts = [vectors[kind] if kind == first else np.zeros_like(vectors[kind]) for kind in told.vectors]
+    values = np.concatenate(parts, axis=1)
+    published = (table.p_gain_nm_per_rad, table.d_gain_nms_per_rad)
+    shares = np.array([(r.p_gain_nm_per_rad, r.d_gain_nms_per_rad) for r in robots]) / published
+    return GainReader(values.shape[1], logarithmic=not told.exact).fitted(values, shares)

@@ -170,18 +170,20 @@ def disturb(
     return x, y.at[..., output("gravity_change")].add(-noise[..., -1, -3:])
 
 
-def cut(data: np.ndarray, config: WindowConfig, *, parts: int = 2) -> Windows:
+def cut(data: np.ndarray, config: WindowConfig, *, parts: int = 2, outcomes: bool = True) -> Windows:
     """Cut recordings into samples, none of which spans a fall or a fresh start.
 
     Args:
         data: shape (cells, steps, columns).
         config: how.
         parts: halves of each recording, or 1 for all of it in one.
+        outcomes: False leaves `OUTCOMES` at zero, and samples need not look further ahead than a step: all
+            that a robot gives that falls within the second.
     """
     config = config.check()
     cells, steps, _ = data.shape
-    length = steps // parts
-    wanted = np.arange(config.history - 1, length - SECOND, config.stride)
+    length, ahead = steps // parts, SECOND if outcomes else 1
+    wanted = np.arange(config.history - 1, length - ahead, config.stride)
     at = wanted + length * np.arange(parts)[:, None]
     broken = ((data[..., column("begins")] + data[..., column("falls")] + data[..., column("diverges")]) > 0)[
         ..., 0
@@ -189,7 +191,7 @@ def cut(data: np.ndarray, config: WindowConfig, *, parts: int = 2) -> Windows:
     # A fresh start spoils windows that reach across it, so the first step of all may be in one but only as
     # its first.
     breaks = np.concatenate([np.zeros((cells, 1)), np.cumsum(broken, axis=1)], axis=1)
-    first, last = at - (config.history - 1), at + SECOND + 1
+    first, last = at - (config.history - 1), at + ahead + 1
     sound = breaks[:, last] - breaks[:, first] - data[:, first, column("begins").start] == 0
     rows = np.arange(cells)[:, None, None]
     order = np.argsort(~sound, axis=2, kind="stable")
@@ -203,7 +205,9 @@ def cut(data: np.ndarray, config: WindowConfig, *, parts: int = 2) -> Windows:
         data[..., column("command")][rows, index],
         data[..., column("gait_phase")][rows, index],
     )
-    y = np.concatenate([_next_step(data)[rows, index], _outcomes(data)[rows, index]], axis=-1)
+    step = _next_step(data)[rows, index]
+    coming = _outcomes(data)[rows, index] if outcomes else np.zeros((*index.shape, sum(OUTCOMES.values())))
+    y = np.concatenate([step, coming], axis=-1)
     return Windows(
         np.where(real, np.asarray(x), 0).astype(np.float32),
         np.where(real, y, 0).astype(np.float32),

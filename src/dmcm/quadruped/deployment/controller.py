@@ -17,6 +17,7 @@ from dmcm.quadruped.deployment.robot import Numbers, Reading
 from dmcm.quadruped.deployment.vectors import vector_row
 from dmcm.quadruped.walking.gait import LEG_OFFSET, Gait
 from dmcm.quadruped.walking.guides import FRAMES, STRIDE, History
+from dmcm.quadruped.walking.known_gains import matched_targets
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -26,7 +27,8 @@ class Step:
     command: np.ndarray
     """What it was told, shape (3,)."""
     joint_targets_rad: np.ndarray
-    """Gait and correction, within the joints' limits, shape (12,)."""
+    """Gait and correction within the joints' limits, matched to the robot's gains where these are read,
+    shape (12,)."""
     action: np.ndarray
     """The correction as the policy gave it, cut, shape (12,)."""
     phase: float
@@ -107,13 +109,19 @@ class Controller:
             inputs["vectors"] = self._vectors
         if self._history is not None:
             inputs["past"] = self._history.read(seen)
-        given = np.asarray(self._session.run(["action"], inputs)[0], float)[0]
-        if not np.all(np.isfinite(given)):
+        found = zip(contract.outputs, self._session.run(list(contract.outputs), inputs), strict=True)
+        outputs = {name: np.asarray(values, float) for name, values in found}
+        given = outputs["action"][0]
+        if not all(np.all(np.isfinite(values)) for values in outputs.values()):
             raise DataError(f"the policy gave {given.tolist()}, which no joint can follow. {EXPORT_AGAIN}")
         action = np.clip(given, -contract.action_limit, contract.action_limit)
         gait = self._gait.joint_targets(command[None], np.array([self._phase]), self.table)[0]
         low, high = self.table.joint_limits_rad.T
         targets = np.clip(gait + contract.action_scale_rad * action, low, high)
+        if "gain_shares" in outputs:
+            angles, speeds = reading.joint_angles_rad[None], reading.joint_speeds_rad_s[None]
+            shares = outputs["gain_shares"]
+            targets = matched_targets(targets[None], angles, speeds, shares, self.table)[0]
         step = Step(command, targets, action, self._phase)
         self._action = action
         self._phase = (self._phase + contract.gait_frequency_hz * contract.control_period_s) % 1.0

@@ -17,7 +17,7 @@ from dmcm.quadruped.standin.gap import RealityGap
 from dmcm.quadruped.standin.simulation import stand_in
 from dmcm.quadruped.transfer.scenario import GROUNDS, WAYS, TransferConfig, stand_ins
 from dmcm.quadruped.transfer.table import ALL
-from dmcm.quadruped.transfer.vectors import flat_logs, logs_in_place, vectors_of
+from dmcm.quadruped.transfer.vectors import VectorSource
 from dmcm.quadruped.walking.evaluation import evaluate_walking
 from dmcm.quadruped.walking.policy import POLICY, Policy, load_policy
 from dmcm.quadruped.walking.suite import OVER_GROUND
@@ -27,7 +27,7 @@ from dmcm.studies import summarise_numbers
 
 SHORTENED = ("single", "dmcm")
 """Ways that are looked at with less data."""
-GAPPED = ("vanilla", "single", "dmcm")
+GAPPED = ("vanilla", "single", "dmcm", "oracle")
 """Ways that are looked at with other reality gaps."""
 
 
@@ -58,7 +58,7 @@ def run_transfer(config: TransferConfig, *, progress: bool = True) -> dict[str, 
     """
     config = config.check()
     table, (walker, _) = load_robot(config.robot), load_policy(POLICY)
-    cases = _cases(config)
+    cases, source = _cases(config), VectorSource(config, table, walker)
     policies = {
         (method, seed): trained_policy(config.policies, config.dynamics, method, seed, config.robot)[0]
         for method in {WAYS[name].policy: None for name in config.names()}
@@ -70,7 +70,7 @@ def run_transfer(config: TransferConfig, *, progress: bool = True) -> dict[str, 
         task = bar.add_task("stand-in robots", total=len(cases))
         for case in cases:
             bar.update(task, description=case.name)
-            cells[case] = _evaluated(config, table, walker, policies[WAYS[case.way].policy, case.seed], case)
+            cells[case] = _evaluated(config, table, source, policies[WAYS[case.way].policy, case.seed], case)
             bar.advance(task)
     results = _table(config, cells)
     if config.results is not None:
@@ -101,7 +101,7 @@ def _cases(config: TransferConfig) -> list[_Case]:
 
 
 def _evaluated(
-    config: TransferConfig, table: RobotTable, walker: Policy, policy: Policy, case: _Case
+    config: TransferConfig, table: RobotTable, source: VectorSource, policy: Policy, case: _Case
 ) -> dict[str, Any]:
     """What came of the episodes on each ground, from a file if they were walked before."""
     asked = {
@@ -115,7 +115,7 @@ def _evaluated(
     if kept.get("asked") == asked:
         return kept["cells"]
     robots, n = stand_ins(config), config.robots
-    values = _told(config, table, walker, case)
+    values = source.told(WAYS[case.way].parts, seed=case.seed, gap=case.gap, data_s=case.data_s)
     walk = evaluate_walking(
         policy,
         table,
@@ -131,20 +131,6 @@ def _evaluated(
     config.out.mkdir(parents=True, exist_ok=True)
     write_json(file, {"asked": asked, "cells": cells})
     return cells
-
-
-def _told(config: TransferConfig, table: RobotTable, walker: Policy, case: _Case) -> np.ndarray | None:
-    """What the policy is told in each episode, shape (episodes, size); None for nothing."""
-    parts = WAYS[case.way].parts
-    if not parts:
-        return None
-    config.out.mkdir(parents=True, exist_ok=True)
-    logs = {"flat": flat_logs(config, table, walker, case.gap)}
-    if any(part.endswith("_here") for part in parts):
-        logs["here"] = logs_in_place(config, table, walker, case.gap)
-    data_s = case.data_s if case.data_s < 20 else np.inf
-    vectors = vectors_of(config, table, walker, case.seed, logs, data_s=data_s)
-    return np.concatenate([vectors[part] for part in parts], axis=1)
 
 
 def _table(config: TransferConfig, cells: Mapping[_Case, Mapping[str, Any]]) -> dict[str, Any]:

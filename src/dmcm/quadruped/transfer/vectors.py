@@ -2,25 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import cache
 
 import numpy as np
 
-from dmcm.learner import Learner
-from dmcm.quadruped.body.properties import RobotProperties, nominal
+from dmcm.quadruped.body.properties import nominal
 from dmcm.quadruped.body.robot_table import RobotTable
-from dmcm.quadruped.conditioned.logs import log_recording, log_samples
-from dmcm.quadruped.conditioned.models import Model, dynamics_model
+from dmcm.quadruped.conditioned.logs import log_recording
+from dmcm.quadruped.conditioned.models import dynamics_model
 from dmcm.quadruped.data.recording import COLUMNS, TRUTH, without_truth
-from dmcm.quadruped.data.windows import WindowConfig, cut
-from dmcm.quadruped.dynamics.base import base_errors
 from dmcm.quadruped.dynamics.cells import ROBOT, TERRAIN, robot_truth, terrain_truth
-from dmcm.quadruped.dynamics.evaluation import adapt_cells
-from dmcm.quadruped.dynamics.measured import filled, measured_outputs, only_outputs
+from dmcm.quadruped.dynamics.measured import measured_outputs
 from dmcm.quadruped.standin.gap import RealityGap
 from dmcm.quadruped.standin.simulation import stand_in
 from dmcm.quadruped.transfer.scenario import GROUNDS, TransferConfig, stand_ins
 from dmcm.quadruped.walking.policy import Policy
+from dmcm.quadruped.world.simulation import CONTROL_PERIOD_S
 from dmcm.quadruped.world.terrain import Terrain
 from dmcm.storage import load_arrays, save_arrays
 
@@ -28,99 +26,110 @@ MEASURED = measured_outputs(set(COLUMNS) - set(TRUTH))
 """Outputs that a real robot can be adapted to."""
 
 
-def flat_logs(config: TransferConfig, table: RobotTable, walker: Policy, gap: float) -> np.ndarray:
-    """Twenty seconds of each robot on flat ground, shape (robots, steps, columns), kept in a file."""
-    robots = stand_ins(config)
-    return _kept(config, table, walker, robots, [Terrain()] * len(robots), gap, "flat")
+class VectorSource:
+    """Makes what policies are told; logs are kept in files, and nothing is made twice."""
 
+    def __init__(self, config: TransferConfig, table: RobotTable, walker: Policy):
+        """Make nothing yet.
 
-def logs_in_place(config: TransferConfig, table: RobotTable, walker: Policy, gap: float) -> np.ndarray:
-    """Twenty seconds of each on each ground, ground by ground, shape (grounds · robots, steps, columns)."""
-    robots = stand_ins(config)
-    places = [ground for ground in GROUNDS.values() for _ in robots]
-    return _kept(config, table, walker, robots * len(GROUNDS), places, gap, "here")
+        Args:
+            config: the study's.
+            table: the robot's facts.
+            walker: which collected the data of training.
+        """
+        self._config, self._table, self._walker = config, table, walker
+        self._robots = stand_ins(config)
+        self._makers: Mapping[str, Callable[[int, float, float], np.ndarray]] = {
+            "terrain": lambda seed, gap, data_s: self._on_each_ground(self._simulated(seed)[TERRAIN][1:]),
+            "robot_nominal": lambda seed, gap, data_s: self._for_all(self._simulated(seed)[ROBOT][:1]),
+            "robot_flat": lambda *case: self._everywhere(self._flat("dmcm", *case)[ROBOT]),
+            "cell_flat": lambda *case: self._everywhere(self._flat("single", *case)["cell"]),
+            "robot_here": lambda *case: self._here("dmcm", *case)[ROBOT],
+            "terrain_here": lambda *case: self._here("dmcm", *case)[TERRAIN],
+            "cell_here": lambda *case: self._here("single", *case)["cell"],
+            "true_robot": lambda *case: self._everywhere(robot_truth(self._robots)),
+            "true_terrain": lambda *case: self._on_each_ground(terrain_truth(list(GROUNDS.values()))),
+        }
+        # A method that is cached by its class would keep every source alive.
+        self._log, self._simulated = cache(self._log), cache(self._simulated)
+        self._flat, self._here = cache(self._flat), cache(self._here)
 
+    def told(self, parts: Sequence[str], *, seed: int, gap: float, data_s: float) -> np.ndarray | None:
+        """What a policy is told in each episode: ground by ground, all robots on each.
 
-def vectors_of(
-    config: TransferConfig,
-    table: RobotTable,
-    walker: Policy,
-    seed: int,
-    logs: Mapping[str, np.ndarray],
-    *,
-    data_s: float = np.inf,
-) -> dict[str, np.ndarray]:
-    """All vectors that the ways of `WAYS` need, one row an episode: ground by ground, all robots on each.
+        Args:
+            parts: names of vectors, see `WAYS`.
+            seed: of the dynamics models.
+            gap: size of the reality gap.
+            data_s: seconds of the logs that are used.
 
-    Args:
-        config: the study's.
-        table: the robot's facts.
-        walker: which collected the data of training.
-        seed: of the dynamics models.
-        logs: "flat", and "here" if vectors of logs in place are wanted.
-        data_s: seconds of the logs that are used.
-    """
-    both, single = (dynamics_model(config.dynamics, method, seed) for method in ("dmcm", "single"))
-    robots, count = stand_ins(config), len(GROUNDS)
-    simulated = log_samples(
-        walker, table, [nominal(table)] * (count + 1), [Terrain(), *GROUNDS.values()], seed=(config.seed, 6)
-    )
-    known = both.vectors(simulated)
-    flat, grounds = known[TERRAIN][0], known[TERRAIN][1:]
-    found = {
-        "terrain": np.repeat(grounds, len(robots), axis=0),
-        "robot_nominal": np.tile(known[ROBOT][0], (count * len(robots), 1)),
-        "robot_flat": np.tile(adapted(both, logs["flat"], data_s, {TERRAIN: flat})[ROBOT], (count, 1)),
-        "cell_flat": np.tile(adapted(single, logs["flat"], data_s)["cell"], (count, 1)),
-        "true_robot": np.tile(robot_truth(robots), (count, 1)),
-        "true_terrain": np.repeat(terrain_truth(list(GROUNDS.values())), len(robots), axis=0),
-    }
-    if "here" in logs:
-        here = adapted(both, logs["here"], data_s) | adapted(single, logs["here"], data_s)
-        found |= {f"{name}_here": value for name, value in here.items()}
-    return found
+        Returns:
+            Shape (grounds · robots, size); None for nothing.
 
+        Raises:
+            StorageError: a model that is missing, or a kept log that is damaged.
+        """
+        if not parts:
+            return None
+        return np.concatenate([self._makers[part](seed, gap, data_s) for part in parts], axis=1)
 
-def adapted(
-    model: Model, data: np.ndarray, data_s: float, given: Mapping[str, np.ndarray] | None = None
-) -> dict[str, np.ndarray]:
-    """Vectors from what was measured; the prior's mean for logs of little but falls."""
-    windows = cut(without_truth(data), WindowConfig(), parts=1)
-    learner: Learner = model.learner
-    wrong = filled(learner, base_errors(windows, model.base), MEASURED)
-    enough = windows.count[:, 0] > 0
-    contexts = adapt_cells(
-        only_outputs(learner, MEASURED),
-        windows,
-        wrong,
-        np.flatnonzero(enough),
-        given=given,
-        seconds=data_s,
-    )
-    found = {}
-    for name, value in learner.prior_contexts().values.items():
-        found[name] = np.tile(np.asarray(value), (len(enough), 1))
-        found[name][enough] = contexts[name]
-    return found
+    def _everywhere(self, vectors: np.ndarray) -> np.ndarray:
+        """One row a robot, the same on each ground."""
+        return np.tile(vectors, (len(GROUNDS), 1))
 
+    def _on_each_ground(self, vectors: np.ndarray) -> np.ndarray:
+        """One row a ground, the same for all robots."""
+        return np.repeat(vectors, len(self._robots), axis=0)
 
-def _kept(
-    config: TransferConfig,
-    table: RobotTable,
-    walker: Policy,
-    robots: Sequence[RobotProperties],
-    grounds: Sequence[Terrain],
-    gap: float,
-    name: str,
-) -> np.ndarray:
-    about = {"kind": "stand-in logs", "robots": config.robots, "seed": config.seed, "gap": gap}
-    path = config.out / f"logs-{name}-gap-{gap:g}.safetensors"
-    if path.exists():
-        arrays, found = load_arrays(path)
-        if found == about:
-            return arrays["data"]
-    physics = stand_in(RealityGap().scaled(gap), config.seed)
-    seed = (config.seed, 8, len(robots))
-    data = log_recording(walker, table, robots, grounds, seed=seed, physics=physics)
-    save_arrays(path, {"data": data}, about)
-    return data
+    def _for_all(self, vector: np.ndarray) -> np.ndarray:
+        return np.tile(vector, (len(GROUNDS) * len(self._robots), 1))
+
+    def _simulated(self, seed: int) -> dict[str, np.ndarray]:
+        """Vectors of the nominal robot in simulation, on flat ground and then on each of `GROUNDS`."""
+        places = [Terrain(), *GROUNDS.values()]
+        data = log_recording(
+            self._walker,
+            self._table,
+            [nominal(self._table)] * len(places),
+            places,
+            seed=(self._config.seed, 6),
+        )
+        return dynamics_model(self._config.dynamics, "dmcm", seed).log_vectors(data)
+
+    def _flat(self, method: str, seed: int, gap: float, data_s: float) -> dict[str, np.ndarray]:
+        """Vectors of the flat logs; flat ground's own is held where a model has one."""
+        given = {TERRAIN: self._simulated(seed)[TERRAIN][0]} if method == "dmcm" else None
+        return self._adapted(method, seed, self._log("flat", gap), data_s, given)
+
+    def _here(self, method: str, seed: int, gap: float, data_s: float) -> dict[str, np.ndarray]:
+        return self._adapted(method, seed, self._log("here", gap), data_s, None)
+
+    def _adapted(
+        self,
+        method: str,
+        seed: int,
+        data: np.ndarray,
+        data_s: float,
+        given: Mapping[str, np.ndarray] | None,
+    ) -> dict[str, np.ndarray]:
+        model = dynamics_model(self._config.dynamics, method, seed)
+        used = without_truth(data[:, : round(data_s / CONTROL_PERIOD_S)])
+        return model.log_vectors(used, outputs=MEASURED, given=given)
+
+    def _log(self, name: str, gap: float) -> np.ndarray:
+        """Twenty seconds of each robot on flat ground, or "here", on each ground: (logs, steps, columns)."""
+        config, robots, count = self._config, self._robots, len(self._robots)
+        about = {"kind": "stand-in logs", "robots": config.robots, "seed": config.seed, "gap": gap}
+        path = config.out / f"logs-{name}-gap-{gap:g}.safetensors"
+        if path.exists():
+            arrays, found = load_arrays(path)
+            if found == about:
+                return arrays["data"]
+        flat = name == "flat"
+        places = [Terrain()] * count if flat else [place for place in GROUNDS.values() for _ in robots]
+        who = robots if flat else robots * len(GROUNDS)
+        physics, seeds = stand_in(RealityGap().scaled(gap), config.seed), (config.seed, 8, len(who))
+        data = log_recording(self._walker, self._table, who, places, seed=seeds, physics=physics)
+        config.out.mkdir(parents=True, exist_ok=True)
+        save_arrays(path, {"data": data}, about)
+        return data

@@ -17,6 +17,7 @@ from dmcm.quadruped.body.robot_table import RobotTable
 from dmcm.quadruped.walking.commands import CommandRanges, Commands, speed_along
 from dmcm.quadruped.walking.gait import Gait
 from dmcm.quadruped.walking.guides import Guide
+from dmcm.quadruped.walking.known_gains import GainReader, matched_targets
 from dmcm.quadruped.walking.observations import NoiseScales, Sensors, privileged_state
 from dmcm.quadruped.walking.rewards import RewardWeights, reward
 from dmcm.quadruped.world.arena import Arena
@@ -88,6 +89,7 @@ class WalkEnvironment(VectorEnv):
         config: WalkConfig | None = None,
         *,
         guide: Guide | None = None,
+        gains: GainReader | None = None,
         physics: PhysicsMaker = Simulation,
         threads: int = 0,
         seed: int = 0,
@@ -101,6 +103,8 @@ class WalkEnvironment(VectorEnv):
             tiles: number of each robot's ground in the arena, shape (n,).
             config: how to walk.
             guide: adds columns to the observations.
+            gains: reads the robots' gains out of these columns, so that joint targets make up for them; None
+                takes all robots for published ones.
             physics: makes the engine that they are in.
             threads: of the physics; 0 means one per core.
             seed: of everything drawn at random, until `reset(seed=…)`.
@@ -121,7 +125,8 @@ class WalkEnvironment(VectorEnv):
         self.tiles = tiles
         self.commands = Commands(self.config.commands, self.num_envs)
         self._sensors = Sensors(self.config.noise, self.config.sensor_delay_steps, self.num_envs)
-        self._guide = guide
+        self._guide, self._gains = guide, gains
+        self._told = np.zeros((self.num_envs, guide.size if guide else 0), np.float32)
         kinds = [terrain.kind for terrain in arena.terrains]
         self._directional = np.array([kind.startswith(("slope", "stairs")) for kind in kinds])
         size = self._sensors.size + (guide.size if guide else 0)
@@ -214,11 +219,18 @@ class WalkEnvironment(VectorEnv):
         return observations, rewards.astype(np.float32), fell, truncated, info
 
     def joint_targets(self) -> np.ndarray:
-        """What the controllers pull to now: the gait and the action's correction, shape (n, 12), rad."""
-        table = self.simulation.table
+        """What the controllers pull to now, shape (n, 12), rad: the gait, corrected by the action.
+
+        Where gains are read, the targets from which they make the torques that published gains make of these.
+        """
+        simulation, table = self.simulation, self.simulation.table
         gait = self.config.gait.joint_targets(self.commands.velocity, self.phase, table)
         limits = table.joint_limits_rad
-        return np.clip(gait + self.config.action_scale_rad * self.action, limits[:, 0], limits[:, 1])
+        wanted = np.clip(gait + self.config.action_scale_rad * self.action, limits[:, 0], limits[:, 1])
+        if self._gains is None:
+            return wanted
+        angles, speeds = simulation.joint_angles_rad, simulation.joint_speeds_rad_s
+        return matched_targets(wanted, angles, speeds, self._gains(self._told), table)
 
     def privileged(self) -> np.ndarray:
         """What only a simulation knows, in the order of `observations.PRIVILEGED`, shape (n, size)."""
@@ -234,7 +246,11 @@ class WalkEnvironment(VectorEnv):
         sensed = self._sensors.read(
             self.simulation, self.commands.velocity, self.action, self.phase, self._rng, ids
         )
-        return sensed if self._guide is None else np.hstack([sensed, self._guide.read(sensed, ids)])
+        if self._guide is None:
+            return sensed
+        told = self._guide.read(sensed, ids)
+        self._told[ids] = told
+        return np.hstack([sensed, told])
 
     def move_to(self, ids: np.ndarray, tiles: np.ndarray) -> None:
         """Start robots anew on other grounds.

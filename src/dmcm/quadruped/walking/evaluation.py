@@ -81,7 +81,7 @@ def evaluate_walking(
     # Longer than measured, so that no robot starts anew before the end but those that fall.
     walk = WalkConfig(episode_s=seconds + 1, commands=commands or CommandRanges())
     environment = WalkEnvironment(
-        table, arena, robots, tiles, walk, guide=guide, physics=physics, threads=threads
+        table, arena, robots, tiles, walk, guide=guide, gains=policy.gains, physics=physics, threads=threads
     )
     observation, _ = environment.reset(seed=seed)
     simulation, n = environment.simulation, len(robots)

@@ -12,6 +12,7 @@ import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from dmcm.errors import StorageError
+from dmcm.quadruped.walking.known_gains import GainReader
 from dmcm.quadruped.walking.modulation import Modulation
 from dmcm.storage import fill_tree, load_arrays, save_arrays, tree_arrays
 
@@ -67,6 +68,8 @@ class Policy(eqx.Module):
         critic: standardised observation without the past, and privileged state, to value.
         encoder: sums up the past; None for policies without.
         modulation: by vectors; None for policies that are told none.
+        gains: reads a robot's gains out of what is told, for joint targets that make up for them; None for
+            policies that leave targets as they are.
         log_deviation: logarithm of the actions' standard deviations, shape (12,).
         observation_scale: standardises observations.
         critic_scale: standardises what the critic reads.
@@ -76,6 +79,7 @@ class Policy(eqx.Module):
     critic: eqx.nn.MLP
     encoder: eqx.nn.MLP | None
     modulation: Modulation | None
+    gains: GainReader | None
     log_deviation: Float[Array, " actions"]
     observation_scale: RunningScale
     critic_scale: RunningScale
@@ -91,6 +95,7 @@ class Policy(eqx.Module):
         past: int = 0,
         summary: int = 0,
         told: int = 0,
+        gains: GainReader | None = None,
         key: PRNGKeyArray,
     ):
         """Draw the weights.
@@ -104,6 +109,7 @@ class Policy(eqx.Module):
             past: how many columns of an observation are a past, the last ones.
             summary: in how many numbers the encoder sums them up.
             told: how many columns of an observation are vectors, the last ones; not together with a past.
+            gains: reads gains out of what is told.
             key: of the weights.
         """
         actor_key, critic_key = jax.random.split(key)
@@ -119,6 +125,7 @@ class Policy(eqx.Module):
             encoder_key = jax.random.fold_in(key, 2)
             self.encoder = eqx.nn.MLP(past, summary, widths[0] // 2, 1, jax.nn.elu, key=encoder_key)
         self.modulation = Modulation(told, widths[0], key=key) if told else None
+        self.gains = gains
         self.log_deviation = jnp.full(actions, np.log(deviation))
         self.observation_scale = RunningScale(observations)
         self.critic_scale = RunningScale(present + privileged)
@@ -205,6 +212,9 @@ def save_policy(path: Path, policy: Policy, about: dict[str, Any]) -> None:
         "summary": int(policy.encoder.out_size) if policy.encoder else 0,
         "told": policy.modulation.told if policy.modulation else 0,
     }
+    if policy.gains is not None:
+        reads = {"told": policy.gains.slope.shape[1], "logarithmic": policy.gains.logarithmic}
+        about = {**about, "gains": reads}
     save_arrays(path, tree_arrays(policy), {"kind": "quadruped policy", "sizes": sizes, **about})
 
 
@@ -217,7 +227,7 @@ def load_policy(path: Path) -> tuple[Policy, dict[str, Any]]:
     arrays, about = load_arrays(path)
     if about.get("kind") != "quadruped policy":
         raise StorageError(f"{path} holds no quadruped policy but {about.get('kind', 'something else')!r}.")
-    sizes = about["sizes"]
+    sizes, reads = about["sizes"], about.get("gains")
     like = eqx.filter_eval_shape(
         Policy,
         sizes["observations"],
@@ -227,6 +237,7 @@ def load_policy(path: Path) -> tuple[Policy, dict[str, Any]]:
         past=sizes.get("past", 0),
         summary=sizes.get("summary", 0),
         told=sizes.get("told", 0),
+        gains=None if reads is None else GainReader(reads["told"], logarithmic=reads["logarithmic"]),
         key=jax.random.key(0),
     )
     return fill_tree(like, arrays), about

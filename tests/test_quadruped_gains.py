@@ -1,0 +1,160 @@
+"""Gains that are read out of vectors, and joint targets that make up for them."""
+
+import dataclasses
+
+import equinox as eqx
+import jax
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from dmcm.quadruped.body.properties import RobotProperties, draw_robots, nominal
+from dmcm.quadruped.body.robot_table import load_robot
+from dmcm.quadruped.conditioned.widening import read_gains, widen
+from dmcm.quadruped.dynamics.cells import TRUE_ROBOT, TRUE_TERRAIN, robot_truth
+from dmcm.quadruped.walking.environment import WalkConfig, WalkEnvironment
+from dmcm.quadruped.walking.guides import Vectors
+from dmcm.quadruped.walking.known_gains import D_SHARES, P_SHARES, GainReader, matched_targets
+from dmcm.quadruped.walking.policy import POLICY, Policy, load_policy, mean_action, save_policy
+from dmcm.quadruped.world.arena import Arena
+from dmcm.quadruped.world.simulation import Simulation
+from dmcm.quadruped.world.terrain import Terrain
+
+GO1 = load_robot("go1")
+P, D = GO1.p_gain_nm_per_rad, GO1.d_gain_nms_per_rad
+
+
+@given(seed=st.integers(0, 1_000), stiffness=st.floats(0.4, 2.0), damping=st.floats(0.35, 1.5))
+def test_matched_targets_make_the_torques_of_published_gains(seed, stiffness, damping):
+    rng = np.random.default_rng(seed)
+    wanted, angles, speeds = rng.normal(size=(3, 2, 12)) * [[[1.0]], [[1.0]], [[10.0]]]
+    targets = matched_targets(wanted, angles, speeds, np.array([[stiffness, damping]] * 2), GO1)
+    made = stiffness * P * (targets - angles) - damping * D * speeds
+    np.testing.assert_allclose(made, P * (wanted - angles) - D * speeds, atol=1e-9)
+
+
+def test_published_gains_leave_targets_alone():
+    wanted, angles, speeds = np.random.default_rng(0).normal(size=(3, 4, 12))
+    targets = matched_targets(wanted, angles, speeds, np.ones((4, 2)), GO1)
+    np.testing.assert_allclose(targets, wanted, atol=1e-12)
+    np.testing.assert_array_equal(GainReader(6)(np.ones((4, 6))), 1.0)
+    np.testing.assert_array_equal(GainReader(6, logarithmic=False)(np.ones((4, 6))), 1.0)
+
+
+def test_a_reader_finds_what_vectors_say_and_cuts_what_cannot_be():
+    rng = np.random.default_rng(0)
+    vectors = rng.normal(size=(50, 4))
+    slope = np.array([[0.3, -0.1, 0.0, 0.2], [0.0, 0.1, 0.2, -0.2]])
+    shares = np.exp(vectors @ slope.T + [0.1, -0.1])
+    reader = GainReader(4).fitted(vectors, shares)
+    inside = (shares > np.array([P_SHARES, D_SHARES])[:, 0]) & (shares < np.array([P_SHARES, D_SHARES])[:, 1])
+    np.testing.assert_allclose(reader(vectors)[inside], shares[inside], rtol=1e-4)
+    assert inside.mean() > 0.8
+    wild = reader(1e6 * vectors)
+    assert np.all(np.isfinite(wild))
+    assert {*wild[:, 0].round(6)} <= {*P_SHARES}
+    assert {*wild[:, 1].round(6)} <= {*D_SHARES}
+
+
+def test_grounds_are_not_read_and_the_truth_is_exact_outside_training():
+    rng = np.random.default_rng(1)
+    robots = draw_robots(rng, 60)
+    shares = np.array([(r.p_gain_nm_per_rad, r.d_gain_nms_per_rad) for r in robots]) / (P, D)
+    # A ground's vector that happens to say the gains.
+    vectors = {"robot": rng.normal(size=(60, 6)), "terrain": np.log(np.tile(shares, (1, 2)))}
+    reader = read_gains("dmcm", vectors, robots, GO1)
+    assert reader is not None
+    assert np.all(np.asarray(reader.slope)[:, 6:] == 0)
+    exact = {"true_robot": robot_truth(robots), "true_terrain": rng.normal(size=(60, len(TRUE_TERRAIN)))}
+    reader = read_gains("oracle", exact, robots, GO1)
+    assert reader is not None
+    soft = dataclasses.replace(nominal(GO1), p_gain_nm_per_rad=15.0, d_gain_nms_per_rad=0.4, payload_kg=5.0)
+    told = np.concatenate([robot_truth([soft]), rng.normal(size=(1, len(TRUE_TERRAIN)))], axis=1)
+    np.testing.assert_allclose(reader(told), [[15.0 / P, 0.4 / D]], rtol=1e-4)
+    assert "p_gain_nm_per_rad" in TRUE_ROBOT
+    for method in ("vanilla", "history"):
+        assert read_gains(method, {}, robots, GO1) is None
+
+
+def exact_reader():
+    """Reads a vector that is (P share, D share) itself."""
+    reader = GainReader(2, logarithmic=False)
+    return eqx.tree_at(lambda r: (r.slope, r.offset), reader, (np.eye(2), np.zeros(2)))
+
+
+def standing(robot, shares):
+    """Joint angles and torques of a robot after two seconds of holding the home pose."""
+    simulation = Simulation(GO1, Arena([Terrain()]), 1, threads=1)
+    simulation.set_robots(np.array([0]), [robot])
+    for _ in range(100):
+        angles, speeds = simulation.joint_angles_rad, simulation.joint_speeds_rad_s
+        simulation.step(matched_targets(GO1.home_pose_rad[None], angles, speeds, shares, GO1))
+    return simulation.joint_angles_rad[0], simulation.torques_nm[0]
+
+
+def test_a_soft_robot_stands_as_a_published_one_where_its_gains_are_known():
+    # At rest nothing is left of the time between two targets, in which the robot's own gains act; but
+    # dry friction of 0.2 N m holds it within that much of the same torque.
+    loaded = RobotProperties(payload_kg=3.0)
+    soft = dataclasses.replace(loaded, p_gain_nm_per_rad=0.5 * P, d_gain_nms_per_rad=0.6 * D)
+    (angles, torques), (same, same_torques), (sagging, _) = (
+        standing(robot, np.array([shares]))
+        for robot, shares in ((loaded, (1.0, 1.0)), (soft, (0.5, 0.6)), (soft, (1.0, 1.0)))
+    )
+    np.testing.assert_allclose(same, angles, atol=0.01)
+    np.testing.assert_allclose(same_torques, torques, atol=0.3)
+    assert np.abs(sagging - angles).max() > 0.1
+
+
+def test_robots_that_start_anew_are_told_their_own():
+    # Observations of some robots alone must not shift what the others are told.
+    told = np.array([[0.5, 0.5], [1.0, 1.0], [2.0, 1.5]])
+    walks = WalkEnvironment(
+        GO1,
+        Arena([Terrain()]),
+        [RobotProperties()] * 3,
+        [0] * 3,
+        WalkConfig(),
+        guide=Vectors(told),
+        gains=exact_reader(),
+        threads=1,
+    )
+    walks.reset(seed=0)
+    before = walks.joint_targets()
+    walks.observe(np.array([2]))
+    np.testing.assert_array_equal(walks.joint_targets(), before)
+
+
+def test_policies_keep_their_reader(tmp_path):
+    rng = np.random.default_rng(0)
+    vectors = {"robot": rng.normal(size=(40, 6)), "terrain": rng.normal(size=(40, 4))}
+    robots = draw_robots(rng, 40)
+    for gains in (read_gains("dmcm", vectors, robots, GO1), None):
+        policy = widen(load_policy(POLICY)[0], "dmcm", vectors, gains)
+        save_policy(tmp_path / "policy.safetensors", policy, {"training": {}})
+        read, about = load_policy(tmp_path / "policy.safetensors")
+        assert about["training"] == {}
+        assert isinstance(read, Policy)
+        for one, other in zip(jax.tree.leaves(policy), jax.tree.leaves(read), strict=True):
+            np.testing.assert_array_equal(one, other)
+        assert (read.gains is None) == (gains is None)
+
+
+def test_matching_changes_the_robot_and_not_the_action():
+    told, soft = np.array([[0.5, 0.6]]), RobotProperties(p_gain_nm_per_rad=0.5 * P)
+    policy = load_policy(POLICY)[0]
+    actions = []
+    for gains in (None, exact_reader()):
+        walks = WalkEnvironment(
+            GO1, Arena([Terrain()]), [soft], [0], WalkConfig(), guide=Vectors(told), gains=gains, threads=1
+        )
+        seen, _ = walks.reset(seed=3)
+        actions.append(np.asarray(mean_action(policy, seen[:, :-2])))
+    np.testing.assert_array_equal(*actions)
+
+
+@pytest.mark.parametrize("share", [0.4, 2.0])
+def test_what_is_believed_has_room_for_robots_outside_training(share):
+    assert P_SHARES[0] * P <= 14.0
+    assert P_SHARES[0] <= share <= P_SHARES[1]
