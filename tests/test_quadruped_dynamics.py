@@ -16,7 +16,16 @@ from dmcm.quadruped.data.collection import Collection, collect
 from dmcm.quadruped.data.grid import GridConfig, make_grid
 from dmcm.quadruped.data.recording import COLUMNS, column
 from dmcm.quadruped.data.shards import CollectConfig
-from dmcm.quadruped.data.windows import OUTPUTS, SECOND, WindowConfig, cut, inputs_at, output, states
+from dmcm.quadruped.data.windows import (
+    OUTPUTS,
+    SECOND,
+    STEP_OUTPUTS,
+    WindowConfig,
+    cut,
+    inputs_at,
+    output,
+    states,
+)
 from dmcm.quadruped.dynamics.base import base_errors
 from dmcm.quadruped.dynamics.cells import ROBOT, TERRAIN, describe_cells
 from dmcm.quadruped.dynamics.donors import robot_donors, strangers, terrain_donors
@@ -80,6 +89,26 @@ def test_no_sample_spans_a_fall_and_none_is_lost(collection, windows):
                 wanted += [] if spoilt else [at]
             count = windows.count[cell, part]
             assert list(windows.step[cell, part, :count]) == wanted
+
+
+def test_next_steps_alone_need_no_second(collection, windows):
+    near = cut(collection.data, WindowConfig(history=3, stride=4), outcomes=False)
+    size = sum(STEP_OUTPUTS.values())
+    assert np.all(near.count >= windows.count)
+    assert near.count.sum() > windows.count.sum()
+    for cell, part in np.ndindex(*near.count.shape):
+        there = near.step[cell, part, : near.count[cell, part]]
+        common = windows.step[cell, part, : windows.count[cell, part]]
+        rows = np.flatnonzero(np.isin(there, common))
+        assert len(rows) == len(common)
+        x, y = near.half(cell, part)
+        wanted_x, wanted_y = windows.half(cell, part)
+        np.testing.assert_array_equal(x[rows], wanted_x)
+        np.testing.assert_array_equal(y[rows, :size], wanted_y[:, :size])
+        assert np.all(y[:, size:] == 0)
+        for name in ("falls", "diverges"):
+            happens = collection.data[cell, :, column(name)][:, 0] > 0
+            assert not any(happens[at - 2 : at + 1].any() for at in there)
 
 
 def test_outputs_are_what_happens_next(collection, windows):

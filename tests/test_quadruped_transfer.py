@@ -9,11 +9,12 @@ from dmcm.cli import main
 from dmcm.errors import ConfigError, StorageError
 from dmcm.quadruped.body.properties import OOD_RANGES
 from dmcm.quadruped.conditioned.models import Model
-from dmcm.quadruped.data.recording import COLUMNS, TRUTH, column
+from dmcm.quadruped.data.recording import COLUMNS, TRUTH, column, without_truth
+from dmcm.quadruped.data.windows import STEP_OUTPUTS, WindowConfig, cut
 from dmcm.quadruped.transfer.scenario import GROUNDS, WAYS, TransferConfig, stand_ins
 from dmcm.quadruped.transfer.study import GAPPED, SHORTENED, run_transfer
 from dmcm.quadruped.transfer.table import ALL, success_tables
-from dmcm.quadruped.transfer.vectors import MEASURED, adapted
+from dmcm.quadruped.transfer.vectors import MEASURED
 from dmcm.quadruped.world.terrain import TRAINING_TERRAINS, Terrain
 from helpers import robot_model
 
@@ -55,23 +56,51 @@ def test_missing_policies_are_named_with_the_command_that_trains_them(tmp_path, 
     assert "train-policy" in capsys.readouterr().err
 
 
-def test_vectors_do_not_know_the_truth():
-    # A recording whose true columns are nonsense gives the same vectors.
-    rng = np.random.default_rng(0)
-    data = 0.1 * rng.normal(size=(2, 240, sum(COLUMNS.values()))).astype(np.float32)
+def noise_log(steps=240, seed=0):
+    """Two logs of nonsense that never fall, shape (2, steps, columns)."""
+    rng = np.random.default_rng(seed)
+    data = 0.1 * rng.normal(size=(2, steps, sum(COLUMNS.values()))).astype(np.float32)
     for name in ("begins", "falls", "diverges"):
         data[..., column(name)] = 0
     data[:, 0, column("begins")] = 1
+    return data
+
+
+def test_vectors_do_not_know_the_truth():
+    # A recording whose true columns are nonsense gives the same vectors.
+    data = noise_log()
     spoiled = data.copy()
     for name in TRUTH:
         spoiled[..., column(name)] = 1e6
     model = robot_model()
     own = Model(model.base, model.learner)
-    one, other = (adapted(own, recording, np.inf) for recording in (data, spoiled))
+    one, other = (own.log_vectors(without_truth(log), outputs=MEASURED) for log in (data, spoiled))
     for name in model.learner.factors:
         np.testing.assert_array_equal(one[name], other[name])
         assert np.any(one[name] != np.asarray(model.learner.prior_contexts()[name]))
     assert "height_change_1s" not in MEASURED
+
+
+def test_robots_that_fall_within_the_second_have_vectors_of_their_next_steps():
+    model = robot_model()
+    own = Model(model.base, model.learner)
+    data = noise_log()
+    falling = data.copy()
+    falling[1, ::25, column("falls")] = 1
+    falling[1, 1::25, column("begins")] = 1
+    found = own.log_vectors(falling, outputs=MEASURED)
+    prior = model.learner.prior_contexts()
+    steps = cut(falling[1:], WindowConfig(), parts=1, outcomes=False)
+    assert 0 < steps.count[0, 0] < 60
+    alone = own.vectors(steps, outputs=[name for name in STEP_OUTPUTS if name in MEASURED], least=1)
+    usual = own.log_vectors(data, outputs=MEASURED)
+    for name in model.learner.factors:
+        assert np.any(found[name][1] != np.asarray(prior[name]))
+        np.testing.assert_array_equal(found[name][1], alone[name][0])
+        np.testing.assert_allclose(found[name][0], usual[name][0], atol=1e-5)
+    # A log too short for one sample leaves what is known of any robot.
+    for name, value in own.log_vectors(data[:, :3], outputs=MEASURED).items():
+        np.testing.assert_array_equal(value, np.tile(np.asarray(prior[name]), (2, 1)))
 
 
 def test_tables_hold_every_way_ground_and_size():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -90,31 +91,57 @@ def record(
     rng = np.random.default_rng([*seed, 1])
     environment = WalkEnvironment(table, arena, robots, tiles, walk, physics=physics, threads=threads)
     observation, _ = environment.reset(seed=int(np.random.default_rng([*seed, 0]).integers(2**31)))
-    simulation = environment.simulation
     steps = round(seconds / CONTROL_PERIOD_S)
     out = np.empty((len(robots), steps, sum(COLUMNS.values())), np.float32)
     begins = np.ones(len(robots), bool)
     for step in range(steps):
-        now = {
-            "joint_angles_rad": simulation.joint_angles_rad,
-            "joint_speeds_rad_s": simulation.joint_speeds_rad_s,
-            "gyro_rad_s": simulation.gyro_rad_s,
-            "gravity_direction": simulation.gravity_direction,
-            "foot_forces_n": simulation.foot_forces_n,
-            "trunk_velocity_m_s": simulation.trunk_velocity_m_s,
-            "height_m": simulation.travelled_m[:, 2:],
-            "command": environment.commands.velocity,
-            "gait_phase": environment.phase[:, None],
-            "begins": begins[:, None],
-        }
-        for name, value in now.items():
-            out[:, step, column(name)] = value
+        out[:, step] = before_step(environment, begins)
         action = np.asarray(mean_action(policy, observation))
         action = action + exploration * rng.normal(size=action.shape)
         observation, _, fell, cut, info = environment.step(action)
-        out[:, step, column("joint_targets_rad")] = info["joint_targets_rad"]
-        out[:, step, column("torques_nm")] = info["torques_nm"]
-        out[:, step, column("falls")] = fell[:, None]
-        out[:, step, column("diverges")] = info["diverged"][:, None]
+        after_step(out[:, step], info, fell)
         begins = fell | cut
     return out
+
+
+def before_step(environment: WalkEnvironment, begins: np.ndarray) -> np.ndarray:
+    """What is recorded at the start of a control step; the rest is 0.
+
+    Args:
+        environment: before the step.
+        begins: whose episode begins, shape (n,).
+
+    Returns:
+        Shape (n, columns), single precision.
+    """
+    simulation = environment.simulation
+    now = {
+        "joint_angles_rad": simulation.joint_angles_rad,
+        "joint_speeds_rad_s": simulation.joint_speeds_rad_s,
+        "gyro_rad_s": simulation.gyro_rad_s,
+        "gravity_direction": simulation.gravity_direction,
+        "foot_forces_n": simulation.foot_forces_n,
+        "trunk_velocity_m_s": simulation.trunk_velocity_m_s,
+        "height_m": simulation.travelled_m[:, 2:],
+        "command": environment.commands.velocity,
+        "gait_phase": environment.phase[:, None],
+        "begins": begins[:, None],
+    }
+    row = np.zeros((len(begins), sum(COLUMNS.values())), np.float32)
+    for name, value in now.items():
+        row[:, column(name)] = value
+    return row
+
+
+def after_step(row: np.ndarray, info: Mapping[str, Any], fell: np.ndarray) -> None:
+    """Fill in what the step brought.
+
+    Args:
+        row: of `before_step`, shape (n, columns).
+        info: what the environment's step returned.
+        fell: who fell in it, shape (n,).
+    """
+    row[:, column("joint_targets_rad")] = info["joint_targets_rad"]
+    row[:, column("torques_nm")] = info["torques_nm"]
+    row[:, column("falls")] = fell[:, None]
+    row[:, column("diverges")] = info["diverged"][:, None]

@@ -130,9 +130,10 @@ def inputs_at(
     past, targets, turn = jnp.asarray(past), jnp.asarray(targets), 2 * jnp.pi * jnp.asarray(phase)
     lead = past.shape[:-2]
     offsets = targets - past[..., :12]
+    # Sizes in full, for -1 is none where there is no sample at all.
     parts = [
-        past.reshape(*lead, -1),
-        offsets.reshape(*lead, -1),
+        past.reshape(*lead, past.shape[-2] * past.shape[-1]),
+        offsets.reshape(*lead, offsets.shape[-2] * offsets.shape[-1]),
         jnp.asarray(command),
         jnp.sin(turn),
         jnp.cos(turn),

@@ -29,11 +29,13 @@ class Way:
         policy: name of the policy's method.
         title: what it is told.
         parts: names of vectors, see `transfer.vectors`.
+        live: whether the robot's vector is filtered while it walks, from nothing.
     """
 
     policy: str
     title: str
     parts: tuple[str, ...] = ()
+    live: bool = False
 
 
 WAYS: Mapping[str, Way] = {
@@ -41,6 +43,9 @@ WAYS: Mapping[str, Way] = {
     "history": Way("history", "its own last second"),
     "single": Way("single", "one vector, of its flat log", ("cell_flat",)),
     "dmcm": Way("dmcm", "its flat log's vector, the ground's from simulation", ("robot_flat", "terrain")),
+    "dmcm_live": Way(
+        "dmcm", "a vector filtered as it walks, the ground's from simulation", ("terrain",), live=True
+    ),
     "single_in_place": Way("single", "one vector, of a log on this very ground", ("cell_here",)),
     "dmcm_in_place": Way(
         "dmcm", "both vectors, of a log on this very ground", ("robot_here", "terrain_here")

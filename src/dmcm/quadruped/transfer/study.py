@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 from collections.abc import Mapping
 from typing import Any
 
@@ -60,7 +61,7 @@ def run_transfer(config: TransferConfig, *, progress: bool = True) -> dict[str, 
     table, (walker, _) = load_robot(config.robot), load_policy(POLICY)
     cases, source = _cases(config), VectorSource(config, table, walker)
     policies = {
-        (method, seed): trained_policy(config.policies, config.dynamics, method, seed, config.robot)[0]
+        (method, seed): _policy(config, method, seed)
         for method in {WAYS[name].policy: None for name in config.names()}
         for seed in range(config.seeds)
     }
@@ -76,6 +77,12 @@ def run_transfer(config: TransferConfig, *, progress: bool = True) -> dict[str, 
     if config.results is not None:
         write_json(config.results, results)
     return results
+
+
+def _policy(config: TransferConfig, method: str, seed: int) -> tuple[Policy, Mapping[str, Any]]:
+    """A trained policy, and how it was trained."""
+    policy, about = trained_policy(config.policies, config.dynamics, method, seed, config.robot)
+    return policy, about["training"]
 
 
 def _cases(config: TransferConfig) -> list[_Case]:
@@ -101,21 +108,33 @@ def _cases(config: TransferConfig) -> list[_Case]:
 
 
 def _evaluated(
-    config: TransferConfig, table: RobotTable, source: VectorSource, policy: Policy, case: _Case
+    config: TransferConfig,
+    table: RobotTable,
+    source: VectorSource,
+    trained: tuple[Policy, Mapping[str, Any]],
+    case: _Case,
 ) -> dict[str, Any]:
     """What came of the episodes on each ground, from a file if they were walked before."""
+    way, (policy, training) = WAYS[case.way], trained
     asked = {
         "robots": config.robots,
         "seconds": config.seconds,
         "seed": config.seed,
-        "parts": list(WAYS[case.way].parts),
+        "way": dataclasses.asdict(way),
+        "policy": training,
     }
+    asked = json.loads(json.dumps(asked))  # as read back
     file = config.out / f"{case.name}.json"
     kept = read_json(file) if file.exists() else {}
     if kept.get("asked") == asked:
         return kept["cells"]
     robots, n = stand_ins(config), config.robots
-    values = source.told(WAYS[case.way].parts, seed=case.seed, gap=case.gap, data_s=case.data_s)
+    values = source.told(way.parts, seed=case.seed, gap=case.gap, data_s=case.data_s)
+    if way.live and values is not None:
+        live = source.live(values, seed=case.seed)
+        guide, watch = live.guide, live.watch
+    else:
+        guide, watch = guide_of(way.policy, values, n * len(GROUNDS)), None
     walk = evaluate_walking(
         policy,
         table,
@@ -123,7 +142,8 @@ def _evaluated(
         [ground for ground in GROUNDS.values() for _ in robots],
         seconds=config.seconds,
         commands=OVER_GROUND,
-        guide=guide_of(WAYS[case.way].policy, values, n * len(GROUNDS)),
+        guide=guide,
+        watch=watch,
         physics=stand_in(RealityGap().scaled(case.gap), config.seed + 1),
         seed=config.seed,
     )

@@ -7,15 +7,18 @@ from functools import cache
 
 import numpy as np
 
-from dmcm.quadruped.body.properties import nominal
+from dmcm.quadruped.body.properties import draw_robots, nominal
 from dmcm.quadruped.body.robot_table import RobotTable
 from dmcm.quadruped.conditioned.logs import log_recording
 from dmcm.quadruped.conditioned.models import dynamics_model
+from dmcm.quadruped.conditioned.robot_fit import REFERENCE_ROBOTS
 from dmcm.quadruped.data.recording import COLUMNS, TRUTH, without_truth
+from dmcm.quadruped.data.windows import WindowConfig, cut
 from dmcm.quadruped.dynamics.cells import ROBOT, TERRAIN, robot_truth, terrain_truth
 from dmcm.quadruped.dynamics.measured import measured_outputs
 from dmcm.quadruped.standin.gap import RealityGap
 from dmcm.quadruped.standin.simulation import stand_in
+from dmcm.quadruped.transfer.live import LiveVectors, step_noise
 from dmcm.quadruped.transfer.scenario import GROUNDS, TransferConfig, stand_ins
 from dmcm.quadruped.walking.policy import Policy
 from dmcm.quadruped.world.simulation import CONTROL_PERIOD_S
@@ -52,6 +55,7 @@ class VectorSource:
         }
         # A method that is cached by its class would keep every source alive.
         self._log, self._simulated = cache(self._log), cache(self._simulated)
+        self._reference = cache(self._reference)
         self._flat, self._here = cache(self._flat), cache(self._here)
 
     def told(self, parts: Sequence[str], *, seed: int, gap: float, data_s: float) -> np.ndarray | None:
@@ -72,6 +76,18 @@ class VectorSource:
         if not parts:
             return None
         return np.concatenate([self._makers[part](seed, gap, data_s) for part in parts], axis=1)
+
+    def live(self, terrain: np.ndarray, *, seed: int) -> LiveVectors:
+        """Vectors of robots that begin unknown and are filtered as they walk.
+
+        Args:
+            terrain: vectors of the grounds, one row an episode, shape (n, size).
+            seed: of the dynamics models.
+        """
+        model = dynamics_model(self._config.dynamics, "dmcm", seed)
+        logs = cut(self._reference(), WindowConfig(), parts=1)
+        samples = int(logs.count.max())
+        return LiveVectors(model, terrain, step_noise(model, logs), samples=samples)
 
     def _everywhere(self, vectors: np.ndarray) -> np.ndarray:
         """One row a robot, the same on each ground."""
@@ -95,6 +111,12 @@ class VectorSource:
             seed=(self._config.seed, 6),
         )
         return dynamics_model(self._config.dynamics, "dmcm", seed).log_vectors(data)
+
+    def _reference(self) -> np.ndarray:
+        """Logs of simulated robots of training on flat ground, shape (robots, steps, columns)."""
+        robots = draw_robots(np.random.default_rng([self._config.seed, 9]), REFERENCE_ROBOTS)
+        grounds, logged = [Terrain()] * len(robots), (self._config.seed, 10)
+        return log_recording(self._walker, self._table, robots, grounds, seed=logged)
 
     def _flat(self, method: str, seed: int, gap: float, data_s: float) -> dict[str, np.ndarray]:
         """Vectors of the flat logs; flat ground's own is held where a model has one."""

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -17,6 +18,9 @@ from dmcm.quadruped.world.arena import Arena
 from dmcm.quadruped.world.physics import PhysicsMaker
 from dmcm.quadruped.world.simulation import CONTROL_PERIOD_S, Simulation
 from dmcm.quadruped.world.terrain import Terrain
+
+Watch = Callable[[WalkEnvironment, Mapping[str, Any], np.ndarray], None]
+"""Takes the environment after a control step, the information that the step returned, and who fell in it."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -58,6 +62,7 @@ def evaluate_walking(
     seconds: float = 8.0,
     commands: CommandRanges | None = None,
     guide: Guide | None = None,
+    watch: Watch | None = None,
     physics: PhysicsMaker = Simulation,
     seed: int = 0,
     threads: int = 0,
@@ -72,6 +77,7 @@ def evaluate_walking(
         seconds: length of an episode.
         commands: what robots are told; the ranges of training by default.
         guide: adds to the observations what the policy is told.
+        watch: called after each control step, for a guide that learns while robots walk.
         physics: makes the engine that they walk in.
         seed: of starts and commands.
         threads: of the physics; 0 means one per core.
@@ -95,6 +101,8 @@ def evaluate_walking(
     for step in range(round(seconds / CONTROL_PERIOD_S)):
         command = environment.commands.velocity.copy()
         observation, _, fell, cut, info = environment.step(np.asarray(mean_action(policy, observation)))
+        if watch is not None:
+            watch(environment, info, fell)
         # Not simulation.diverged: the robot has started anew by now.
         diverged |= alive & info["diverged"]
         alive &= ~(fell | cut)

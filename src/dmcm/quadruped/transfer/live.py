@@ -1,0 +1,101 @@
+"""Vectors that are filtered while robots walk."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from dmcm.quadruped.conditioned.models import Model
+from dmcm.quadruped.data.recording import COLUMNS, after_step, before_step, without_truth
+from dmcm.quadruped.data.windows import STEP_OUTPUTS, WindowConfig, Windows, cut
+from dmcm.quadruped.dynamics.base import base_errors
+from dmcm.quadruped.dynamics.cells import ROBOT, TERRAIN
+from dmcm.quadruped.dynamics.evaluation import adapt_cells
+from dmcm.quadruped.walking.environment import WalkEnvironment
+from dmcm.quadruped.walking.guides import Vectors
+from dmcm.streaming import ContextFilter
+
+_STEP_COLUMNS = slice(0, sum(STEP_OUTPUTS.values()))
+
+
+def step_noise(model: Model, windows: Windows) -> np.ndarray:
+    """How far next steps are from good predictions, as a filter takes it.
+
+    Args:
+        model: predicts.
+        windows: logs of robots of training.
+
+    Returns:
+        Root mean squared error of each output after adaptation, shape (outputs,); infinite for outcomes of
+        the coming second, which are not there yet when a filter needs them.
+    """
+    rows = np.flatnonzero(windows.count[:, 0])
+    wrong = base_errors(windows, model.base)
+    contexts = adapt_cells(model.learner, windows, wrong, rows)
+    left = []
+    for i, row in enumerate(rows):
+        x, y = windows.half(row, 0)[0], wrong[row, 0, : windows.count[row, 0]]
+        left.append(y - np.asarray(model.learner.predict(contexts.at(i), x)))
+    noise = np.full(wrong.shape[-1], np.inf)
+    noise[_STEP_COLUMNS] = np.sqrt(np.mean(np.concatenate(left)[:, _STEP_COLUMNS] ** 2, axis=0))
+    return noise
+
+
+class LiveVectors:
+    """Robots' vectors that follow what each of them just did; those of the grounds are given.
+
+    `guide` tells them to a policy, `watch` is called after each control step. A sample is a short past and
+    the next step, as sensors have them, every `WindowConfig.stride` control steps; no sample spans a fall.
+
+    Attributes:
+        guide: robot and ground of each episode, changed in place.
+    """
+
+    def __init__(
+        self, model: Model, terrain: np.ndarray, noise: np.ndarray, *, samples: int, forgetting: float = 0.99
+    ):
+        """Know no robot yet.
+
+        Args:
+            model: with a vector for the robot and one for the ground.
+            terrain: vectors of the grounds, one row an episode, shape (n, size).
+            noise: of `step_noise`, shape (outputs,).
+            samples: how many samples a task had in training.
+            forgetting: share of what is known that lasts one sample longer.
+        """
+        self._model, self._windows = model, WindowConfig()
+        places, self._place = np.unique(terrain, axis=0, return_inverse=True)
+        self._filters = [
+            ContextFilter(
+                model.learner, noise=noise, samples=samples, forgetting=forgetting, given={TERRAIN: place}
+            )
+            for place in places
+        ]
+        self._states = [self._filters[place].start() for place in self._place]
+        prior = np.asarray(model.learner.prior_contexts()[ROBOT])
+        self.guide = Vectors(np.concatenate([np.tile(prior, (len(terrain), 1)), terrain], axis=1))
+        # One row more than a sample's past: the state that it predicts.
+        self._rows = np.zeros((len(terrain), self._windows.history + 1, sum(COLUMNS.values())), np.float32)
+        self._steps = 0
+
+    def watch(self, environment: WalkEnvironment, info: Mapping[str, Any], fell: np.ndarray) -> None:
+        """Look at the last control step; see `evaluation.Watch`."""
+        after_step(self._rows[:, -1], info, fell)
+        now = before_step(environment, environment.step_count == 0)
+        self._rows = np.concatenate([self._rows[:, 1:], now[:, None]], axis=1)
+        self._steps += 1
+        # The first row was not seen before its step.
+        if self._steps > self._windows.history and self._steps % self._windows.stride == 0:
+            self._filter()
+
+    def _filter(self) -> None:
+        """One more sample of each robot that gives one."""
+        windows = cut(without_truth(self._rows), self._windows, parts=1, outcomes=False)
+        wrong = base_errors(windows, self._model.base)
+        for row in np.flatnonzero(windows.count[:, 0]):
+            own = self._filters[self._place[row]]
+            self._states[row] = own.update(self._states[row], windows.x[row, 0, 0], wrong[row, 0, 0])
+            vector = np.asarray(own.contexts(self._states[row])[ROBOT])
+            self.guide.values[row, : len(vector)] = vector

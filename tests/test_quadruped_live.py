@@ -1,0 +1,110 @@
+"""Vectors that are filtered while robots walk: the same as a filter over the recording afterwards."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+
+from dmcm.quadruped.body.properties import draw_robots, nominal
+from dmcm.quadruped.body.robot_table import load_robot
+from dmcm.quadruped.conditioned.logs import log_recording
+from dmcm.quadruped.conditioned.models import Model
+from dmcm.quadruped.data.recording import COLUMNS, TRUTH, after_step, before_step, column
+from dmcm.quadruped.data.windows import OUTPUTS, STEP_OUTPUTS, WindowConfig, cut, output
+from dmcm.quadruped.dynamics.base import base_errors
+from dmcm.quadruped.dynamics.cells import ROBOT, TERRAIN
+from dmcm.quadruped.transfer.live import LiveVectors, step_noise
+from dmcm.quadruped.walking.environment import WalkConfig, WalkEnvironment
+from dmcm.quadruped.walking.policy import POLICY, load_policy, mean_action
+from dmcm.quadruped.world.arena import Arena
+from dmcm.quadruped.world.terrain import Terrain
+from dmcm.streaming import ContextFilter
+from helpers import robot_model
+
+GO1 = load_robot("go1")
+STEPS, SIZE = 61, sum(STEP_OUTPUTS.values())
+
+
+@pytest.fixture(scope="module")
+def model():
+    own = robot_model()
+    return Model(own.base, own.learner)
+
+
+@pytest.fixture(scope="module")
+def noise(model):
+    robots = draw_robots(np.random.default_rng(0), 3)
+    data = log_recording(
+        load_policy(POLICY)[0], GO1, robots, [Terrain()] * 3, seed=(0,), seconds=3.0, threads=1
+    )
+    return step_noise(model, cut(data, WindowConfig(), parts=1))
+
+
+def walked(live):
+    """Two robots walk and one of them falls; their recording from the second step on."""
+    policy = load_policy(POLICY)[0]
+    heavy = dataclasses.replace(nominal(GO1), payload_kg=40.0, p_gain_nm_per_rad=10.0)
+    walks = WalkEnvironment(
+        GO1, Arena([Terrain()]), [nominal(GO1), heavy], [0, 0], WalkConfig(), threads=1, seed=0
+    )
+    seen, _ = walks.reset(seed=0)
+    rows, begins = [], np.ones(2, bool)
+    for _ in range(STEPS):
+        row = before_step(walks, begins)
+        seen, _, fell, cut_off, info = walks.step(np.asarray(mean_action(policy, seen)))
+        after_step(row, info, fell)
+        rows.append(row)
+        begins = fell | cut_off
+        live.watch(walks, info, fell)
+    return np.stack(rows, axis=1)[:, 1:]
+
+
+def test_it_is_the_filter_over_the_recording(model, noise):
+    rng = np.random.default_rng(1)
+    terrain = rng.normal(0, 0.3, (2, model.learner.factors[TERRAIN])).astype(np.float32)
+    live = LiveVectors(model, terrain, noise, samples=100)
+    prior = np.asarray(model.learner.prior_contexts()[ROBOT])
+    size = len(prior)
+    np.testing.assert_array_equal(live.guide.values, np.hstack([np.tile(prior, (2, 1)), terrain]))
+    data = walked(live)
+    assert data[1, :, column("falls")].sum() >= 1
+    windows = cut(data, WindowConfig(), parts=1, outcomes=False)
+    wrong = base_errors(windows, model.base)
+    for row in range(2):
+        own = ContextFilter(
+            model.learner, noise=noise, samples=100, forgetting=0.99, given={TERRAIN: terrain[row]}
+        )
+        count = windows.count[row, 0]
+        assert 3 < count
+        state = own.update_many(own.start(), windows.x[row, 0, :count], wrong[row, 0, :count])
+        expected = np.asarray(own.contexts(state)[ROBOT])
+        np.testing.assert_allclose(live.guide.values[row, :size], expected, rtol=1e-3, atol=1e-4)
+        assert np.abs(expected - prior).max() > 1e-3
+    assert windows.count[1, 0] < windows.count[0, 0]
+    np.testing.assert_array_equal(live.guide.values[:, size:], terrain)
+
+
+def test_noise_is_of_next_steps_alone(noise):
+    assert noise.shape == (sum(OUTPUTS.values()),)
+    assert np.all(np.isfinite(noise[:SIZE]))
+    assert np.all(noise[:SIZE] > 0)
+    assert np.all(np.isinf(noise[SIZE:]))
+    assert output("torque_nm").stop == SIZE
+
+
+def test_the_truth_is_not_looked_at(model, noise, monkeypatch):
+    terrain = np.zeros((2, model.learner.factors[TERRAIN]), np.float32)
+    usual = LiveVectors(model, terrain, noise, samples=100)
+    walked(usual)
+    spoiled = LiveVectors(model, terrain, noise, samples=100)
+
+    def lie(environment, begins):
+        row = before_step(environment, begins)
+        for name in TRUTH:
+            row[:, column(name)] = 1e6
+        return row
+
+    monkeypatch.setattr("dmcm.quadruped.transfer.live.before_step", lie)
+    walked(spoiled)
+    np.testing.assert_array_equal(usual.guide.values, spoiled.guide.values)
+    assert sum(COLUMNS[name] for name in TRUTH) == 4
