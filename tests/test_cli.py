@@ -101,7 +101,7 @@ def small_robot(tmp_path_factory):
             patch.setattr(dynamics_model, name, folder / name)
         patch.setattr("dmcm.quadruped.demo.SECONDS", 6.0)
         told = {factor: np.eye(2) for factor in ("robot", "terrain")}
-        save_policy(folder / "policy", widen(load_policy(POLICY)[0], "dmcm", told), {})
+        save_policy(folder / "policy", widen(load_policy(POLICY)[0], "dmcm_told", told), {})
         patch.setattr("dmcm.quadruped.demo_walk.TOLD_POLICY", folder / "policy")
         patch.setattr("dmcm.quadruped.demo_walk.EPISODE_S", 0.4)
         patch.setattr("dmcm.quadruped.demo_walk.film", lambda *_, **__: None)

@@ -34,20 +34,23 @@ from helpers import ROOT
 GO1 = load_robot("go1")
 OWN = sum(OBSERVATION.values())
 EXAMPLE = ROOT / "examples" / "run_policy.py"
-KINDS = ("vanilla", "dmcm", "history", "oracle")
+KINDS = ("vanilla", "dmcm", "history", "dmcm_told", "oracle_told")
 SIZES = {"robot": 6, "terrain": 4}
 TRUE_SIZES = {"true_robot": 6, "true_terrain": 4}
+MODEL = "0123456789abcdef"
 TOLD = {
     "vanilla": {"vectors": {}, "model": None},
-    "dmcm": {"vectors": SIZES, "model": "0123456789abcdef"},
+    "dmcm": {"vectors": {"robot": 6}, "model": MODEL},
+    "dmcm_told": {"vectors": SIZES, "model": MODEL},
     "history": {"vectors": {}, "model": None},
-    "oracle": {"vectors": TRUE_SIZES, "model": None},
+    "oracle_told": {"vectors": TRUE_SIZES, "model": None},
 }
 ADDED = {
     "vanilla": {},
-    "dmcm": {"vectors": 10},
+    "dmcm": {"vectors": 6},
+    "dmcm_told": {"vectors": 10},
     "history": {"past": History(1).size},
-    "oracle": {"vectors": 10},
+    "oracle_told": {"vectors": 10},
 }
 ROBOTS = 3
 
@@ -68,7 +71,8 @@ def policies(tmp_path_factory):
         heard = first + 0.1 * rng.normal(size=first.shape).astype(np.float32) * (jnp.abs(first) == 0)
         policy = eqx.tree_at(lambda p: p.actor.layers[0].weight, policy, heard)
         if policy.modulation is not None:
-            weights = tuple(0.1 * rng.normal(size=(2, 128, 10)).astype(np.float32))
+            told = policy.modulation.told
+            weights = tuple(0.1 * rng.normal(size=(2, 128, told)).astype(np.float32))
             policy = eqx.tree_at(
                 lambda p: (p.modulation.gain.weight, p.modulation.shift.weight), policy, weights
             )
@@ -86,8 +90,8 @@ def files(policies):
 def guide(kind, count):
     if kind == "history":
         return History(count)
-    values = np.random.default_rng(5).normal(0.5, 1.0, (count, 10))
-    return Vectors(values) if kind in ("dmcm", "oracle") else None
+    size = ADDED[kind].get("vectors")
+    return None if size is None else Vectors(np.random.default_rng(5).normal(0.5, 1.0, (count, size)))
 
 
 def run(file, observations):
@@ -170,7 +174,7 @@ def test_a_contract_comes_back_and_says_what_the_robot_needs(kind, policies, fil
     assert contract.inputs == {"observation": OWN, **ADDED[kind]}
     session = onnxruntime.InferenceSession(files[kind], providers=["CPUExecutionProvider"])
     assert {given.name: given.shape[1] for given in session.get_inputs()} == contract.inputs
-    gains = [("gain_shares", 2, "tensor(float)")] if kind in ("dmcm", "oracle") else []
+    gains = [("gain_shares", 2, "tensor(float)")] if kind == "dmcm" else []
     assert [(made.name, made.shape[1], made.type) for made in session.get_outputs()] == [
         ("action", 12, "tensor(float)"),
         *gains,
@@ -243,7 +247,7 @@ def swapped(names):
 )
 def test_contracts_of_others_are_refused(files, tmp_path, changes, error, match):
     with pytest.raises(error, match=match) as caught:
-        read_contract(rewritten(files["dmcm"], tmp_path / "other.onnx", **changes))
+        read_contract(rewritten(files["dmcm_told"], tmp_path / "other.onnx", **changes))
     assert "dmcm quadruped export-policy" in str(caught.value)
 
 
@@ -291,7 +295,7 @@ def test_what_cannot_be_exported_is_refused(policies, tmp_path):
         export_policy(POLICY, out, robot="go3")
     with pytest.raises(StorageError, match="there is no file"):
         export_policy(tmp_path / "none.safetensors", out)
-    policy, about = load_policy(policies["dmcm"])
+    policy, about = load_policy(policies["dmcm_told"])
     path = tmp_path / "policy.safetensors"
     save_policy(path, policy, {"training": {**about["training"], "method": "dmcn"}})
     with pytest.raises(StorageError, match="Did you mean 'dmcm'"):
@@ -376,7 +380,7 @@ def test_the_example_gives_the_joint_targets_of_the_environment(kind, policies, 
 
 
 def test_the_example_says_what_it_lacks(files, tmp_path):
-    assert "give 10 numbers, not 0" in example(files["dmcm"]).stderr
+    assert "give 6 numbers, not 0" in example(files["dmcm"]).stderr
     assert "export-policy" in example(tmp_path / "nowhere.onnx").stderr
     other = rewritten(files["vanilla"], tmp_path / "other.onnx", format=1)
     assert "format 1" in example(other).stderr

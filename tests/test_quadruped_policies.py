@@ -92,7 +92,7 @@ def cells(collection):
     return describe_cells(collection, cut(collection.data, WindowConfig()))
 
 
-def training(place, method="dmcm", **options):
+def training(place, method="dmcm_told", **options):
     return PolicyTraining(
         **{
             "method": method,
@@ -155,7 +155,7 @@ def test_a_widened_policy_does_the_same_whatever_it_is_told():
     rng = np.random.default_rng(0)
     seen = rng.normal(size=(5, OWN)).astype(np.float32)
     vectors = {"robot": rng.normal(2.0, 3.0, (50, 6)), "terrain": rng.normal(size=(50, 4))}
-    wide = widen(start, "dmcm", vectors)
+    wide = widen(start, "dmcm_told", vectors)
     told_what = rng.normal(size=(5, 10)).astype(np.float32)
     given = jnp.asarray(np.concatenate([seen, told_what], axis=1))
     np.testing.assert_allclose(wide.mean(given), start.mean(jnp.asarray(seen)), atol=1e-5)
@@ -168,7 +168,7 @@ def test_a_widened_policy_does_the_same_whatever_it_is_told():
 def test_what_is_told_beyond_training_is_cut_to_it():
     rng = np.random.default_rng(0)
     vectors = {"robot": rng.normal(2.0, 3.0, (500, 6)), "terrain": rng.normal(size=(500, 4))}
-    wide = widen(load_policy(POLICY)[0], "dmcm", vectors)
+    wide = widen(load_policy(POLICY)[0], "dmcm_told", vectors)
     assert wide.modulation is not None
     weights = rng.normal(size=(2, 128, 10)).astype(np.float32)
     wide = eqx.tree_at(lambda p: (p.modulation.gain.weight, p.modulation.shift.weight), wide, tuple(weights))
@@ -195,7 +195,7 @@ def test_the_truth_is_read_as_it_is_also_beyond_training():
     rng = np.random.default_rng(0)
     vectors = {"true_robot": rng.normal(2.0, 3.0, (500, 10)), "true_terrain": rng.normal(size=(500, 5))}
     start = load_policy(POLICY)[0]
-    wide = widen(start, "oracle", vectors)
+    wide = widen(start, "oracle_told", vectors)
     assert wide.modulation is None
     seen = np.tile(rng.normal(size=(1, OWN)), (2, 1))
     beyond = np.concatenate(list(vectors.values()), axis=1).max(axis=0) + np.array([[0.0], [3.0]])
@@ -248,14 +248,18 @@ def test_all_methods_meet_the_same_robots_on_the_same_grounds(collection, cells)
 
 def test_vectors_are_of_the_right_robot_and_ground_and_from_other_cells(collection, cells):
     which = cells.of("seen_pair")
-    environment = scene(collection, cells, "dmcm", which, robots=64).environment(np.random.default_rng(1))
+    environment = scene(collection, cells, "dmcm_told", which, robots=64).environment(
+        np.random.default_rng(1)
+    )
     robot, robot_row, terrain, terrain_row = environment.observe()[:, OWN:].T.astype(int)
     assert np.array_equal(terrain, environment.tiles)
     gains = np.array([collection.grid.robots[r].p_gain_nm_per_rad for r in robot])
     np.testing.assert_allclose(environment.simulation.properties["p_gain_nm_per_rad"], gains)
     assert np.mean(robot_row != terrain_row) > 0.5
     # One vector for both can only be of the pair itself.
-    environment = scene(collection, cells, "single", which, robots=64).environment(np.random.default_rng(1))
+    environment = scene(collection, cells, "single_told", which, robots=64).environment(
+        np.random.default_rng(1)
+    )
     own = [collection.grid.cells[which[row]] for row in environment.observe()[:, OWN].astype(int)]
     assert [cell.terrain for cell in own] == list(environment.tiles)
 
@@ -263,7 +267,7 @@ def test_vectors_are_of_the_right_robot_and_ground_and_from_other_cells(collecti
 def test_noise_is_a_share_of_the_spread(collection, cells):
     which = cells.of("seen_pair")
     pair = [
-        scene(collection, cells, "oracle", which, noise, robots=400)
+        scene(collection, cells, "oracle_told", which, noise, robots=400)
         .environment(np.random.default_rng(2))
         .observe()[:, OWN:]
         for noise in (0.0, 0.3)
@@ -275,7 +279,7 @@ def test_noise_is_a_share_of_the_spread(collection, cells):
 
 @pytest.fixture(scope="module")
 def uninterrupted(place):
-    out = place / "policies" / "dmcm" / "seed-0"
+    out = place / "policies" / "dmcm_told" / "seed-0"
     return train_policy(training(place), out, progress=False), out
 
 
@@ -305,14 +309,14 @@ def test_a_policy_says_whose_vectors_it_was_trained_with(place, uninterrupted):
         "vectors": {"robot": 2, "terrain": 2},
         "model": dynamics_model(place / "dynamics", "dmcm", 0).learner.fingerprint(),
     }
-    assert about["method"] == "dmcm"
-    with pytest.raises(CheckpointError, match="method is 'dmcm' there and 'vanilla' here"):
+    assert about["method"] == "dmcm_told"
+    with pytest.raises(CheckpointError, match="method is 'dmcm_told' there and 'vanilla' here"):
         train_policy(training(place, "vanilla"), out, resume=True, progress=False)
 
 
 def test_the_oracle_is_told_the_truth_and_others_nothing(place, collection, cells):
     which = cells.of("seen_pair")
-    vectors, about = told_vectors(training(place, "oracle"), collection, cells, which)
+    vectors, about = told_vectors(training(place, "oracle_told"), collection, cells, which)
     np.testing.assert_array_equal(vectors["true_robot"], cells.truth["robot"][which])
     assert about == {"vectors": {"true_robot": 9, "true_terrain": 10}, "model": None}
     assert told_vectors(training(place, "vanilla"), collection, cells, which) == (
@@ -378,11 +382,11 @@ def test_what_policies_are_told_in_the_suite_is_from_where_it_says():
         "robot": np.array([[0], [1], [2], [0], [1], [2]]),
         "terrain": np.array([[7], [7], [7], [8], [8], [8]]),
     }
-    values = told(SOURCES["dmcm"], vectors, 3)
+    values = told(SOURCES["dmcm_told"], vectors, 3)
     np.testing.assert_array_equal(values, [[0, 7], [1, 7], [2, 7], [0, 8], [1, 8], [2, 8]])
-    values = told(SOURCES["dmcm_wrong_robot"], vectors, 3)
+    values = told(SOURCES["dmcm_told_wrong_robot"], vectors, 3)
     np.testing.assert_array_equal(values, [[1, 7], [2, 7], [0, 7], [1, 8], [2, 8], [0, 8]])
-    values = told(SOURCES["dmcm_wrong_terrain"], vectors, 3)
+    values = told(SOURCES["dmcm_told_wrong_terrain"], vectors, 3)
     np.testing.assert_array_equal(values, [[0, 8], [1, 8], [2, 8], [0, 7], [1, 7], [2, 7]])
     assert told(SOURCES["vanilla"], vectors, 3) is None
 
@@ -418,9 +422,9 @@ def test_suite_vectors_are_of_their_logs_and_made_once(place, small_suite, tmp_p
     assert np.all(found["true_robot"][:, 0] < -1)
     model, walker = dynamics_model(place / "dynamics", "dmcm", 0), load_policy(POLICY)[0]
     where = [Terrain(), Terrain("stairs_up", 0.08)]
-    samples = logs.log_samples(walker, GO1, [nominal(GO1)] * 2, where, seed=(0, 1, 1), threads=1)
-    np.testing.assert_allclose(model.vectors(samples)["terrain"], found["terrain"][[0, 2]], atol=1e-5)
-    monkeypatch.setattr(suite_vectors, "log_samples", None)
+    data = logs.log_recording(walker, GO1, [nominal(GO1)] * 2, where, seed=(0, 1, 1), threads=1)
+    np.testing.assert_allclose(model.log_vectors(data)["terrain"], found["terrain"][[0, 2]], atol=1e-5)
+    monkeypatch.setattr(suite_vectors, "log_recording", None)
     (again,) = maker.make(everything)
     np.testing.assert_array_equal(again["soft"]["robot_here"], found["robot_here"])
     other = dataclasses.replace(maker, suite=dataclasses.replace(small_suite, seed=3))
@@ -471,13 +475,13 @@ def test_a_condition_is_walked_ground_by_ground(small_suite):
 @pytest.fixture
 def studied(place, small_suite, uninterrupted):
     """Policies of two methods and how they are evaluated."""
-    for method in ("vanilla",):
-        out = place / "policies" / method / "seed-0"
-        train_policy(training(place, method), out, resume=out.exists(), progress=False)
+    out = place / "policies" / "vanilla" / "seed-0"
+    train_policy(training(place, "vanilla"), out, resume=out.exists(), progress=False)
+    run_sweep(PolicySweep(("dmcm",), 1, training(place), place / "policies"), progress=False)
     return PolicyStudy(
         policies=place / "policies",
         dynamics=place / "dynamics",
-        sources=("vanilla", "dmcm", "dmcm_unknown"),
+        sources=("vanilla", "dmcm", "dmcm_told_unknown"),
         seeds=1,
         suite=small_suite,
         results=place / "policy.json",
@@ -504,7 +508,7 @@ def test_the_table_keeps_its_contract_and_goes_on_where_it_stopped(studied, monk
         assert len(walked) == 7
     assert again["methods"] == table["methods"]
     written = json.loads(studied.results.read_text())
-    assert list(written["methods"]) == ["vanilla", "dmcm", "dmcm_unknown"]
+    assert list(written["methods"]) == ["vanilla", "dmcm", "dmcm_told_unknown"]
     keys = {"success", "ci95", "distance_m", "velocity_rmse", "energy_j_per_m", "episodes", "seeds", "falls"}
     for cells in written["methods"].values():
         assert set(cells) == {
@@ -525,10 +529,10 @@ def test_a_policy_of_another_model_is_refused(studied, place, tmp_path):
     other = tmp_path / "dynamics"
     for name, learner in (("base", learner_of(all=1)), ("dmcm", learner_of(robot=2, terrain=2, more=1))):
         save_learner(other / name / "seed-0" / "model.safetensors", learner)
-    folder = place / "policies" / "dmcm" / "seed-0"
+    folder = place / "policies" / "dmcm_told" / "seed-0"
     about = load_policy(folder / "policy.safetensors")[1]
     with pytest.raises(BankError, match="trained with vectors of model"):
-        study._check_model(folder, about, other, "dmcm", 0)
+        study._check_model(folder, about, other, "dmcm_told", 0)
 
 
 @pytest.mark.parametrize(
@@ -557,14 +561,14 @@ def test_a_sweep_trains_what_is_missing(place, uninterrupted, monkeypatch):
         trained.append((config.method, config.seed, out.name, resume))
 
     monkeypatch.setattr(sweep, "train_policy", noting)
-    config = PolicySweep(("dmcm", "oracle"), 2, training(place), place / "policies")
+    config = PolicySweep(("dmcm_told", "oracle_told"), 2, training(place), place / "policies")
     files = run_sweep(config, progress=False)
     assert trained == [
-        ("oracle", 0, "seed-0", False),
-        ("dmcm", 1, "seed-1", False),
-        ("oracle", 1, "seed-1", False),
+        ("oracle_told", 0, "seed-0", False),
+        ("dmcm_told", 1, "seed-1", False),
+        ("oracle_told", 1, "seed-1", False),
     ]
-    assert files[0] == place / "policies" / "dmcm" / "seed-0" / "policy.safetensors"
+    assert files[0] == place / "policies" / "dmcm_told" / "seed-0" / "policy.safetensors"
     spread = []
 
     def over_ray(function, jobs, address):
@@ -573,7 +577,32 @@ def test_a_sweep_trains_what_is_missing(place, uninterrupted, monkeypatch):
 
     monkeypatch.setattr(sweep, "over_ray", over_ray)
     run_sweep(dataclasses.replace(config, ray="auto"), progress=False)
-    assert spread == [("auto", "oracle", 0), ("auto", "dmcm", 1), ("auto", "oracle", 1)]
+    assert spread == [("auto", "oracle_told", 0), ("auto", "dmcm_told", 1), ("auto", "oracle_told", 1)]
+
+
+def test_methods_that_match_have_the_trained_actor_of_the_one_told_nothing(place, tmp_path, monkeypatch):
+    trained, real = [], sweep.train_policy
+
+    def noting(config, out, **options):
+        trained.append((config.method, config.seed))
+        return real(config, out, **options)
+
+    monkeypatch.setattr(sweep, "train_policy", noting)
+    config = PolicySweep(("dmcm", "oracle"), 1, training(place), tmp_path)
+    plain, *files = [load_policy(file) for file in run_sweep(config, progress=False)]
+    assert trained == [("vanilla", 0), ("dmcm", 0), ("oracle", 0)]
+    rng = np.random.default_rng(0)
+    seen = rng.normal(size=(4, OWN)).astype(np.float32)
+    wanted = plain[0].mean(jnp.asarray(seen))
+    for (policy, about), told_what in zip(files, (2, 9), strict=True):
+        assert policy.gains is not None
+        assert about["training"]["actor"] == plain[1]["training"]
+        given = np.concatenate([seen, rng.normal(size=(4, told_what))], axis=1)
+        np.testing.assert_allclose(policy.mean(jnp.asarray(given, jnp.float32)), wanted, atol=1e-5)
+    assert files[1][0].gains.logarithmic is False
+    # A second call has nothing to do.
+    run_sweep(config, progress=False)
+    assert len(trained) == 3
 
 
 @pytest.mark.parametrize("options", [{"methods": ("dmcn",)}, {"seeds": 0}])

@@ -98,7 +98,9 @@ def test_foot_heights_are_those_the_inverse_kinematics_was_asked_for():
 
 
 def test_the_gait_is_measured_along_the_way_from_one_vector_to_another():
-    policy = widen(load_policy(POLICY)[0], "dmcm", {"robot": np.ones((2, 2)), "terrain": np.ones((2, 2))})
+    policy = widen(
+        load_policy(POLICY)[0], "dmcm_told", {"robot": np.ones((2, 2)), "terrain": np.ones((2, 2))}
+    )
     found = gait_along(policy, GO1, np.zeros(4), np.ones(4), threads=1)
     assert set(found) == {"clearance_m", "foot_lift_m", "foot_duty", "speed_m_s", "energy_j_per_m"}
     # A policy that does not listen yet walks the same whatever it is told.

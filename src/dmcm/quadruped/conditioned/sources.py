@@ -28,16 +28,27 @@ class Source:
 SOURCES: Mapping[str, Source] = {
     "vanilla": Source("vanilla", "nothing"),
     "single": Source("single", "its flat log", ("cell",)),
-    "dmcm": Source("dmcm", "its flat log, a nominal robot's log of the ground", ("robot", "terrain")),
+    "dmcm": Source("dmcm", "its flat log", ("robot",)),
     "history": Source("history", "its own last second"),
-    "oracle": Source("oracle", "the truth", ("true_robot", "true_terrain")),
+    "oracle": Source("oracle", "the truth", ("true_robot",)),
     "single_in_place": Source("single", "log of this robot on this ground", ("cell_here",)),
-    "dmcm_in_place": Source("dmcm", "log of this robot on this ground", ("robot_here", "terrain_here")),
-    "dmcm_wrong_robot": Source("dmcm", "another robot's vector", ("~robot", "terrain")),
-    "dmcm_wrong_terrain": Source("dmcm", "another ground's vector", ("robot", "~terrain")),
-    "dmcm_robot_only": Source("dmcm", "its flat log, no ground's vector", ("robot", "no_terrain")),
-    "dmcm_terrain_only": Source("dmcm", "no robot's vector, the ground's", ("no_robot", "terrain")),
-    "dmcm_unknown": Source("dmcm", "neither vector: the prior's mean", ("no_robot", "no_terrain")),
+    "dmcm_in_place": Source("dmcm", "log of this robot on this ground", ("robot_here",)),
+    "dmcm_wrong_robot": Source("dmcm", "another robot's vector", ("~robot",)),
+    "dmcm_unknown": Source("dmcm", "no robot's vector: the prior's mean", ("no_robot",)),
+    "single_told": Source("single_told", "its flat log", ("cell",)),
+    "dmcm_told": Source(
+        "dmcm_told", "its flat log, a nominal robot's log of the ground", ("robot", "terrain")
+    ),
+    "oracle_told": Source("oracle_told", "the truth", ("true_robot", "true_terrain")),
+    "single_told_in_place": Source("single_told", "log of this robot on this ground", ("cell_here",)),
+    "dmcm_told_in_place": Source(
+        "dmcm_told", "log of this robot on this ground", ("robot_here", "terrain_here")
+    ),
+    "dmcm_told_wrong_robot": Source("dmcm_told", "another robot's vector", ("~robot", "terrain")),
+    "dmcm_told_wrong_terrain": Source("dmcm_told", "another ground's vector", ("robot", "~terrain")),
+    "dmcm_told_robot_only": Source("dmcm_told", "its flat log, no ground's vector", ("robot", "no_terrain")),
+    "dmcm_told_terrain_only": Source("dmcm_told", "no robot's vector, the ground's", ("no_robot", "terrain")),
+    "dmcm_told_unknown": Source("dmcm_told", "neither vector: the prior's mean", ("no_robot", "no_terrain")),
 }
 """The methods, and further ways to tell their policies something."""
 

@@ -26,6 +26,9 @@ from dmcm.quadruped.walking.policy import POLICY_FILE, Policy, load_policy
 from dmcm.runs import environment
 from dmcm.storage import read_json, write_json
 
+HEARS = "dmcm_told"
+"""The method whose gait is looked at along its vectors."""
+
 
 @dataclasses.dataclass(frozen=True)
 class PolicyStudy:
@@ -79,7 +82,7 @@ def run_policy_study(config: PolicyStudy, *, progress: bool = True) -> dict[str,
         "conditions": {name: condition.title for name, condition in CONDITIONS.items()},
         "suite": _frozen(suite),
         "differences": differences(cells),
-        "gait": _gaits(config, table, vectors[0]) if "dmcm" in names else {},
+        "gait": _gaits(config, table, vectors[0]) if HEARS in names else {},
         "command": (
             f"dmcm quadruped evaluate-policy --policies {config.policies} --dynamics {config.dynamics} "
             f"--sources {' '.join(config.sources)} --seeds {config.seeds} --suite.episodes {suite.episodes}"
@@ -116,7 +119,7 @@ def vector_maker(config: PolicyStudy) -> VectorMaker:
 def parts_of(names: Sequence[str]) -> set[str]:
     """Names of the vectors that sources need, and those that the gait is looked at along."""
     parts = {part.removeprefix("~") for name in names for part in SOURCES[name].parts}
-    return parts | ({ROBOT, TERRAIN} if "dmcm" in names else set())
+    return parts | ({ROBOT, TERRAIN} if HEARS in names else set())
 
 
 def _evaluated(
@@ -152,8 +155,8 @@ def _evaluated(
 def _gaits(
     config: PolicyStudy, table: RobotTable, vectors: Mapping[str, Mapping[str, np.ndarray]]
 ) -> dict[str, Any]:
-    """How the gait of DMCM's policy of seed 0 changes with either vector."""
-    policy, _ = _policy(config.policies / "dmcm" / "seed-0" / POLICY_FILE, "dmcm", 0)
+    """How the gait of the policy of seed 0 that hears both vectors changes with either."""
+    policy, _ = _policy(config.policies / HEARS / "seed-0" / POLICY_FILE, HEARS, 0)
     usual, n = vectors[TRAINING], config.suite.episodes
     first = {name: row * n for row, name in enumerate(GROUNDS)}
     robot, flat = usual[ROBOT][:n].mean(axis=0), usual[TERRAIN][first["flat"]]
@@ -219,7 +222,7 @@ def _check_model(folder: Path, about: Mapping[str, Any], dynamics: Path, method:
     told = about["training"]["told"]
     if told["model"] is None:
         return
-    here = dynamics_model(dynamics, method, seed).learner.fingerprint()
+    here = dynamics_model(dynamics, METHODS[method].model or method, seed).learner.fingerprint()
     if told["model"] != here:
         raise BankError(
             f"{folder} was trained with vectors of model {told['model'][:12]}; that in {dynamics} is "

@@ -21,6 +21,8 @@ from dmcm.quadruped.world.terrain import Terrain
 from dmcm.storage import load_arrays, save_arrays
 
 KIND = "quadruped suite vectors"
+FORMAT = 2
+"""How they are made: from 2 on, those of robots that fall all the time are of their next steps."""
 PARTS: Mapping[str, tuple[str, ...]] = {
     "flat": (ROBOT, "cell"),
     "ground": (TERRAIN,),
@@ -85,7 +87,7 @@ class VectorMaker:
         self, origin: str, models: Sequence[Sequence[Model]], advance: Callable[[], None]
     ) -> list[SuiteVectors]:
         """Vectors of one origin, from files or made anew, the logs of all seeds being the same."""
-        size = {"episodes": self.suite.episodes, "seed": self.suite.seed, "origin": origin}
+        size = {"format": FORMAT, "episodes": self.suite.episodes, "seed": self.suite.seed, "origin": origin}
         about = [{**size, "models": [model.learner.fingerprint() for model in seed]} for seed in models]
         files = [self.folder / f"{origin}-seed-{seed}.safetensors" for seed in range(self.seeds)]
         found = [_kept(file, told) or {} for file, told in zip(files, about, strict=True)]

@@ -6,7 +6,7 @@ import dataclasses
 from pathlib import Path
 
 from dmcm.errors import ConfigError, unknown_name
-from dmcm.quadruped.conditioned.methods import METHODS
+from dmcm.quadruped.conditioned.methods import ACTOR, METHODS
 from dmcm.quadruped.conditioned.training import PolicyTraining, train_policy
 from dmcm.quadruped.data.distributed import over_ray
 from dmcm.quadruped.walking.policy import POLICY_FILE
@@ -17,7 +17,8 @@ class PolicySweep:
     """Which policies are trained."""
 
     methods: tuple[str, ...] = ("all",)
-    """What policies are told: vanilla, single, dmcm, history, oracle; `all` for every one."""
+    """What policies are told: vanilla, single, dmcm, history, oracle, single_told, dmcm_told, oracle_told;
+    `all` for every one. Those that match targets to gains need vanilla's actor, so it is trained too."""
     seeds: int = 3
     """Seeds 0, 1, … of policies; each uses the dynamics models of its own seed."""
     training: PolicyTraining = dataclasses.field(default_factory=PolicyTraining)
@@ -48,19 +49,34 @@ def run_sweep(config: PolicySweep, *, progress: bool = True) -> list[Path]:
     """
     config = config.check()
     names = tuple(METHODS) if "all" in config.methods else tuple(dict.fromkeys(config.methods))
-    jobs = [
-        (dataclasses.replace(config.training, method=name, seed=seed), config.out / name / f"seed-{seed}")
-        for seed in range(config.seeds)
-        for name in names
-    ]
-    missing = [job for job in jobs if not (job[1] / POLICY_FILE).exists()]
-    if config.ray is None:
-        for training, out in missing:
-            train_policy(training, out, resume=out.exists(), progress=progress)
-    else:
-        for _ in over_ray(_train, missing, config.ray):
-            pass
+    if any(METHODS[name].matches for name in names):
+        names = tuple(dict.fromkeys((ACTOR, *names)))
+    seeds = range(config.seeds)
+    learned = [(name, seed) for seed in seeds for name in names if not METHODS[name].matches]
+    matched = [(name, seed) for seed in seeds for name in names if METHODS[name].matches]
+    jobs = [(_training(config, *one), _folder(config, *one)) for one in (*learned, *matched)]
+    # Those that match need the actors of those that learned.
+    for some in (jobs[: len(learned)], jobs[len(learned) :]):
+        missing = [job for job in some if not (job[1] / POLICY_FILE).exists()]
+        if config.ray is None:
+            for training, out in missing:
+                train_policy(training, out, resume=out.exists(), progress=progress)
+        else:
+            for _ in over_ray(_train, missing, config.ray):
+                pass
     return [out / POLICY_FILE for _, out in jobs]
+
+
+def _folder(config: PolicySweep, method: str, seed: int) -> Path:
+    return config.out / method / f"seed-{seed}"
+
+
+def _training(config: PolicySweep, method: str, seed: int) -> PolicyTraining:
+    """How one policy is trained, or with which actor it is put together."""
+    training = dataclasses.replace(config.training, method=method, seed=seed)
+    if METHODS[method].matches:
+        return dataclasses.replace(training, start=_folder(config, ACTOR, seed) / POLICY_FILE)
+    return training
 
 
 def _train(training: PolicyTraining, out: Path) -> None:

@@ -21,9 +21,8 @@ from dmcm.quadruped.data.windows import WindowConfig, cut
 from dmcm.quadruped.dynamics.cells import ROBOT, TERRAIN, Cells, describe_cells
 from dmcm.quadruped.walking.environment import WalkEnvironment
 from dmcm.quadruped.walking.guides import Guide, History, Vectors
-from dmcm.quadruped.walking.known_gains import GainReader
 from dmcm.quadruped.walking.loop import Schedule, train_in_phases, training_walk
-from dmcm.quadruped.walking.policy import POLICY, Policy, load_policy
+from dmcm.quadruped.walking.policy import POLICY, POLICY_FILE, Policy, load_policy, save_policy
 from dmcm.quadruped.walking.ppo import Ends, PpoConfig
 from dmcm.quadruped.world.arena import Arena
 
@@ -33,7 +32,7 @@ class PolicyTraining(Schedule):
     """How a policy that is told something is trained."""
 
     method: str = "dmcm"
-    """What it is told: vanilla, single, dmcm, history or oracle."""
+    """What it is told: vanilla, single, dmcm, history, oracle, single_told, dmcm_told or oracle_told."""
     data: Path = Path("runs/quadruped-data")
     """Folder that `dmcm quadruped collect` filled: its seen pairs are the robots and grounds of training."""
     dynamics: Path = Path("runs/quadruped-dynamics")
@@ -41,10 +40,8 @@ class PolicyTraining(Schedule):
     banks: Path = Path("runs/quadruped-banks")
     """Folder of context banks, one a model, filled where vectors are missing."""
     start: Path = POLICY
-    """Walking policy that all methods start from."""
-    match_gains: bool = True
-    """Read the robots' gains out of what policies are told, and choose joint targets that make up for them.
-    Nothing changes for methods that are told no vectors."""
+    """Walking policy that all methods start from; those that match targets to gains take its actor as it is,
+    so there it is the trained policy that is told nothing."""
     noise: float = 0.1
     """Standard deviation of what is added to vectors in each phase, as a share of their spread."""
     iterations: int = 400
@@ -79,7 +76,6 @@ class CellScene:
         vectors: Mapping[str, np.ndarray],
         schedule: Schedule,
         noise: float,
-        gains: GainReader | None,
     ):
         """Prepare the phases.
 
@@ -90,7 +86,6 @@ class CellScene:
             vectors: per kind in the method's `vectors` one row a cell, shape (n, size).
             schedule: how many robots walk.
             noise: standard deviation added to vectors, as a share of their spread.
-            gains: reads gains out of the vectors.
         """
         grid = collection.grid
         self._table = load_robot(collection.config["robot"])
@@ -98,7 +93,7 @@ class CellScene:
         self._robot = np.array([grid.cells[cell].robot for cell in cells])
         self._terrain = np.array([grid.cells[cell].terrain for cell in cells])
         self._told, self._vectors = METHODS[method], vectors
-        self._schedule, self._noise, self._gains = schedule, noise, gains
+        self._schedule, self._noise = schedule, noise
 
     def environment(self, rng: np.random.Generator) -> WalkEnvironment:
         """Draw cells, and where their vectors are from."""
@@ -117,7 +112,6 @@ class CellScene:
             self._terrain[rows],
             training_walk(),
             guide=self._guide(rows, donors, np.random.default_rng(rng.integers(2**31))),
-            gains=self._gains,
             threads=self._schedule.threads,
         )
 
@@ -163,15 +157,21 @@ def train_policy(config: PolicyTraining, out: Path, *, resume: bool = False, pro
     cells = describe_cells(collection, cut(collection.data, WindowConfig()))
     which = cells.of("seen_pair")
     vectors, told = told_vectors(config, collection, cells, which)
+    start, first_about = load_policy(config.start)
     table = load_robot(collection.config["robot"])
     robots = [collection.grid.robots[cells.robot[cell]] for cell in which]
-    gains = read_gains(config.method, vectors, robots, table) if config.match_gains else None
-    first = widen(load_policy(config.start)[0], config.method, vectors, gains)
-    scene = CellScene(collection, which, config.method, vectors, config, config.noise, gains)
+    gains = read_gains(config.method, vectors, robots, table)
+    first = widen(start, config.method, vectors, gains)
     about = {"kind": "quadruped policy training", **dataclasses.asdict(config), "told": told}
     for name in ("threads", "dynamics", "banks"):
         del about[name]
     about |= {"start": config.start.name, "data": collection.config}
+    if METHODS[config.method].matches:
+        # Nothing is to be learned: the actor is trained, and the reader was fitted.
+        about["actor"] = first_about["training"]
+        save_policy(out / POLICY_FILE, first, {"training": about})
+        return first
+    scene = CellScene(collection, which, config.method, vectors, config, config.noise)
     return train_in_phases(first, scene, config, out, about, resume=resume, progress=progress)
 
 
@@ -188,8 +188,10 @@ def told_vectors(
     truth = {"true_" + name: values[which] for name, values in cells.truth.items()}
     found, model = {kind: truth[kind] for kind in kinds if kind in truth}, None
     if set(kinds) - set(found):
-        maker = dynamics_model(config.dynamics, config.method, config.seed)
-        bank = ContextBank(config.banks / f"{config.method}-seed-{config.seed}")
+        name = METHODS[config.method].model
+        assert name is not None
+        maker = dynamics_model(config.dynamics, name, config.seed)
+        bank = ContextBank(config.banks / f"{name}-seed-{config.seed}")
         fill_bank(bank, maker, collection.grid, cells, which)
         found, model = read_bank(bank, maker.learner, collection.grid, which), maker.learner.fingerprint()
     return found, {"vectors": {kind: found[kind].shape[1] for kind in kinds}, "model": model}

@@ -44,7 +44,8 @@ def widen(
         columns = history_columns()
         mean, variance = seen.mean[columns], seen.variance[columns]
     past, read = (len(mean), 0) if told.history else (0, len(mean))
-    inputs = SUMMARY if told.history else read if told.exact else 0
+    as_inputs = told.exact and not told.matches
+    inputs = SUMMARY if told.history else read if as_inputs else 0
     wide = Policy(
         own + len(mean),
         scale.mean.size - own,
@@ -52,7 +53,7 @@ def widen(
         widths=(policy.actor.width_size, policy.critic.width_size),
         past=past,
         summary=SUMMARY if past else 0,
-        told=0 if told.exact else read,
+        told=0 if as_inputs else read,
         gains=gains,
         key=jax.random.key(0),
     )
@@ -87,7 +88,7 @@ def widen(
 def read_gains(
     method: str, vectors: Mapping[str, np.ndarray], robots: Sequence[RobotProperties], table: RobotTable
 ) -> GainReader | None:
-    """What reads gains out of the vectors of a method; None for a method that is told nothing.
+    """What reads gains out of the vectors of a method; None for one that matches nothing.
 
     Args:
         method: name in `METHODS`.
@@ -96,12 +97,9 @@ def read_gains(
         table: the robot's facts.
     """
     told = METHODS[method]
-    if not told.vectors:
+    if not told.matches:
         return None
-    # A method's first vector is the one that knows the robot; a ground has no gains.
-    first = told.vectors[0]
-    parts = [vectors[kind] if kind == first else np.zeros_like(vectors[kind]) for kind in told.vectors]
-    values = np.concatenate(parts, axis=1)
+    values = np.concatenate([vectors[kind] for kind in told.vectors], axis=1)
     published = (table.p_gain_nm_per_rad, table.d_gain_nms_per_rad)
     shares = np.array([(r.p_gain_nm_per_rad, r.d_gain_nms_per_rad) for r in robots]) / published
     return GainReader(values.shape[1], logarithmic=not told.exact).fitted(values, shares)

@@ -44,13 +44,13 @@ def step_noise(model: Model, windows: Windows) -> np.ndarray:
 
 
 class LiveVectors:
-    """Robots' vectors that follow what each of them just did; those of the grounds are given.
+    """Robots' vectors that follow what each of them just did; those of the grounds are held.
 
     `guide` tells them to a policy, `watch` is called after each control step. A sample is a short past and
     the next step, as sensors have them, every `WindowConfig.stride` control steps; no sample spans a fall.
 
     Attributes:
-        guide: robot and ground of each episode, changed in place.
+        guide: the robot's vector in each episode, changed in place.
     """
 
     def __init__(
@@ -75,7 +75,7 @@ class LiveVectors:
         ]
         self._states = [self._filters[place].start() for place in self._place]
         prior = np.asarray(model.learner.prior_contexts()[ROBOT])
-        self.guide = Vectors(np.concatenate([np.tile(prior, (len(terrain), 1)), terrain], axis=1))
+        self.guide = Vectors(np.tile(prior, (len(terrain), 1)))
         # One row more than a sample's past: the state that it predicts.
         self._rows = np.zeros((len(terrain), self._windows.history + 1, sum(COLUMNS.values())), np.float32)
         self._steps = 0
@@ -97,5 +97,4 @@ class LiveVectors:
         for row in np.flatnonzero(windows.count[:, 0]):
             own = self._filters[self._place[row]]
             self._states[row] = own.update(self._states[row], windows.x[row, 0, 0], wrong[row, 0, 0])
-            vector = np.asarray(own.contexts(self._states[row])[ROBOT])
-            self.guide.values[row, : len(vector)] = vector
+            self.guide.values[row] = np.asarray(own.contexts(self._states[row])[ROBOT])

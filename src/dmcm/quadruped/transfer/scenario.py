@@ -41,19 +41,26 @@ class Way:
 WAYS: Mapping[str, Way] = {
     "vanilla": Way("vanilla", "nothing"),
     "history": Way("history", "its own last second"),
-    "single": Way("single", "one vector, of its flat log", ("cell_flat",)),
-    "dmcm": Way("dmcm", "its flat log's vector, the ground's from simulation", ("robot_flat", "terrain")),
-    "dmcm_live": Way(
-        "dmcm", "a vector filtered as it walks, the ground's from simulation", ("terrain",), live=True
+    "single": Way("single", "one vector, of its flat log; targets matched to it", ("cell_flat",)),
+    "dmcm": Way("dmcm", "the robot's vector, of its flat log; targets matched to it", ("robot_flat",)),
+    "dmcm_live": Way("dmcm", "the robot's vector, filtered as it walks; targets matched to it", live=True),
+    "oracle": Way("oracle", "its properties as they are; targets matched to them", ("true_robot",)),
+    "single_in_place": Way(
+        "single", "one vector, of a log on this very ground; targets matched to it", ("cell_here",)
     ),
-    "single_in_place": Way("single", "one vector, of a log on this very ground", ("cell_here",)),
     "dmcm_in_place": Way(
-        "dmcm", "both vectors, of a log on this very ground", ("robot_here", "terrain_here")
+        "dmcm", "the robot's vector, of a log on this very ground; targets matched to it", ("robot_here",)
     ),
-    "dmcm_nominal": Way(
-        "dmcm", "the nominal robot's vector, the ground's from simulation", ("robot_nominal", "terrain")
+    "dmcm_nominal": Way("dmcm", "the nominal robot's vector; targets matched to it", ("robot_nominal",)),
+    "single_told": Way("single_told", "one vector, of its flat log; heard by the actor", ("cell_flat",)),
+    "dmcm_told": Way(
+        "dmcm_told",
+        "its flat log's vector, the ground's from simulation; heard by the actor",
+        ("robot_flat", "terrain"),
     ),
-    "oracle": Way("oracle", "its properties as they are, and the ground", ("true_robot", "true_terrain")),
+    "oracle_told": Way(
+        "oracle_told", "its properties and the ground; heard by the actor", ("true_robot", "true_terrain")
+    ),
 }
 """The table's rows. In place is what nobody has before the robot is there."""
 

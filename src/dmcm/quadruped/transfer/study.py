@@ -130,8 +130,8 @@ def _evaluated(
         return kept["cells"]
     robots, n = stand_ins(config), config.robots
     values = source.told(way.parts, seed=case.seed, gap=case.gap, data_s=case.data_s)
-    if way.live and values is not None:
-        live = source.live(values, seed=case.seed)
+    if way.live:
+        live = source.live(seed=case.seed)
         guide, watch = live.guide, live.watch
     else:
         guide, watch = guide_of(way.policy, values, n * len(GROUNDS)), None

@@ -77,17 +77,16 @@ class VectorSource:
             return None
         return np.concatenate([self._makers[part](seed, gap, data_s) for part in parts], axis=1)
 
-    def live(self, terrain: np.ndarray, *, seed: int) -> LiveVectors:
-        """Vectors of robots that begin unknown and are filtered as they walk.
+    def live(self, *, seed: int) -> LiveVectors:
+        """Vectors of robots that begin unknown and are filtered as they walk, the ground's being held.
 
         Args:
-            terrain: vectors of the grounds, one row an episode, shape (n, size).
             seed: of the dynamics models.
         """
         model = dynamics_model(self._config.dynamics, "dmcm", seed)
         logs = cut(self._reference(), WindowConfig(), parts=1)
-        samples = int(logs.count.max())
-        return LiveVectors(model, terrain, step_noise(model, logs), samples=samples)
+        terrain = self._on_each_ground(self._simulated(seed)[TERRAIN][1:])
+        return LiveVectors(model, terrain, step_noise(model, logs), samples=int(logs.count.max()))
 
     def _everywhere(self, vectors: np.ndarray) -> np.ndarray:
         """One row a robot, the same on each ground."""
