@@ -81,11 +81,24 @@ class Model:
         found = self.vectors(windows, outputs=outputs, given=given)
         short = np.flatnonzero(windows.count[:, 0] < LEAST_SAMPLES)
         if len(short):
-            steps = cut(data[short], WindowConfig(), parts=1, outcomes=False)
-            near = [name for name in STEP_OUTPUTS if outputs is None or name in outputs]
-            for name, value in self.vectors(steps, outputs=near, given=given, least=1).items():
+            for name, value in self.near_vectors(data[short], given=given).items():
                 found[name][short] = value
         return found
+
+    def near_vectors(
+        self, data: np.ndarray, *, given: Mapping[str, np.ndarray] | None = None
+    ) -> dict[str, np.ndarray]:
+        """Vectors of next steps alone, which a robot measures all of: what joint controllers do shows there.
+
+        Args:
+            data: recordings, shape (logs, steps, columns).
+            given: vectors to hold for all logs, shape (size,) each.
+
+        Returns:
+            As `log_vectors`.
+        """
+        steps = cut(data, WindowConfig(), parts=1, outcomes=False)
+        return self.vectors(steps, outputs=tuple(STEP_OUTPUTS), given=given, least=1)
 
 
 def dynamics_model(folder: Path, method: str, seed: int) -> Model:

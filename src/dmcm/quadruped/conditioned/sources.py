@@ -27,14 +27,11 @@ class Source:
 
 SOURCES: Mapping[str, Source] = {
     "vanilla": Source("vanilla", "nothing"),
-    "single": Source("single", "its flat log", ("cell",)),
-    "dmcm": Source("dmcm", "its flat log", ("robot",)),
+    "single": Source("single", "its flat log", ("cell_near",)),
+    "dmcm": Source("dmcm", "its flat log", ("robot_near",)),
     "history": Source("history", "its own last second"),
     "oracle": Source("oracle", "the truth", ("true_robot",)),
-    "single_in_place": Source("single", "log of this robot on this ground", ("cell_here",)),
-    "dmcm_in_place": Source("dmcm", "log of this robot on this ground", ("robot_here",)),
-    "dmcm_wrong_robot": Source("dmcm", "another robot's vector", ("~robot",)),
-    "dmcm_unknown": Source("dmcm", "no robot's vector: the prior's mean", ("no_robot",)),
+    "dmcm_wrong_robot": Source("dmcm", "another robot's vector", ("~robot_near",)),
     "single_told": Source("single_told", "its flat log", ("cell",)),
     "dmcm_told": Source(
         "dmcm_told", "its flat log, a nominal robot's log of the ground", ("robot", "terrain")
@@ -69,6 +66,6 @@ def told(source: Source, vectors: Mapping[str, np.ndarray], episodes: int) -> np
     columns = []
     for part in source.parts:
         name = part.removeprefix("~")
-        swapped = other_robot if name == ROBOT else other_terrain
+        swapped = other_robot if name.startswith(ROBOT) else other_terrain
         columns.append(vectors[name][swapped if part != name else rows])
     return np.concatenate(columns, axis=1)

@@ -12,7 +12,7 @@ from dmcm.errors import StorageError
 from dmcm.quadruped.body.properties import nominal
 from dmcm.quadruped.body.robot_table import RobotTable
 from dmcm.quadruped.conditioned.evaluation import SuiteConfig, bodies, grounds
-from dmcm.quadruped.conditioned.logs import log_recording
+from dmcm.quadruped.conditioned.logs import log_recording, log_samples
 from dmcm.quadruped.conditioned.models import Model, dynamics_model
 from dmcm.quadruped.conditioned.suite import CONDITIONS
 from dmcm.quadruped.dynamics.cells import ROBOT, TERRAIN, robot_truth, terrain_truth
@@ -21,17 +21,17 @@ from dmcm.quadruped.world.terrain import Terrain
 from dmcm.storage import load_arrays, save_arrays
 
 KIND = "quadruped suite vectors"
-FORMAT = 2
-"""How they are made: from 2 on, those of robots that fall all the time are of their next steps."""
 PARTS: Mapping[str, tuple[str, ...]] = {
     "flat": (ROBOT, "cell"),
     "ground": (TERRAIN,),
     "here": (f"{ROBOT}_here", f"{TERRAIN}_here", "cell_here"),
     "prior": (f"no_{ROBOT}", f"no_{TERRAIN}"),
     "truth": (f"true_{ROBOT}", f"true_{TERRAIN}"),
+    "near": (f"{ROBOT}_near", "cell_near"),
 }
 """Vectors by where they are from: each robot's log on flat ground; a nominal robot's log on each ground;
-each robot's log on each ground; what stands for "unknown"; what the oracle is told."""
+each robot's log on each ground; what stands for "unknown"; what the oracle is told; the next steps of each
+robot's log on flat ground."""
 
 SuiteVectors = dict[str, dict[str, np.ndarray]]
 """Per condition the vectors by name, shape (episodes, size) each: ground by ground, all robots on each."""
@@ -87,7 +87,7 @@ class VectorMaker:
         self, origin: str, models: Sequence[Sequence[Model]], advance: Callable[[], None]
     ) -> list[SuiteVectors]:
         """Vectors of one origin, from files or made anew, the logs of all seeds being the same."""
-        size = {"format": FORMAT, "episodes": self.suite.episodes, "seed": self.suite.seed, "origin": origin}
+        size = {"episodes": self.suite.episodes, "seed": self.suite.seed, "origin": origin}
         about = [{**size, "models": [model.learner.fingerprint() for model in seed]} for seed in models]
         files = [self.folder / f"{origin}-seed-{seed}.safetensors" for seed in range(self.seeds)]
         found = [_kept(file, told) or {} for file, told in zip(files, about, strict=True)]
@@ -119,15 +119,23 @@ def _made(
     if origin == "prior":
         priors = [both.learner.prior_contexts().values for both, *_ in models]
         return [{f"no_{k}": np.tile(np.asarray(v), (n * count, 1)) for k, v in p.items()} for p in priors]
+    seed = (config.seed, list(CONDITIONS).index(condition), list(PARTS).index(origin))
+    if origin == "near":
+        data = log_recording(
+            walker, table, [*robots, nominal(table)], [Terrain()] * (n + 1), seed=seed, threads=config.threads
+        )
+        return [
+            {f"{name}_near": np.tile(value, (count, 1)) for name, value in _near(several, data).items()}
+            for several in models
+        ]
     who, where = {
         "flat": (robots, [Terrain()] * n),
         "ground": ([nominal(table)] * count, places),
         "here": (robots * count, [place for place in places for _ in range(n)]),
     }[origin]
-    seed = (config.seed, list(CONDITIONS).index(condition), list(PARTS).index(origin))
-    logs = log_recording(walker, table, who, where, seed=seed, threads=config.threads)
+    samples = log_samples(walker, table, who, where, seed=seed, threads=config.threads)
     found = [
-        {name: value for model in several for name, value in model.log_vectors(logs).items()}
+        {name: value for model in several for name, value in model.vectors(samples).items()}
         for several in models
     ]
     if origin == "flat":
@@ -135,6 +143,14 @@ def _made(
     if origin == "ground":
         return [{TERRAIN: np.repeat(own[TERRAIN], n, axis=0)} for own in found]
     return [{f"{name}_here": value for name, value in own.items()} for own in found]
+
+
+def _near(models: Sequence[Model], data: np.ndarray) -> dict[str, np.ndarray]:
+    """The robot's vector, and the one for both, of next steps on flat ground; the last log is nominal."""
+    both, single = models
+    flat = both.log_vectors(data[-1:])[TERRAIN][0]
+    found = both.near_vectors(data[:-1], given={TERRAIN: flat})
+    return {ROBOT: found[ROBOT], **single.near_vectors(data[:-1])}
 
 
 def _truth(condition: str, config: SuiteConfig) -> dict[str, np.ndarray]:

@@ -41,15 +41,17 @@ class Way:
 WAYS: Mapping[str, Way] = {
     "vanilla": Way("vanilla", "nothing"),
     "history": Way("history", "its own last second"),
-    "single": Way("single", "one vector, of its flat log; targets matched to it", ("cell_flat",)),
-    "dmcm": Way("dmcm", "the robot's vector, of its flat log; targets matched to it", ("robot_flat",)),
+    "single": Way("single", "one vector, of its flat log; targets matched to it", ("cell_near",)),
+    "dmcm": Way("dmcm", "the robot's vector, of its flat log; targets matched to it", ("robot_near",)),
     "dmcm_live": Way("dmcm", "the robot's vector, filtered as it walks; targets matched to it", live=True),
     "oracle": Way("oracle", "its properties as they are; targets matched to them", ("true_robot",)),
     "single_in_place": Way(
-        "single", "one vector, of a log on this very ground; targets matched to it", ("cell_here",)
+        "single", "one vector, of a log on this very ground; targets matched to it", ("cell_near_here",)
     ),
     "dmcm_in_place": Way(
-        "dmcm", "the robot's vector, of a log on this very ground; targets matched to it", ("robot_here",)
+        "dmcm",
+        "the robot's vector, of a log on this very ground; targets matched to it",
+        ("robot_near_here",),
     ),
     "dmcm_nominal": Way("dmcm", "the nominal robot's vector; targets matched to it", ("robot_nominal",)),
     "single_told": Way("single_told", "one vector, of its flat log; heard by the actor", ("cell_flat",)),

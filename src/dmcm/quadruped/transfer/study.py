@@ -120,7 +120,8 @@ def _evaluated(
         "robots": config.robots,
         "seconds": config.seconds,
         "seed": config.seed,
-        "way": dataclasses.asdict(way),
+        "parts": way.parts,
+        "live": way.live,
         "policy": training,
     }
     asked = json.loads(json.dumps(asked))  # as read back

@@ -47,9 +47,10 @@ class VectorSource:
             "robot_nominal": lambda seed, gap, data_s: self._for_all(self._simulated(seed)[ROBOT][:1]),
             "robot_flat": lambda *case: self._everywhere(self._flat("dmcm", *case)[ROBOT]),
             "cell_flat": lambda *case: self._everywhere(self._flat("single", *case)["cell"]),
-            "robot_here": lambda *case: self._here("dmcm", *case)[ROBOT],
-            "terrain_here": lambda *case: self._here("dmcm", *case)[TERRAIN],
-            "cell_here": lambda *case: self._here("single", *case)["cell"],
+            "robot_near": lambda *case: self._everywhere(self._flat("dmcm", *case, near=True)[ROBOT]),
+            "cell_near": lambda *case: self._everywhere(self._flat("single", *case, near=True)["cell"]),
+            "robot_near_here": lambda *case: self._here("dmcm", *case)[ROBOT],
+            "cell_near_here": lambda *case: self._here("single", *case)["cell"],
             "true_robot": lambda *case: self._everywhere(robot_truth(self._robots)),
             "true_terrain": lambda *case: self._on_each_ground(terrain_truth(list(GROUNDS.values()))),
         }
@@ -117,25 +118,21 @@ class VectorSource:
         grounds, logged = [Terrain()] * len(robots), (self._config.seed, 10)
         return log_recording(self._walker, self._table, robots, grounds, seed=logged)
 
-    def _flat(self, method: str, seed: int, gap: float, data_s: float) -> dict[str, np.ndarray]:
-        """Vectors of the flat logs; flat ground's own is held where a model has one."""
+    def _flat(
+        self, method: str, seed: int, gap: float, data_s: float, *, near: bool = False
+    ) -> dict[str, np.ndarray]:
+        """Vectors of the flat logs, or of their next steps; flat ground's own is held where there is one."""
         given = {TERRAIN: self._simulated(seed)[TERRAIN][0]} if method == "dmcm" else None
-        return self._adapted(method, seed, self._log("flat", gap), data_s, given)
+        model = dynamics_model(self._config.dynamics, method, seed)
+        used = _beginning(self._log("flat", gap), data_s)
+        if near:
+            return model.near_vectors(used, given=given)
+        return model.log_vectors(used, outputs=MEASURED, given=given)
 
     def _here(self, method: str, seed: int, gap: float, data_s: float) -> dict[str, np.ndarray]:
-        return self._adapted(method, seed, self._log("here", gap), data_s, None)
-
-    def _adapted(
-        self,
-        method: str,
-        seed: int,
-        data: np.ndarray,
-        data_s: float,
-        given: Mapping[str, np.ndarray] | None,
-    ) -> dict[str, np.ndarray]:
+        """Vectors of the next steps of logs on the very ground."""
         model = dynamics_model(self._config.dynamics, method, seed)
-        used = without_truth(data[:, : round(data_s / CONTROL_PERIOD_S)])
-        return model.log_vectors(used, outputs=MEASURED, given=given)
+        return model.near_vectors(_beginning(self._log("here", gap), data_s))
 
     def _log(self, name: str, gap: float) -> np.ndarray:
         """Twenty seconds of each robot on flat ground, or "here", on each ground: (logs, steps, columns)."""
@@ -154,3 +151,8 @@ class VectorSource:
         config.out.mkdir(parents=True, exist_ok=True)
         save_arrays(path, {"data": data}, about)
         return data
+
+
+def _beginning(data: np.ndarray, data_s: float) -> np.ndarray:
+    """The first seconds of logs, as robots have them."""
+    return without_truth(data[:, : round(data_s / CONTROL_PERIOD_S)])
