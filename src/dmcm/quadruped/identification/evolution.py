@@ -1,0 +1,132 @@
+"""A robot's properties by an evolution strategy that simulates its log: a classical system identification."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+
+from dmcm.errors import ConfigError, DmcmError, ShapeError
+from dmcm.quadruped.body.properties import RobotProperties
+from dmcm.quadruped.body.robot_table import RobotTable
+from dmcm.quadruped.data.recording import COLUMNS
+from dmcm.quadruped.identification.box import LIMITS, from_unit, to_unit
+from dmcm.quadruped.identification.gains import regressed_gains
+from dmcm.quadruped.identification.replay import Replay
+from dmcm.quadruped.identification.segments import LEAST_SEGMENTS, cut_segments
+
+try:
+    import cmaes
+except ImportError as error:
+    raise DmcmError(
+        "identifying properties needs the library cmaes: pip install 'dmcm[quadruped]'."
+    ) from error
+
+_WIDE = 0.25
+"""Standard deviation of the first generation in the unit cube,"""
+_NARROW = {"p_gain_nm_per_rad": 0.06, "d_gain_nms_per_rad": 0.15}
+"""and where least squares say what to begin with."""
+
+
+@dataclasses.dataclass(frozen=True)
+class IdentifySettings:
+    """How much is simulated: the product of all four. The usual takes about half a minute of one core."""
+
+    segments: int = 24
+    """Pieces of the log."""
+    steps: int = 10
+    """Control steps of each, 20 ms long."""
+    population: int = 12
+    """Bodies that are tried at once."""
+    generations: int = 30
+    """How often."""
+
+    def check(self) -> IdentifySettings:
+        """Return self, or raise `ConfigError` for settings out of range."""
+        least = {"segments": LEAST_SEGMENTS, "steps": 2, "population": 4, "generations": 1}
+        for name, limit in least.items():
+            if getattr(self, name) < limit:
+                raise ConfigError(f"{name}={getattr(self, name)} must be at least {limit}.")
+        return self
+
+
+@dataclasses.dataclass(frozen=True)
+class Identified:
+    """What was found."""
+
+    properties: RobotProperties
+    """The robot that explains the log best."""
+    loss: float
+    """Its mean squared error over segments, in standard deviations of what was sensed."""
+    first_loss: float
+    """The same of the robot that the search started with."""
+    segments: int
+    """Pieces of the log that were used."""
+
+
+def identify(
+    data: np.ndarray,
+    table: RobotTable,
+    *,
+    settings: IdentifySettings | None = None,
+    seed: int = 0,
+    threads: int = 0,
+) -> Identified:
+    """Find the body with which a simulation does what a robot did on flat ground.
+
+    Short segments of the log are simulated from their measured starts with the recorded joint targets, and
+    CMA-ES (Hansen, arXiv 1604.00772) moves the body until angles, speeds, torques, turning rates and tilt come
+    out as measured. Nothing is used that a robot does not measure of itself.
+
+    Args:
+        data: one log, shape (steps, columns), see `data.recording.COLUMNS`; what no robot measures may be NaN.
+        table: the robot's facts.
+        settings: how much is simulated.
+        seed: of the segments and the search; the same seed finds the same.
+        threads: of the physics; 0 means one per core. They do not change the result.
+
+    Raises:
+        ConfigError: settings or seed out of range.
+        ShapeError: data of another shape.
+        DataError: a needed column is not finite, or the log has too little walking without falls.
+    """
+    settings = (settings or IdentifySettings()).check()
+    if not 0 <= seed < 2**32:
+        raise ConfigError(f"seed={seed} must lie between 0 and 2³² − 1.")
+    if data.ndim != 2 or data.shape[1] != sum(COLUMNS.values()):
+        raise ShapeError(
+            f"a log has shape (steps, {sum(COLUMNS.values())}), not {data.shape}. Identify one log at a time."
+        )
+    segments = cut_segments(data, table, settings.segments, settings.steps, seed)
+    replay = Replay(segments, table, settings.population, threads=threads)
+    mean, deviations = _first_guess(data, table)
+    search = cmaes.CMA(
+        mean=mean,
+        sigma=1.0,
+        cov=np.diag(deviations**2),
+        bounds=np.tile([0.0, 1.0], (len(LIMITS), 1)),
+        population_size=settings.population,
+        seed=seed,
+    )
+    first_loss = _loss_of(mean, replay, settings)
+    for _ in range(settings.generations):
+        points = [search.ask() for _ in range(settings.population)]
+        losses = replay.errors([from_unit(point) for point in points]).mean(axis=1)
+        search.tell(list(zip(points, losses.tolist(), strict=True)))
+    # The mean of a population is nearer the optimum than its best member.
+    return Identified(
+        from_unit(search.mean), _loss_of(search.mean, replay, settings), first_loss, segments.count
+    )
+
+
+def _loss_of(point: np.ndarray, replay: Replay, settings: IdentifySettings) -> float:
+    return float(replay.errors([from_unit(point)] * settings.population)[0].mean())
+
+
+def _first_guess(data: np.ndarray, table: RobotTable) -> tuple[np.ndarray, np.ndarray]:
+    """Middle and deviations of the first generation: gains by least squares, all else in the box's middle."""
+    middle = from_unit(np.full(len(LIMITS), 0.5))
+    gains = dict(zip(_NARROW, regressed_gains(data, table), strict=True))
+    gains = {name: float(np.clip(value, *LIMITS[name])) for name, value in gains.items()}
+    mean = np.clip(to_unit(dataclasses.replace(middle, **gains)), 0.05, 0.95)
+    return mean, np.array([_NARROW.get(name, _WIDE) for name in LIMITS])
