@@ -25,6 +25,7 @@ ROOMS = (
     "logs",
     "dynamics",
     "conditioned",
+    "identification",
     "deployment",
     "transfer",
 )

@@ -5,9 +5,10 @@ from __future__ import annotations
 import dataclasses
 
 import numpy as np
+from cmaes import CMA
 
-from dmcm.errors import ConfigError, DmcmError, ShapeError
-from dmcm.quadruped.body.properties import RobotProperties
+from dmcm.errors import ConfigError, ShapeError
+from dmcm.quadruped.body.properties import TRAINING_RANGES, RobotProperties
 from dmcm.quadruped.body.robot_table import RobotTable
 from dmcm.quadruped.data.recording import COLUMNS
 from dmcm.quadruped.identification.box import LIMITS, from_unit, to_unit
@@ -15,37 +16,33 @@ from dmcm.quadruped.identification.gains import regressed_gains
 from dmcm.quadruped.identification.replay import Replay
 from dmcm.quadruped.identification.segments import LEAST_SEGMENTS, cut_segments
 
-try:
-    import cmaes
-except ImportError as error:
-    raise DmcmError(
-        "identifying properties needs the library cmaes: pip install 'dmcm[quadruped]'."
-    ) from error
-
-_WIDE = 0.25
+_WIDE = 0.2
 """Standard deviation of the first generation in the unit cube,"""
 _NARROW = {"p_gain_nm_per_rad": 0.06, "d_gain_nms_per_rad": 0.15}
 """and where least squares say what to begin with."""
+_PULL = 0.01
+"""Loss per squared distance from the first guess in the unit cube: what a log does not show, such as the
+strength of motors that never saturate, stays there instead of drifting."""
 
 
 @dataclasses.dataclass(frozen=True)
 class IdentifySettings:
-    """How much is simulated: the product of all four. The usual takes about half a minute of one core."""
+    """How much is simulated: the product of all four. The usual takes 20 s of one core."""
 
-    segments: int = 24
+    segments: int = 20
     """Pieces of the log."""
     steps: int = 10
     """Control steps of each, 20 ms long."""
-    population: int = 12
+    population: int = 10
     """Bodies that are tried at once."""
-    generations: int = 30
+    generations: int = 50
     """How often."""
 
     def check(self) -> IdentifySettings:
         """Return self, or raise `ConfigError` for settings out of range."""
         least = {"segments": LEAST_SEGMENTS, "steps": 2, "population": 4, "generations": 1}
         for name, limit in least.items():
-            if getattr(self, name) < limit:
+            if not getattr(self, name) >= limit:
                 raise ConfigError(f"{name}={getattr(self, name)} must be at least {limit}.")
         return self
 
@@ -57,7 +54,8 @@ class Identified:
     properties: RobotProperties
     """The robot that explains the log best."""
     loss: float
-    """Its mean squared error over segments, in standard deviations of what was sensed."""
+    """How far its simulation is from what was sensed: root mean square in standard deviations, mean over
+    segments."""
     first_loss: float
     """The same of the robot that the search started with."""
     segments: int
@@ -75,14 +73,14 @@ def identify(
     """Find the body with which a simulation does what a robot did on flat ground.
 
     Short segments of the log are simulated from their measured starts with the recorded joint targets, and
-    CMA-ES (Hansen, arXiv 1604.00772) moves the body until angles, speeds, torques, turning rates and tilt come
-    out as measured. Nothing is used that a robot does not measure of itself.
+    CMA-ES (Hansen, arXiv 1604.00772) moves the body until angles, speeds, torques, turning rates and tilt
+    come out as measured. Nothing is used that a robot does not measure of itself.
 
     Args:
-        data: one log, shape (steps, columns), see `data.recording.COLUMNS`; what no robot measures may be NaN.
+        data: one log, shape (steps, columns), see `data.recording.COLUMNS`; what `TRUTH` names may be NaN.
         table: the robot's facts.
         settings: how much is simulated.
-        seed: of the segments and the search; the same seed finds the same.
+        seed: of the search; the same seed finds the same.
         threads: of the physics; 0 means one per core. They do not change the result.
 
     Raises:
@@ -97,10 +95,10 @@ def identify(
         raise ShapeError(
             f"a log has shape (steps, {sum(COLUMNS.values())}), not {data.shape}. Identify one log at a time."
         )
-    segments = cut_segments(data, table, settings.segments, settings.steps, seed)
+    segments = cut_segments(data, table, settings.segments, settings.steps)
     replay = Replay(segments, table, settings.population, threads=threads)
     mean, deviations = _first_guess(data, table)
-    search = cmaes.CMA(
+    search = CMA(
         mean=mean,
         sigma=1.0,
         cov=np.diag(deviations**2),
@@ -112,6 +110,7 @@ def identify(
     for _ in range(settings.generations):
         points = [search.ask() for _ in range(settings.population)]
         losses = replay.errors([from_unit(point) for point in points]).mean(axis=1)
+        losses += _PULL * ((np.array(points) - mean) ** 2).sum(axis=1)
         search.tell(list(zip(points, losses.tolist(), strict=True)))
     # The mean of a population is nearer the optimum than its best member.
     return Identified(
@@ -124,8 +123,8 @@ def _loss_of(point: np.ndarray, replay: Replay, settings: IdentifySettings) -> f
 
 
 def _first_guess(data: np.ndarray, table: RobotTable) -> tuple[np.ndarray, np.ndarray]:
-    """Middle and deviations of the first generation: gains by least squares, all else in the box's middle."""
-    middle = from_unit(np.full(len(LIMITS), 0.5))
+    """Middle and deviations of the first generation: regressed gains, all else as usual in training."""
+    middle = RobotProperties(**{name: sum(limits) / 2 for name, limits in TRAINING_RANGES.items()})
     gains = dict(zip(_NARROW, regressed_gains(data, table), strict=True))
     gains = {name: float(np.clip(value, *LIMITS[name])) for name, value in gains.items()}
     mean = np.clip(to_unit(dataclasses.replace(middle, **gains)), 0.05, 0.95)

@@ -27,7 +27,7 @@ def regressed_gains(data: np.ndarray, table: RobotTable) -> tuple[float, float]:
     torque, angle, speed = torques[1:-1], angles[2:], speeds[2:]
     columns = np.stack([targets[1:-1] - angle, targets[:-2] - angle, -speed], axis=-1)
     free = np.abs(torque) < _FREE * table.peak_torque_nm
-    whole = data[:, column("begins")] == 0
-    free &= whole[1:-1] & whole[2:]
+    begins = np.nan_to_num(data[:, column("begins")]) > 0
+    free &= ~(begins[1:-1] | begins[2:])
     now, before, d_gain = np.linalg.lstsq(columns[free], torque[free], rcond=None)[0]
     return float(now + before), float(d_gain)

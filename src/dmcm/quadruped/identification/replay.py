@@ -18,8 +18,8 @@ from dmcm.quadruped.world.arena import Arena
 from dmcm.quadruped.world.simulation import SUBSTEPS, Simulation
 from dmcm.quadruped.world.terrain import Terrain
 
-WORST = 4.0
-"""Largest error of a segment, in squared standard deviations; that of a simulation that comes apart."""
+WORST = 2.0
+"""Largest error of a segment, in standard deviations; that of a simulation that comes apart."""
 
 
 class Replay:
@@ -52,8 +52,8 @@ class Replay:
             robots: as many as this was made for.
 
         Returns:
-            Mean squared difference in standard deviations, at most `WORST`, by body and segment, shape
-            (bodies, segments).
+            Root mean square of the differences in standard deviations, at most `WORST`, by body and segment,
+            shape (bodies, segments).
         """
         simulation, segments = self._simulation, self._segments
         properties = {
@@ -69,8 +69,8 @@ class Replay:
                 found = getattr(simulation, name).reshape(self._bodies, segments.count, -1)
                 difference = (found - segments.sensed[name][:, step]) / segments.deviations[name]
                 total += (difference**2).mean(axis=-1)
-        mean = total / (segments.steps * len(COMPARED))
-        return np.where(apart.reshape(mean.shape), WORST, np.minimum(mean, WORST))
+        error = np.sqrt(total / (segments.steps * len(COMPARED)))
+        return np.where(apart.reshape(error.shape), WORST, np.minimum(error, WORST))
 
 
 def _past_targets(model: mujoco.MjModel, segments: Segments) -> np.ndarray:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 
 import numpy as np
 
@@ -12,8 +13,15 @@ from dmcm.quadruped.data.recording import column
 from dmcm.quadruped.identification.start import measured_state
 from dmcm.quadruped.world.simulation import CONTROL_PERIOD_S
 
-COMPARED = ("joint_angles_rad", "joint_speeds_rad_s", "torques_nm", "gyro_rad_s", "gravity_direction")
-"""What a simulated robot senses is compared with the log in these columns."""
+COMPARED: Mapping[str, float] = {
+    "joint_angles_rad": 0.01,
+    "joint_speeds_rad_s": 0.1,
+    "torques_nm": 0.2,
+    "gyro_rad_s": 0.02,
+    "gravity_direction": 0.005,
+}
+"""What a simulated robot senses is compared with the log in these columns, in standard deviations; those of a
+log in which hardly anything moves count as these, about the noise of sensors."""
 NEEDED = (*COMPARED, "foot_forces_n", "joint_targets_rad")
 """Columns that a log must have."""
 PAST = 2
@@ -37,7 +45,7 @@ class Segments:
     sensed: dict[str, np.ndarray]
     """What was sensed at the end of each control step, by column, shape (n, steps, size)."""
     deviations: dict[str, float]
-    """Standard deviation of each compared column in the log, all its numbers together."""
+    """Standard deviation of each compared column in the log, mean of its numbers."""
 
     @property
     def count(self) -> int:
@@ -50,15 +58,16 @@ class Segments:
         return self.targets_rad.shape[1] - PAST
 
 
-def cut_segments(data: np.ndarray, table: RobotTable, count: int, steps: int, seed: int) -> Segments:
-    """Pieces spread over a log, none across a fall or a gap; one per equal share of all possible starts.
+def cut_segments(data: np.ndarray, table: RobotTable, count: int, steps: int) -> Segments:
+    """Pieces spread over a log, none across a fall or a gap.
+
+    Of each equal share of all possible starts, the one where the feet agree best on how the trunk moves.
 
     Args:
         data: a log, shape (steps, columns), see `data.recording.COLUMNS`.
         table: the robot's facts.
         count: how many pieces, fewer if there are fewer starts.
         steps: their length in control steps.
-        seed: which.
 
     Raises:
         DataError: a needed column is not finite, or there is too little to cut.
@@ -67,22 +76,23 @@ def cut_segments(data: np.ndarray, table: RobotTable, count: int, steps: int, se
     starts = possible_starts(data, steps)
     if len(starts) < LEAST_SEGMENTS:
         raise DataError(
-            f"only {len(starts)} moments of the log's {len(data)} steps are followed by "
-            f"{steps * CONTROL_PERIOD_S:.2g} s without a fall or gap while two feet or more stand still on the "
-            f"ground; at least {LEAST_SEGMENTS} are needed. Record a longer log of calmer walking, or use "
-            "shorter segments."
+            f"only {len(starts)} of the log's {len(data)} steps find two feet or more standing on the ground "
+            f"and {steps * CONTROL_PERIOD_S:.2g} s without a fall or gap ahead; {LEAST_SEGMENTS} are needed. "
+            "Record a longer log of calmer walking, or use shorter segments."
         )
-    shares = np.array_split(starts, min(count, len(starts)))
-    rng = np.random.default_rng(seed)
-    chosen = np.array([rng.choice(share) for share in shares])
-    qpos, qvel = measured_state(data[chosen], table)
+    qpos, qvel, disagreement = measured_state(data[starts], table)
+    shares = np.array_split(np.arange(len(starts)), min(count, len(starts)))
+    best = np.array([share[np.argmin(disagreement[share])] for share in shares])
+    chosen, qpos, qvel = starts[best], qpos[best], qvel[best]
     rows = data[chosen[:, None] + np.arange(-PAST, steps + 1)].astype(np.float64)
     sensed = {}
     for name in COMPARED:
         # Torques are those at the end of a row's step, all else is of its start.
         at_end = rows[:, PAST:-1] if name == "torques_nm" else rows[:, PAST + 1 :]
         sensed[name] = at_end[..., column(name)]
-    deviations = {name: max(float(data[:, column(name)].std(axis=0).mean()), 1e-6) for name in COMPARED}
+    deviations = {
+        name: max(float(data[:, column(name)].std(axis=0).mean()), least) for name, least in COMPARED.items()
+    }
     return Segments(qpos, qvel, rows[:, :-1, column("joint_targets_rad")], sensed, deviations)
 
 
@@ -90,12 +100,19 @@ def check_measured(data: np.ndarray) -> None:
     """Refuse a log that lacks what is needed.
 
     Raises:
-        DataError: a needed column has numbers that are not finite; all such columns are named.
+        DataError: a needed column has numbers that are not finite, and all such columns are named; or gravity
+            is no unit vector.
     """
     if lacking := [name for name in NEEDED if not np.isfinite(data[:, column(name)]).all()]:
         raise DataError(
-            f"the log has numbers that are not finite in {', '.join(lacking)}. Properties are identified from "
-            f"{', '.join(NEEDED)}: measure all of them, or cut the log where they are missing."
+            f"the log has numbers that are not finite in {', '.join(lacking)}. Properties are identified "
+            f"from {', '.join(NEEDED)}: measure all of them, or cut the log where they are missing."
+        )
+    length = np.linalg.norm(data[:, column("gravity_direction")], axis=1)
+    if (wrong := np.abs(length - 1) > 0.1).any():
+        raise DataError(
+            f"gravity_direction has length {length[wrong][0]:.3g} in step {np.flatnonzero(wrong)[0]}; it "
+            "is a unit vector, (0, 0, -1) when level. Divide accelerations by 9.81 m/s² and turn their sign."
         )
 
 

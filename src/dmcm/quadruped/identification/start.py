@@ -7,8 +7,12 @@ import numpy as np
 from dmcm.quadruped.body.robot_table import LEGS, RobotTable
 from dmcm.quadruped.data.recording import column
 
+GIVES_M = 0.002
+"""How deep feet of a walking robot sink into the simulation's soft contacts. Starting it on the surface would
+begin every simulation with a drop."""
 
-def measured_state(rows: np.ndarray, table: RobotTable) -> tuple[np.ndarray, np.ndarray]:
+
+def measured_state(rows: np.ndarray, table: RobotTable) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Place and motion of robots that stand or walk on flat ground of height 0, at x = y = 0, yaw 0.
 
     What is not measured follows from the legs: feet that carry weight touch the ground and do not slide. Each
@@ -20,8 +24,9 @@ def measured_state(rows: np.ndarray, table: RobotTable) -> tuple[np.ndarray, np.
         table: the robot's facts.
 
     Returns:
-        Place, orientation (w, x, y, z) and joint angles, shape (n, 19); velocity in the world, turning rate in
-        the trunk frame and joint speeds, shape (n, 18): as `qpos` and `qvel` of `Simulation`.
+        Place, orientation (w, x, y, z) and joint angles, shape (n, 19); velocity in the world, turning rate
+        in the trunk frame and joint speeds, shape (n, 18): as `qpos` and `qvel` of `Simulation`; and by how
+        much the feet disagree on the trunk's velocity, for some slide, shape (n,), m/s.
     """
     rows = rows.astype(np.float64)
     angles, speeds = rows[:, column("joint_angles_rad")], rows[:, column("joint_speeds_rad_s")]
@@ -30,20 +35,19 @@ def measured_state(rows: np.ndarray, table: RobotTable) -> tuple[np.ndarray, np.
     feet, feet_speed, turning = leg_kinematics(angles, speeds, table)
     carried = np.maximum(rows[:, column("foot_forces_n")], 0.0)
     share = (carried / carried.sum(axis=1, keepdims=True))[..., None]
-    # Where a foot's ball touches the ground, in the trunk frame; the point rolls with the calf.
+    # Where a foot's ball touches the ground, in the trunk frame; this point of it turns with the calf.
     below = table.foot_radius_m * gravity[:, None]
-    touch_speed = feet_speed + np.cross(turning, np.broadcast_to(below, turning.shape))
-    touch_speed += np.cross(np.broadcast_to(gyro[:, None], feet.shape), feet + below)
-    velocity = -(share * touch_speed).sum(axis=1)
-    # No motion along the vertical of a foot on the ground is in the velocity too: nothing more to set.
-    height = (share * (feet + below)).sum(axis=1)
+    touching = feet_speed + np.cross(turning, below) + np.cross(gyro[:, None], feet + below)
+    velocity = -(share * touching).sum(axis=1)
+    disagreement = np.sqrt((share * (touching + velocity[:, None]) ** 2).sum(axis=(1, 2)))
+    down = (share * (feet + below)).sum(axis=1)
     roll, pitch = np.arctan2(-gravity[:, 1], -gravity[:, 2]), np.arcsin(np.clip(gravity[:, 0], -1, 1))
     qpos, qvel = np.zeros((len(rows), 19)), np.zeros((len(rows), 18))
-    qpos[:, 2] = (height * gravity).sum(axis=1)
+    qpos[:, 2] = (down * gravity).sum(axis=1) - GIVES_M
     qpos[:, 3:7] = _quaternion(roll, pitch)
     qpos[:, 7:], qvel[:, 3:6], qvel[:, 6:] = angles, gyro, speeds
     qvel[:, :3] = _into_world(roll, pitch, velocity)
-    return qpos, qvel
+    return qpos, qvel, disagreement
 
 
 def leg_kinematics(
@@ -94,4 +98,6 @@ def _into_world(roll: np.ndarray, pitch: np.ndarray, vector: np.ndarray) -> np.n
     """Vectors of the trunk frame in the world, shape (n, 3)."""
     x, y, z = vector.T
     y, z = np.cos(roll) * y - np.sin(roll) * z, np.sin(roll) * y + np.cos(roll) * z
-    return np.stack([np.cos(pitch) * x + np.sin(pitch) * z, y, np.cos(pitch) * z - np.sin(pitch) * x], axis=-1)
+    return np.stack(
+        [np.cos(pitch) * x + np.sin(pitch) * z, y, np.cos(pitch) * z - np.sin(pitch) * x], axis=-1
+    )
