@@ -35,7 +35,7 @@ from dmcm.quadruped.identification.segments import (
 from dmcm.quadruped.identification.start import GIVES_M, leg_kinematics, measured_state
 from dmcm.quadruped.walking.policy import POLICY, load_policy
 from dmcm.quadruped.world.arena import Arena
-from dmcm.quadruped.world.model import build_model
+from dmcm.quadruped.world.model import TIMESTEP_S, build_model
 from dmcm.quadruped.world.rotations import rotate_into_body
 from dmcm.quadruped.world.simulation import Simulation
 from dmcm.quadruped.world.terrain import Terrain
@@ -245,7 +245,8 @@ def test_gains_follow_from_torques():
         data[:, column(name)] for name in ("joint_targets_rad", "joint_angles_rad", "joint_speeds_rad_s")
     )
     peak = 0.7 * GO1.peak_torque_nm
-    asked = 30.0 * (0.4 * targets[1:-1] + 0.6 * targets[:-2] - angles[2:]) - 0.6 * speeds[2:]
+    then = angles[2:] - TIMESTEP_S * speeds[2:]
+    asked = 30.0 * (0.4 * targets[1:-1] + 0.6 * targets[:-2] - then) - 0.6 * speeds[2:]
     data[1:-1, column("torques_nm")] = np.clip(asked, -peak, peak)
     assert (np.abs(asked) > peak).any()
     # A gap: what comes before it has nothing to do with what comes after.

@@ -16,13 +16,14 @@ from dmcm.quadruped.identification.gains import regressed_gains
 from dmcm.quadruped.identification.replay import Replay
 from dmcm.quadruped.identification.segments import LEAST_SEGMENTS, cut_segments
 
+_GAINS = {"p_gain_nm_per_rad": 0.05, "d_gain_nms_per_rad": 0.1}
+"""How far from the regressed gains the search begins and may go for `_PULL`, in the unit cube. Motors and
+contacts that the simulation does not have would otherwise pass for other gains."""
 _WIDE = 0.2
-"""Standard deviation of the first generation in the unit cube,"""
-_NARROW = {"p_gain_nm_per_rad": 0.06, "d_gain_nms_per_rad": 0.15}
-"""and where least squares say what to begin with."""
+"""Standard deviation of the first generation in all else."""
 _PULL = 0.01
-"""Loss per squared distance from the first guess in the unit cube: what a log does not show, such as the
-strength of motors that never saturate, stays there instead of drifting."""
+"""Loss at these distances from the gains, and a whole edge of the cube away in all else: what a log does not
+show, such as the strength of motors that never saturate, stays with the first guess instead of drifting."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -97,7 +98,9 @@ def identify(
         )
     segments = cut_segments(data, table, settings.segments, settings.steps)
     replay = Replay(segments, table, settings.population, threads=threads)
-    mean, deviations = _first_guess(data, table)
+    mean = _first_guess(data, table)
+    deviations = np.array([_GAINS.get(name, _WIDE) for name in LIMITS])
+    reach = np.array([_GAINS.get(name, 1.0) for name in LIMITS])
     search = CMA(
         mean=mean,
         sigma=1.0,
@@ -110,7 +113,7 @@ def identify(
     for _ in range(settings.generations):
         points = [search.ask() for _ in range(settings.population)]
         losses = replay.errors([from_unit(point) for point in points]).mean(axis=1)
-        losses += _PULL * ((np.array(points) - mean) ** 2).sum(axis=1)
+        losses += _PULL * (((np.array(points) - mean) / reach) ** 2).sum(axis=1)
         search.tell(list(zip(points, losses.tolist(), strict=True)))
     # The mean of a population is nearer the optimum than its best member.
     return Identified(
@@ -122,10 +125,9 @@ def _loss_of(point: np.ndarray, replay: Replay, settings: IdentifySettings) -> f
     return float(replay.errors([from_unit(point)] * settings.population)[0].mean())
 
 
-def _first_guess(data: np.ndarray, table: RobotTable) -> tuple[np.ndarray, np.ndarray]:
-    """Middle and deviations of the first generation: regressed gains, all else as usual in training."""
+def _first_guess(data: np.ndarray, table: RobotTable) -> np.ndarray:
+    """Regressed gains, all else as usual in training; a point well inside the unit cube."""
     middle = RobotProperties(**{name: sum(limits) / 2 for name, limits in TRAINING_RANGES.items()})
-    gains = dict(zip(_NARROW, regressed_gains(data, table), strict=True))
+    gains = dict(zip(_GAINS, regressed_gains(data, table), strict=True))
     gains = {name: float(np.clip(value, *LIMITS[name])) for name, value in gains.items()}
-    mean = np.clip(to_unit(dataclasses.replace(middle, **gains)), 0.05, 0.95)
-    return mean, np.array([_NARROW.get(name, _WIDE) for name in LIMITS])
+    return np.clip(to_unit(dataclasses.replace(middle, **gains)), 0.02, 0.98)

@@ -1,4 +1,4 @@
-"""A controller's gains by least squares: where the search for a robot's properties starts."""
+"""A controller's gains by least squares: where the search for a robot's properties starts and stays near."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import numpy as np
 
 from dmcm.quadruped.body.robot_table import RobotTable
 from dmcm.quadruped.data.recording import column
+from dmcm.quadruped.world.model import TIMESTEP_S
 
 _FREE = 0.45
 """Share of the peak torque below which no motor saturates."""
@@ -14,8 +15,9 @@ _FREE = 0.45
 def regressed_gains(data: np.ndarray, table: RobotTable) -> tuple[float, float]:
     """P gain (N m/rad) and D gain (N m s/rad) of all joints together.
 
-    Torque at the end of a step = P (target − angle) − D speed. The action delay decides how much of the
-    target is still that of the step before, so both are regressed on, and their coefficients add up to P.
+    Torque at the end of a step = P (target − angle) − D speed, where angle is that of the last substep's
+    start. The action delay decides how much of the target is still that of the step before, so both are
+    regressed on, and their coefficients add up to P.
 
     Args:
         data: a log, shape (steps, columns), see `data.recording.COLUMNS`, without gaps in what is used.
@@ -24,7 +26,8 @@ def regressed_gains(data: np.ndarray, table: RobotTable) -> tuple[float, float]:
     data = data.astype(np.float64)
     names = ("torques_nm", "joint_targets_rad", "joint_angles_rad", "joint_speeds_rad_s")
     torques, targets, angles, speeds = (data[:, column(name)] for name in names)
-    torque, angle, speed = torques[1:-1], angles[2:], speeds[2:]
+    torque, speed = torques[1:-1], speeds[2:]
+    angle = angles[2:] - TIMESTEP_S * speed
     columns = np.stack([targets[1:-1] - angle, targets[:-2] - angle, -speed], axis=-1)
     free = np.abs(torque) < _FREE * table.peak_torque_nm
     begins = np.nan_to_num(data[:, column("begins")]) > 0
