@@ -55,8 +55,8 @@ FEW = IdentifySettings(segments=LEAST_SEGMENTS, steps=5, population=4, generatio
 
 @pytest.fixture(scope="module")
 def log():
-    """Eight seconds of a robot, shape (steps, columns)."""
-    return log_recording(load_policy(POLICY)[0], GO1, [ROBOT], [Terrain()], seed=(0, 99), seconds=8.0)[0]
+    """Six seconds of a robot, shape (steps, columns)."""
+    return log_recording(load_policy(POLICY)[0], GO1, [ROBOT], [Terrain()], seed=(0, 99), seconds=6.0)[0]
 
 
 def row(**values):
