@@ -22,9 +22,9 @@ from dmcm.quadruped.walking.guides import Guide
 from dmcm.quadruped.walking.policy import Policy, mean_action
 from dmcm.quadruped.world.arena import Arena
 from dmcm.quadruped.world.model import build_model
-from dmcm.quadruped.world.physics import Physics
+from dmcm.quadruped.world.physics import Physics, PhysicsMaker
 from dmcm.quadruped.world.rendering import View, draw_walk, open_context
-from dmcm.quadruped.world.simulation import CONTROL_PERIOD_S
+from dmcm.quadruped.world.simulation import CONTROL_PERIOD_S, Simulation
 from dmcm.quadruped.world.terrain import Terrain
 
 PANE_WIDTH, PANE_HEIGHT = 224, 168
@@ -76,6 +76,7 @@ def film(
     *,
     seconds: float = 6.0,
     commands: CommandRanges,
+    physics: PhysicsMaker = Simulation,
     seed: int,
     threads: int = 0,
 ) -> list[np.ndarray] | None:
@@ -90,6 +91,7 @@ def film(
         terrain: the ground that all of them walk on.
         seconds: length of the film in simulated time.
         commands: what robots are told.
+        physics: makes the engine that they walk in.
         seed: of start and commands.
         threads: of the physics; 0 means one per core.
 
@@ -123,6 +125,7 @@ def film(
                 config,
                 guide=walker.guide,
                 gains=walker.policy.gains,
+                physics=physics,
                 threads=threads,
             )
             track = _walk(walker, walks, count, seed)

@@ -133,15 +133,20 @@ def _success(table: Mapping[str, Any]) -> tuple[Block, ...]:
     return tuple(blocks)
 
 
-def _vectors(table: Mapping[str, Any]) -> tuple[Block, ...]:
+def difference_table(differences: Mapping[str, Mapping[str, Any]], caption: str) -> Table:
+    """Differences of success in points, a row a policy that another is compared with."""
     rows: list[list[Cell]] = [
         [name, Estimate(100 * more["mean"], None if more["ci95"] is None else 100 * more["ci95"])]
-        for name, more in table["differences"].items()
+        for name, more in differences.items()
     ]
+    return Table(("against", "points"), rows, caption)
+
+
+def _vectors(table: Mapping[str, Any]) -> tuple[Block, ...]:
     blocks: list[Block] = []
-    if rows:
+    if table["differences"]:
         caption = "Points by which dmcm succeeds more often outside training; pairs of equal seeds."
-        blocks.append(Table(("against", "points"), rows, caption))
+        blocks.append(difference_table(table["differences"], caption))
     if table["gait"]:
         blocks.append(
             Picture.of(

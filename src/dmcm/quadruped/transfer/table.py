@@ -29,12 +29,31 @@ def success_tables(table: Mapping[str, Any], enough: float) -> dict[str, Table]:
         "intervals: the wider of that over seeds and that over episodes."
     )
     found = {"Success on stand-in robots": Table(("told", *columns), rows, caption)}
+    for title, lines in series(table).items():
+        rows = [[name, *(_percent(cell[ALL]) for cell in cells.values())] for name, cells in lines.items()]
+        heads = next(iter(lines.values()))
+        found[f"By {title}"] = Table(("told", *heads), rows, "Percent, mean over the grounds.")
+    return found
+
+
+def series(table: Mapping[str, Any]) -> dict[str, dict[str, dict[str, Mapping[str, Any]]]]:
+    """Cells of ways along seconds of data and along the gap's size, as far as these were changed.
+
+    Args:
+        table: in the layout of results/transfer.json.
+
+    Returns:
+        By title of the setting and name of the way: cells by the setting's value, in order, as text.
+    """
+    found = {}
     for key, title, usual in (("seconds", "seconds of data", "20"), ("gap", "size of the gap", "1")):
-        series = {name: {**more, usual: methods[name]} for name, more in table[key].items() if more}
-        if series:
-            heads = sorted(next(iter(series.values())), key=float)
-            rows = [[name, *(_percent(cells[at][ALL]) for at in heads)] for name, cells in series.items()]
-            found[f"By {title}"] = Table(("told", *heads), rows, "Percent, mean over the grounds.")
+        lines = {
+            name: dict(sorted({**more, usual: table["methods"][name]}.items(), key=lambda one: float(one[0])))
+            for name, more in table[key].items()
+            if more
+        }
+        if lines:
+            found[title] = lines
     return found
 
 

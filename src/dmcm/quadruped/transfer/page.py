@@ -1,0 +1,169 @@
+"""The report page of the transfer study."""
+
+from __future__ import annotations
+
+import dataclasses
+import inspect
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from dmcm.fields import field_texts
+from dmcm.quadruped.conditioned.page import difference_table
+from dmcm.quadruped.conditioned.suite import ENOUGH
+from dmcm.quadruped.standin.gap import RealityGap
+from dmcm.quadruped.transfer import pictures
+from dmcm.quadruped.transfer.scenario import GROUNDS
+from dmcm.quadruped.transfer.table import ALL, series, success_tables
+from dmcm.quadruped.world.terrain import Terrain
+from dmcm.report import (
+    Block,
+    Cell,
+    Facts,
+    Film,
+    Headline,
+    Page,
+    Picture,
+    Section,
+    Table,
+    write_page,
+)
+from dmcm.runs import RunFolder
+
+HEADLINE = ("dmcm", "vanilla", "single")
+"""Ways whose success stands at the top."""
+
+
+def write_transfer_report(out: Path, table: Mapping[str, Any], films: Sequence[Film] = ()) -> Path:
+    """Write `report.html`, which needs no other file, and its pictures once more into `plots/`.
+
+    Args:
+        out: folder for it.
+        table: in the layout of results/transfer.json.
+        films: of policies side by side.
+
+    Returns:
+        The page's file.
+
+    Raises:
+        StorageError: a file cannot be written.
+    """
+    folder = RunFolder(out)
+    write_page(folder, build_page(table, films))
+    return folder.report
+
+
+def build_page(table: Mapping[str, Any], films: Sequence[Film]) -> Page:
+    """The page; arguments as `write_transfer_report`."""
+    success, *others = success_tables(table, ENOUGH).values()
+    sections = [
+        Section("What was compared", _compared(table)),
+        Section("How often they succeed", (*_bars(table), success, *_differences(table))),
+        Section("Less data, other gaps", (*_curves(table), *others)),
+        Section("Side by side", tuple(films)),
+        Section("Falls, way, speed and energy", (_numbers(table),)),
+        Section("The reality gap", _gap(table)),
+        Section("This run", (Facts({"command": table["command"], **table["environment"]}, "settings"),)),
+    ]
+    return Page(
+        "From twenty seconds on flat ground",
+        "Robots with bodies outside training walked 20 s on flat ground in another physics engine, with "
+        "other motors and sensors. Policies that were trained in simulation then walked them on hard grounds "
+        "that nobody has data of, told what these logs and simulation say, or other things, or nothing.",
+        (_headline(table),),
+        tuple(section for section in sections if section.blocks),
+    )
+
+
+def _headline(table: Mapping[str, Any]) -> Headline:
+    methods = table["methods"]
+    cells = {name: methods[name][ALL] for name in HEADLINE if name in methods}
+    cells = cells or {name: found[ALL] for name, found in methods.items()}
+    return Headline(
+        tuple(
+            (f"{100 * cell['success']:.0f} ± {100 * cell['ci95']:.0f} %", f"{name}: success over all grounds")
+            for name, cell in cells.items()
+        )
+    )
+
+
+def _compared(table: Mapping[str, Any]) -> tuple[Block, ...]:
+    seeds = next(iter(table["methods"].values()))[ALL]["seeds"]
+    suite, texts = table["suite"], field_texts(Terrain)
+    return (
+        f"Robots: {suite['robots']}, each once on each ground for {suite['seconds']:g} s, with "
+        f"policies of {seeds} {'seed' if seeds == 1 else 'seeds'}. An episode succeeds without a fall and "
+        f"with at least {ENOUGH:.0%} of the commanded way.",
+        Table(
+            ("name", "what the policy is told"),
+            [[name, title] for name, title in table["titles"].items()],
+            "A log is 20 seconds of walking. Nobody has one of the very ground before the robot is there.",
+        ),
+        Table(
+            ("ground", "vertical size", "horizontal size, m"),
+            [[name.replace("_", " "), ground.size, ground.length_m] for name, ground in GROUNDS.items()],
+            f"{texts['size']} {texts['length_m']}",
+        ),
+    )
+
+
+def _bars(table: Mapping[str, Any]) -> tuple[Block, ...]:
+    methods = table["methods"]
+    return (
+        Picture.of(
+            pictures.success_bars(methods, [ALL]),
+            "Mean over the grounds. Lines are 95 % intervals.",
+            "Success over all grounds",
+        ),
+        Picture.of(
+            pictures.success_bars(methods, list(GROUNDS)),
+            "The same on each ground.",
+            "Success by ground",
+        ),
+    )
+
+
+def _differences(table: Mapping[str, Any]) -> tuple[Block, ...]:
+    if not table["differences"]:
+        return ()
+    caption = "Points by which dmcm succeeds more often over all grounds; pairs of equal seeds."
+    return (difference_table(table["differences"], caption),)
+
+
+def _curves(table: Mapping[str, Any]) -> tuple[Block, ...]:
+    found = series(table)
+    if not found:
+        return ()
+    caption = (
+        "Mean over the grounds, with 95 % intervals. All else is with 20 seconds of data and a gap of size "
+        "1; a gap of size 0 leaves nothing but the other engine."
+    )
+    figure = pictures.success_curves(table["methods"], found)
+    return (Picture.of(figure, caption, "Success by data and gap"),)
+
+
+def _numbers(table: Mapping[str, Any]) -> Table:
+    rows: list[list[Cell]] = []
+    for name, cells in table["methods"].items():
+        cell = cells[ALL]
+        # Falls are counted over all seeds, episodes in one.
+        falls = cell["falls"] / (cell["episodes"] * cell["seeds"])
+        rows.append([name, 100 * falls, cell["distance_m"], cell["velocity_rmse"], cell["energy_j_per_m"]])
+    heads = ("told", "falls, % of episodes", "way before a fall, m", "velocity error, m/s", "energy, J/m")
+    return Table(heads, rows, "Means over grounds and seeds.")
+
+
+def _gap(table: Mapping[str, Any]) -> tuple[Block, ...]:
+    sizes = {1.0, *(float(size) for more in table["gap"].values() for size in more)}
+    gaps = [dataclasses.asdict(RealityGap().scaled(size)) for size in sorted(sizes)]
+    heads = [f"size {size:g}" for size in sorted(sizes)]
+    rows = [
+        [name, text, *(_setting(values[name]) for values in gaps)]
+        for name, text in field_texts(RealityGap).items()
+    ]
+    about = " ".join((inspect.getdoc(RealityGap) or "").split())
+    return (about, Table(("setting", "what it is", *heads), rows))
+
+
+def _setting(value: float | tuple[float, ...]) -> str:
+    return ", ".join(f"{each:.4g}" for each in (value if isinstance(value, tuple) else (value,)))
