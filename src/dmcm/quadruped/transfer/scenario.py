@@ -44,6 +44,11 @@ WAYS: Mapping[str, Way] = {
     "single": Way("single", "one vector, of its flat log; targets matched to it", ("cell_near",)),
     "dmcm": Way("dmcm", "the robot's vector, of its flat log; targets matched to it", ("robot_near",)),
     "dmcm_live": Way("dmcm", "the robot's vector, filtered as it walks; targets matched to it", live=True),
+    "identified": Way(
+        "oracle",
+        "its properties as an evolution strategy finds them in its flat log; targets matched to them",
+        ("identified_robot",),
+    ),
     "oracle": Way("oracle", "its properties as they are; targets matched to them", ("true_robot",)),
     "single_in_place": Way(
         "single", "one vector, of a log on this very ground; targets matched to it", ("cell_near_here",)

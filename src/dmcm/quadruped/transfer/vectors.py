@@ -7,6 +7,7 @@ from functools import cache
 
 import numpy as np
 
+from dmcm.errors import DataError
 from dmcm.quadruped.body.properties import draw_robots, nominal
 from dmcm.quadruped.body.robot_table import RobotTable
 from dmcm.quadruped.conditioned.logs import log_recording
@@ -16,6 +17,7 @@ from dmcm.quadruped.data.recording import COLUMNS, TRUTH, without_truth
 from dmcm.quadruped.data.windows import WindowConfig, cut
 from dmcm.quadruped.dynamics.cells import ROBOT, TERRAIN, robot_truth, terrain_truth
 from dmcm.quadruped.dynamics.measured import measured_outputs
+from dmcm.quadruped.identification.evolution import identify
 from dmcm.quadruped.standin.gap import RealityGap
 from dmcm.quadruped.standin.simulation import stand_in
 from dmcm.quadruped.transfer.live import LiveVectors, step_noise
@@ -51,6 +53,7 @@ class VectorSource:
             "cell_near": lambda *case: self._everywhere(self._flat("single", *case, near=True)["cell"]),
             "robot_near_here": lambda *case: self._here("dmcm", *case)[ROBOT],
             "cell_near_here": lambda *case: self._here("single", *case)["cell"],
+            "identified_robot": lambda seed, gap, data_s: self._everywhere(self._identified(gap, data_s)),
             "true_robot": lambda *case: self._everywhere(robot_truth(self._robots)),
             "true_terrain": lambda *case: self._on_each_ground(terrain_truth(list(GROUNDS.values()))),
         }
@@ -133,6 +136,26 @@ class VectorSource:
         """Vectors of the next steps of logs on the very ground."""
         model = dynamics_model(self._config.dynamics, method, seed)
         return model.near_vectors(_beginning(self._log("here", gap), data_s))
+
+    def _identified(self, gap: float, data_s: float) -> np.ndarray:
+        """What the oracle is told, of properties found in flat logs; as published where one is too short."""
+        config = self._config
+        about = {"kind": "identified robots", "robots": config.robots, "seed": config.seed, "gap": gap}
+        about |= {"data_s": data_s}
+        path = config.out / f"identified-gap-{gap:g}-data-{data_s:g}.safetensors"
+        if path.exists():
+            arrays, found = load_arrays(path)
+            if found == about:
+                return arrays["told"]
+        robots = []
+        for log in _beginning(self._log("flat", gap), data_s):
+            try:
+                robots.append(identify(log, self._table, seed=config.seed).properties)
+            except DataError:
+                robots.append(nominal(self._table))
+        told = robot_truth(robots)
+        save_arrays(path, {"told": told}, about)
+        return told
 
     def _log(self, name: str, gap: float) -> np.ndarray:
         """Twenty seconds of each robot on flat ground, or "here", on each ground: (logs, steps, columns)."""
