@@ -1,10 +1,16 @@
 """What every test runs under: shapes and types checked, no display, the same examples each time."""
 
 import os
+import pathlib
 import sys
 
 os.environ["MPLBACKEND"] = "Agg"
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
+# Compiling takes most of the time. What one process compiled, all others and the next run find here.
+os.environ.setdefault(
+    "JAX_COMPILATION_CACHE_DIR", str(pathlib.Path(__file__).parents[1] / ".pytest_cache" / "jax")
+)
+os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.1")
 
 import jax
 import pytest

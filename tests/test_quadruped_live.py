@@ -59,7 +59,8 @@ def walked(live):
     return np.stack(rows, axis=1)[:, 1:]
 
 
-def test_it_is_the_filter_over_the_recording(model, noise):
+def test_it_is_the_filter_over_the_recording(model, noise, monkeypatch):
+    monkeypatch.setattr("dmcm.quadruped.transfer.live.BELIEVED", np.inf)  # of an untrained model too
     rng = np.random.default_rng(1)
     terrain = rng.normal(0, 0.3, (2, model.learner.factors[TERRAIN])).astype(np.float32)
     live = LiveVectors(model, terrain, noise, samples=100)
@@ -90,7 +91,16 @@ def test_noise_is_of_next_steps_alone(noise):
     assert output("torque_nm").stop == SIZE
 
 
+def test_a_vector_that_does_not_explain_the_torques_is_not_told(model, noise, monkeypatch):
+    monkeypatch.setattr("dmcm.quadruped.transfer.live.BELIEVED", 0.0)
+    live = LiveVectors(model, np.zeros((2, model.learner.factors[TERRAIN]), np.float32), noise, samples=100)
+    walked(live)
+    prior = np.asarray(model.learner.prior_contexts()[ROBOT])
+    np.testing.assert_array_equal(live.guide.values, np.tile(prior, (2, 1)))
+
+
 def test_the_truth_is_not_looked_at(model, noise, monkeypatch):
+    monkeypatch.setattr("dmcm.quadruped.transfer.live.BELIEVED", np.inf)
     terrain = np.zeros((2, model.learner.factors[TERRAIN]), np.float32)
     usual = LiveVectors(model, terrain, noise, samples=100)
     walked(usual)

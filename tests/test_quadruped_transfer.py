@@ -1,22 +1,30 @@
 """Tests of the transfer study: its robots, what is asked for, its tables, vectors without the truth."""
 
 import dataclasses
+import types
 
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from dmcm import Contexts
 from dmcm.cli import main
-from dmcm.errors import ConfigError, StorageError
-from dmcm.quadruped.body.properties import OOD_RANGES
+from dmcm.errors import ConfigError, DataError, StorageError
+from dmcm.quadruped.body.properties import OOD_RANGES, nominal
+from dmcm.quadruped.body.robot_table import load_robot
 from dmcm.quadruped.conditioned.models import Model
 from dmcm.quadruped.data.recording import COLUMNS, TRUTH, column, without_truth
-from dmcm.quadruped.data.windows import STEP_OUTPUTS, WindowConfig, cut
+from dmcm.quadruped.data.windows import STEP_OUTPUTS, WindowConfig, cut, output
+from dmcm.quadruped.dynamics.cells import robot_truth
 from dmcm.quadruped.transfer.scenario import GROUNDS, WAYS, TransferConfig, stand_ins
 from dmcm.quadruped.transfer.study import GAPPED, SHORTENED, run_transfer
 from dmcm.quadruped.transfer.table import ALL, success_tables
-from dmcm.quadruped.transfer.vectors import MEASURED
+from dmcm.quadruped.transfer.vectors import MEASURED, VectorSource
+from dmcm.quadruped.walking.policy import POLICY, load_policy
 from dmcm.quadruped.world.terrain import TRAINING_TERRAINS, Terrain
 from helpers import robot_model
+
+GO1 = load_robot("go1")
 
 
 def test_robots_lie_outside_training_and_are_always_the_same():
@@ -81,7 +89,8 @@ def test_vectors_do_not_know_the_truth():
     assert "height_change_1s" not in MEASURED
 
 
-def test_robots_that_fall_within_the_second_have_vectors_of_their_next_steps():
+def test_robots_that_fall_within_the_second_have_vectors_of_their_next_steps(monkeypatch):
+    monkeypatch.setattr("dmcm.quadruped.conditioned.models.BELIEVED", np.inf)  # of an untrained model too
     model = robot_model()
     own = Model(model.base, model.learner)
     data = noise_log()
@@ -101,6 +110,52 @@ def test_robots_that_fall_within_the_second_have_vectors_of_their_next_steps():
     # A log too short for one sample leaves what is known of any robot.
     for name, value in own.log_vectors(data[:, :3], outputs=MEASURED).items():
         np.testing.assert_array_equal(value, np.tile(np.asarray(prior[name]), (2, 1)))
+
+
+def test_vectors_that_do_not_explain_the_torques_are_not_believed(monkeypatch):
+    model = robot_model()
+    own, data = Model(model.base, model.learner), noise_log()
+    windows = cut(data, WindowConfig(), parts=1, outcomes=False)
+    found = own.vectors(windows, outputs=tuple(STEP_OUTPUTS), least=1)
+    contexts = [
+        Contexts(
+            {name: jnp.asarray(value[row]) for name, value in found.items()}, model.learner.fingerprint()
+        )
+        for row in (0, 1)
+    ]
+    # By hand: what the model says of the torques against what came.
+    errors = []
+    for row, one in enumerate(contexts):
+        x, y = windows.half(row, 0)
+        left = (y - np.asarray(model.predict(one, x)))[:, output("torque_nm")]
+        errors.append(np.sqrt(np.mean(left**2)))
+        assert own.torque_error(one, x, y) == pytest.approx(errors[row], rel=1e-4)
+    monkeypatch.setattr("dmcm.quadruped.conditioned.models.BELIEVED", float(np.mean(errors)))
+    near, prior = own.near_vectors(data), model.learner.prior_contexts()
+    worse = int(np.argmax(errors))
+    for name in model.learner.factors:
+        np.testing.assert_array_equal(near[name][worse], prior[name])
+        np.testing.assert_array_equal(near[name][1 - worse], found[name][1 - worse])
+
+
+def test_identified_robots_are_kept_and_those_of_too_short_logs_are_as_published(tmp_path, monkeypatch):
+    config = TransferConfig(robots=2, out=tmp_path)
+    source = VectorSource(config, GO1, load_policy(POLICY)[0])
+    source._log = lambda name, gap: noise_log()
+    soft, calls = dataclasses.replace(nominal(GO1), p_gain_nm_per_rad=20.0), []
+
+    def finding(log, table, *, seed):
+        calls.append(log.shape)
+        if len(calls) == 2:
+            raise DataError("too short")
+        return types.SimpleNamespace(properties=soft)
+
+    monkeypatch.setattr("dmcm.quadruped.transfer.vectors.identify", finding)
+    told = source.told(("identified_robot",), seed=0, gap=1.0, data_s=2.0)
+    np.testing.assert_array_equal(told, np.tile(robot_truth([soft, nominal(GO1)]), (len(GROUNDS), 1)))
+    again = source.told(("identified_robot",), seed=1, gap=1.0, data_s=2.0)
+    np.testing.assert_array_equal(again, told)
+    assert calls == [(100, sum(COLUMNS.values()))] * 2
 
 
 def test_tables_hold_every_way_ground_and_size():

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from dmcm.quadruped.conditioned.models import Model
+from dmcm.quadruped.conditioned.models import BELIEVED, Model
 from dmcm.quadruped.data.recording import COLUMNS, after_step, before_step, without_truth
 from dmcm.quadruped.data.windows import STEP_OUTPUTS, WindowConfig, Windows, cut
 from dmcm.quadruped.dynamics.base import base_errors
@@ -17,6 +17,8 @@ from dmcm.quadruped.walking.environment import WalkEnvironment
 from dmcm.quadruped.walking.guides import Vectors
 from dmcm.streaming import ContextFilter
 
+_RECENT = 0.1
+"""Weight of the newest sample in the error by which a vector is believed or not."""
 _STEP_COLUMNS = slice(0, sum(STEP_OUTPUTS.values()))
 
 
@@ -79,6 +81,7 @@ class LiveVectors:
         # One row more than a sample's past: the state that it predicts.
         self._rows = np.zeros((len(terrain), self._windows.history + 1, sum(COLUMNS.values())), np.float32)
         self._steps = 0
+        self._prior, self._error = prior, np.zeros(len(terrain))
 
     def watch(self, environment: WalkEnvironment, info: Mapping[str, Any], fell: np.ndarray) -> None:
         """Look at the last control step; see `evaluation.Watch`."""
@@ -97,4 +100,8 @@ class LiveVectors:
         for row in np.flatnonzero(windows.count[:, 0]):
             own = self._filters[self._place[row]]
             self._states[row] = own.update(self._states[row], windows.x[row, 0, 0], wrong[row, 0, 0])
-            self.guide.values[row] = np.asarray(own.contexts(self._states[row])[ROBOT])
+            contexts = own.contexts(self._states[row])
+            error = self._model.torque_error(contexts, windows.x[row, 0, :1], windows.y[row, 0, :1])
+            self._error[row] += _RECENT * (error**2 - self._error[row])
+            believed = self._error[row] <= BELIEVED**2
+            self.guide.values[row] = np.asarray(contexts[ROBOT]) if believed else self._prior
