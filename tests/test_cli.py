@@ -24,6 +24,7 @@ from dmcm.errors import ConfigError
 from dmcm.models import load_learner, save_learner
 from dmcm.quadruped.conditioned.widening import widen
 from dmcm.quadruped.dynamics import model as dynamics_model
+from dmcm.quadruped.walking.known_gains import GainReader
 from dmcm.quadruped.walking.policy import POLICY, load_policy, save_policy
 from dmcm.sinusoid import protocol
 from dmcm.sinusoid.demo import DemoConfig, choose_folder
@@ -100,9 +101,9 @@ def small_robot(tmp_path_factory):
             save_learner(folder / name, part)
             patch.setattr(dynamics_model, name, folder / name)
         patch.setattr("dmcm.quadruped.demo.SECONDS", 6.0)
-        told = {factor: np.eye(2) for factor in ("robot", "terrain")}
-        save_policy(folder / "policy", widen(load_policy(POLICY)[0], "dmcm_told", told), {})
-        patch.setattr("dmcm.quadruped.demo_walk.TOLD_POLICY", folder / "policy")
+        policy = widen(load_policy(POLICY)[0], "dmcm", {"robot": np.eye(2)}, GainReader(2))
+        save_policy(folder / "policy", policy, {})
+        patch.setattr("dmcm.quadruped.demo_walk.MATCHED_POLICY", folder / "policy")
         patch.setattr("dmcm.quadruped.demo_walk.EPISODE_S", 0.4)
         patch.setattr("dmcm.quadruped.demo_walk.film", lambda *_, **__: None)
         yield

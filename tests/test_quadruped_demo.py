@@ -12,20 +12,19 @@ from dmcm.contexts import Contexts
 from dmcm.errors import ConfigError, DataError, FactorError, ShapeError, StorageError
 from dmcm.models import save_learner
 from dmcm.quadruped import demo_page, demo_walk
-from dmcm.quadruped.body.properties import TRAINING_RANGES, nominal
+from dmcm.quadruped.body.properties import TRAINING_RANGES
 from dmcm.quadruped.body.robot_table import load_robot
-from dmcm.quadruped.conditioned.logs import log_samples
 from dmcm.quadruped.conditioned.models import Model
-from dmcm.quadruped.conditioned.shipped import PLAIN_POLICY, TOLD_POLICY
+from dmcm.quadruped.conditioned.shipped import MATCHED_POLICY, PLAIN_POLICY, TOLD_POLICY
 from dmcm.quadruped.data.recording import column
 from dmcm.quadruped.data.windows import OUTPUTS, WindowConfig, cut, output
 from dmcm.quadruped.demo import QUANTITIES, SLOPE, UNSEEN, WAYS, Demo, mix_and_predict, run_demo, simulate
-from dmcm.quadruped.demo_walk import STAIRS, TOLD, WalkDemo, run_walk_demo
+from dmcm.quadruped.demo_walk import SOFT, STAIRS, TOLD, WalkDemo, run_walk_demo
 from dmcm.quadruped.dynamics import model as dynamics_model
 from dmcm.quadruped.dynamics.model import DynamicsModel, load_dynamics_model
 from dmcm.quadruped.walking.evaluation import Walk
 from dmcm.quadruped.walking.policy import POLICY, load_policy
-from dmcm.quadruped.world.terrain import TRAINING_TERRAINS, Terrain
+from dmcm.quadruped.world.terrain import TRAINING_TERRAINS
 from dmcm.scaling import Scaler
 from helpers import network, robot_model, same_bits, solver
 
@@ -224,7 +223,7 @@ def made_up():
 @pytest.fixture
 def made_up_walk():
     """Four episodes a policy: with nothing one falls and one is slow, told of flat ground all are slow."""
-    progress = {"nothing": [0.9, 0.9, 0.7, 0.9], "flat": [0.5] * 4, "mixed": [0.8] * 4}
+    progress = {"nothing": [0.9, 0.9, 0.7, 0.9], "published": [0.5] * 4, "own": [0.8] * 4}
     zeros = np.zeros(4)
     walks = {
         way: Walk(
@@ -238,7 +237,7 @@ def made_up_walk():
         )
         for way in TOLD
     }
-    return WalkDemo(20.0, walks, None)
+    return WalkDemo(20.0, np.array([19.0, 0.54]), walks, None)
 
 
 def test_errors_are_in_the_units_they_are_given_in(made_up):
@@ -294,19 +293,28 @@ def test_the_page_shows_the_robot_where_it_can_be_drawn(shown, made_up_walk, tmp
 
 
 def test_the_policies_that_come_with_it_fit_its_model():
-    told, plain = (load_policy(path)[1]["training"] for path in (TOLD_POLICY, PLAIN_POLICY))
-    assert told["told"]["model"] == load_dynamics_model().learner.fingerprint()
-    assert (told["method"], plain["method"], plain["told"]["vectors"]) == ("dmcm", "vanilla", {})
+    paths = (MATCHED_POLICY, TOLD_POLICY, PLAIN_POLICY)
+    (matched, about), (_, told), (actor, plain) = (load_policy(path) for path in paths)
+    about, told, plain = (found["training"] for found in (about, told, plain))
+    model = load_dynamics_model().learner.fingerprint()
+    assert (about["told"]["model"], told["told"]["model"]) == (model, model)
+    methods = [found["method"] for found in (about, told, plain)]
+    assert methods == ["dmcm", "dmcm_told", "vanilla"]
+    assert plain["told"]["vectors"] == {}
     same = ("iterations", "robots", "seed", "ppo", "start", "data")
     assert [told[name] for name in same] == [plain[name] for name in same]
+    # The very same actor.
+    seen = np.random.default_rng(0).normal(size=(4, actor.observation_scale.mean.size))
+    given = jnp.asarray(np.concatenate([seen, np.ones((4, 6))], axis=1), jnp.float32)
+    np.testing.assert_allclose(matched.mean(given), actor.mean(given[:, :-6]), atol=1e-5)
 
 
-def test_the_unseen_robot_walks_by_vectors_from_where_they_must_be(policy, made_up_walk, monkeypatch):
+def test_the_soft_robot_is_outside_training_and_told_its_own_vector(policy, made_up_walk, monkeypatch):
     calls = []
 
     def walk(*args, **how):
         calls.append((args, how))
-        return made_up_walk.walks["flat"]
+        return made_up_walk.walks["own"]
 
     monkeypatch.setattr(demo_walk, "evaluate_walking", walk)
     monkeypatch.setattr(demo_walk, "film", lambda *args, **how: None)
@@ -315,15 +323,16 @@ def test_the_unseen_robot_walks_by_vectors_from_where_they_must_be(policy, made_
     found = run_walk_demo(model, policy, episodes=2)
     assert found.gif is None
     assert set(found.walks) == set(TOLD)
-    assert STAIRS not in TRAINING_TERRAINS
-    logs = log_samples(policy, GO1, [UNSEEN, nominal(GO1)], [Terrain(), STAIRS], seed=(0,))
-    vectors = model.vectors(logs)
-    told = {"flat": vectors["terrain"][0], "mixed": vectors["terrain"][1]}
+    for name in ("p_gain_nm_per_rad", "payload_kg"):
+        low, high = TRAINING_RANGES[name]
+        assert not low <= getattr(SOFT, name) <= high
+    # Its vector says its gains, of which it was not told.
+    np.testing.assert_allclose(found.gains, [SOFT.p_gain_nm_per_rad, SOFT.d_gain_nms_per_rad], rtol=0.15)
     for way, (args, how) in zip(TOLD, calls, strict=True):
-        assert args[2:] == ([UNSEEN] * 2, [STAIRS] * 2)
+        assert args[2:] == ([SOFT] * 2, [STAIRS] * 2)
         assert how["seed"] == 0
-        if way == "nothing":
-            assert how["guide"] is None
-        else:
-            wanted = np.concatenate([vectors["robot"][0], told[way]])
-            np.testing.assert_allclose(how["guide"].values, [wanted] * 2, rtol=1e-4, atol=1e-5)
+        assert (how["guide"] is None) == (way == "nothing")
+    published, own = (how["guide"].values for _, how in calls[1:])
+    gains = load_policy(MATCHED_POLICY)[0].gains
+    np.testing.assert_allclose(gains(published), 1.0, atol=0.1)
+    np.testing.assert_allclose(gains(own)[0] * [35.0, 0.8], found.gains, rtol=1e-5)

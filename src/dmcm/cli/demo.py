@@ -79,7 +79,7 @@ def _show_robot(folder: Path) -> Path | None:
         from dmcm.quadruped import demo as go1
         from dmcm.quadruped.conditioned.models import Model
         from dmcm.quadruped.demo_page import error_table, walk_table, write_demo_report
-        from dmcm.quadruped.demo_walk import STAIRS, run_walk_demo
+        from dmcm.quadruped.demo_walk import SOFT, STAIRS, run_walk_demo
         from dmcm.quadruped.dynamics.model import load_dynamics_model
         from dmcm.quadruped.walking.policy import POLICY, load_policy
     except ConfigError as error:
@@ -97,7 +97,12 @@ def _show_robot(folder: Path) -> Path | None:
     show_table(error_table(shown), f"The unseen robot on {slope}: errors")
     say(f"Adapting to {shown.seconds:g} s of data took {shown.adapt_ms:.0f} ms.")
     stairs = f"stairs of {100 * STAIRS.size:g} cm"
-    say(f"\nThe same vectors in a policy: the unseen robot before {stairs} …", "dim")
+    say(
+        f"\nA vector in a policy: a robot softer ({SOFT.p_gain_nm_per_rad:g} N m/rad) and heavier "
+        f"({SOFT.payload_kg:g} kg of load) than any of training walks on flat ground, then meets {stairs} …",
+        "dim",
+    )
     walk = run_walk_demo(Model(model.base, model.learner), policy)
-    show_table(walk_table(walk), f"The unseen robot on {stairs}")
+    say(f"From its log of {walk.seconds:g} s its vector says a P gain of {walk.gains[0]:.0f} N m/rad.")
+    show_table(walk_table(walk), f"The soft robot on {stairs}")
     return write_demo_report(folder, shown, walk)

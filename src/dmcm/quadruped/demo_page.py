@@ -13,7 +13,7 @@ from dmcm.plots import ORANGE, POINTS, PURPLE, TRUTH, house_style, panels, set_t
 from dmcm.quadruped.body.robot_table import JOINT_NAMES, load_robot
 from dmcm.quadruped.conditioned.suite import ENOUGH
 from dmcm.quadruped.demo import QUANTITIES, ROBOT_NAME, SLOPE, UNSEEN, WAYS, Demo
-from dmcm.quadruped.demo_walk import EPISODE_S, STAIRS, TOLD, WalkDemo
+from dmcm.quadruped.demo_walk import EPISODE_S, SOFT, STAIRS, TOLD, WalkDemo
 from dmcm.quadruped.world.rendering import standing_images
 from dmcm.quadruped.world.simulation import CONTROL_PERIOD_S
 from dmcm.quadruped.world.terrain import Terrain
@@ -184,17 +184,20 @@ def _view() -> Sequence[Block]:
 
 
 def _walked(walk: WalkDemo) -> tuple[Block, ...]:
-    """What the vectors are worth to a policy that was trained to be told them."""
+    """What a robot's vector is worth to a policy."""
+    soft, (stiffness, damping) = SOFT, walk.gains
     text = (
-        f"The same robot before stairs of {100 * STAIRS.size:g} cm, where it has no data either. A policy is "
-        f"told the robot's vector, from a log of {walk.seconds:g} s on flat ground, and that of the stairs, "
-        "from a log of the published robot. Told of flat ground instead, it shows that it listens. The first "
-        "row is a policy that was trained the same without vectors."
+        f"Another robot, from outside training: a P gain of {soft.p_gain_nm_per_rad:g} N m/rad where the "
+        f"published one is 35 and training knew 25 to 45, and {soft.payload_kg:g} kg on its back. It walked "
+        f"{walk.seconds:g} s on flat ground, and fell when it had to. Its vector says a P gain of "
+        f"{stiffness:.0f} N m/rad and a D gain of {damping:.2f} N m s/rad (true: "
+        f"{soft.d_gain_nms_per_rad:g}), and joint targets make up for them. Then it meets stairs of "
+        f"{100 * STAIRS.size:g} cm, of which there is no data of this robot. All rows have the same actor."
     )
     if walk.gif is None:
         return (text, walk_table(walk))
     caption = "One episode of the same seed, not a chosen one. A pane stops where its robot falls."
-    return (text, walk_table(walk), Film(walk.gif, caption, "The unseen robot on stairs"))
+    return (text, walk_table(walk), Film(walk.gif, caption, "A soft robot on stairs"))
 
 
 def _body() -> Facts:

@@ -5,7 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 _POLICIES = Path(__file__).parent / "policies"
-TOLD_POLICY = _POLICIES / "go1-told.safetensors"
-"""Told a vector of the robot and one of the ground: dmcm of seed 0 in `dmcm quadruped train-policy`."""
 PLAIN_POLICY = _POLICIES / "go1-plain.safetensors"
-"""Trained the same, told nothing: vanilla of seed 0."""
+"""Told nothing: vanilla of seed 0 in `dmcm quadruped train-policy`."""
+MATCHED_POLICY = _POLICIES / "go1-matched.safetensors"
+"""The same actor, with joint targets matched to the gains that a robot's vector says: dmcm of seed 0."""
+TOLD_POLICY = _POLICIES / "go1-told.safetensors"
+"""Trained with actors that hear a vector of the robot and one of the ground: dmcm_told of seed 0."""
