@@ -20,7 +20,7 @@ demo: $(VENV)/.runtime ## Learn, mix and predict: sinusoids, then a walking robo
 	$(BIN)/dmcm demo
 
 test: $(VENV)/.dev ## Run all tests; PYTEST_FLAGS="-k name" passes options on
-	$(BIN)/python -m pytest --numprocesses auto --dist loadfile $(PYTEST_FLAGS)
+	$(BIN)/python -m pytest --numprocesses auto --dist loadfile --durations 20 $(PYTEST_FLAGS)
 
 check: $(VENV)/.dev ## Lint, formatting and types
 	$(BIN)/ruff check .

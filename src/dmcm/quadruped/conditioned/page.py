@@ -58,7 +58,7 @@ def build_page(table: Mapping[str, Any], films: Sequence[Film]) -> Page:
     ]
     return Page(
         "Policies that are told robot and ground",
-        "One walking policy, trained on in five ways that differ in what it is told beside what it senses. "
+        "Walking policies that differ in what they are told beside what they sense, and in how it acts. "
         "All walk with bodies outside training, on easy and on hard ground, by their mean action. "
         f"{seeds} {'seed' if seeds == 1 else 'seeds'}, {table['suite']['episodes']} robots a condition, each "
         "once on every ground.",
