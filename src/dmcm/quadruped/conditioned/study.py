@@ -222,7 +222,9 @@ def _check_model(folder: Path, about: Mapping[str, Any], dynamics: Path, method:
     told = about["training"]["told"]
     if told["model"] is None:
         return
-    here = dynamics_model(dynamics, METHODS[method].model or method, seed).learner.fingerprint()
+    name = METHODS[method].model
+    assert name is not None  # or no vectors would have been told
+    here = dynamics_model(dynamics, name, seed).learner.fingerprint()
     if told["model"] != here:
         raise BankError(
             f"{folder} was trained with vectors of model {told['model'][:12]}; that in {dynamics} is "

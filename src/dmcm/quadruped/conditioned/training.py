@@ -168,7 +168,7 @@ def train_policy(config: PolicyTraining, out: Path, *, resume: bool = False, pro
     about |= {"start": config.start.name, "data": collection.config}
     if METHODS[config.method].matches:
         # Nothing is to be learned: the actor is trained, and the reader was fitted.
-        about["actor"] = first_about["training"]
+        about["actor"] = first_about.get("training", {})
         save_policy(out / POLICY_FILE, first, {"training": about})
         return first
     scene = CellScene(collection, which, config.method, vectors, config, config.noise)

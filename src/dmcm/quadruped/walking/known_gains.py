@@ -18,7 +18,7 @@ LOG_LIMIT = 9.0
 class GainReader(eqx.Module):
     """Reads a robot's P and D gain out of what a policy is told.
 
-    Vectors say the logarithms of both as a linear function, which also holds some way outside training; the
+    Vectors say the logarithms of both as a linear function, which holds some way outside training too; the
     truth says the gains themselves.
 
     Attributes:
@@ -41,7 +41,7 @@ class GainReader(eqx.Module):
         """The reader that errs least on robots whose gains are known.
 
         Args:
-            vectors: what is told of each, shape (n, told); columns that are all zero are not read.
+            vectors: what is told of each, shape (n, told).
             shares: P and D gain of each in units of the published ones, shape (n, 2).
         """
         wanted = np.log(shares) if self.logarithmic else shares
