@@ -16,7 +16,7 @@ from dmcm.quadruped.data.recording import COLUMNS, TRUTH
 from dmcm.quadruped.data.windows import OUTPUTS
 from dmcm.quadruped.dynamics.base import base_errors
 from dmcm.quadruped.dynamics.cells import ROBOT, TERRAIN
-from dmcm.quadruped.dynamics.measured import BLOCK_S, fit_measured, measured_outputs
+from dmcm.quadruped.dynamics.measured import BLOCK_S, fit_measured, measured_outputs, next_steps
 from dmcm.quadruped.dynamics.model import load_dynamics_model
 from dmcm.quadruped.walking.policy import POLICY, load_policy
 from dmcm.quadruped.world.simulation import CONTROL_PERIOD_S
@@ -30,11 +30,11 @@ ROBOTS = 40
 
 
 def main() -> None:
-    """Two logs of each robot on flat ground; vectors of what is measured, and of everything."""
+    """Two logs of each robot on flat ground; vectors of next steps, and of everything."""
     table, model = load_robot("go1"), load_dynamics_model()
     walker, _ = load_policy(POLICY)
     robots = [nominal(table), *draw_robots(np.random.default_rng(5), ROBOTS)]
-    measured = measured_outputs(set(COLUMNS) - set(TRUTH))
+    measured = next_steps(measured_outputs(set(COLUMNS) - set(TRUTH)))
     vectors, deviations, quantiles, everything = [], [], [], []
     for seed in (1, 2):
         windows = log_samples(walker, table, robots, [Terrain()] * len(robots), seed=(seed,))

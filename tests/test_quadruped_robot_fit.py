@@ -15,12 +15,13 @@ from dmcm.quadruped.conditioned import robot_fit
 from dmcm.quadruped.conditioned.logs import log_recording
 from dmcm.quadruped.conditioned.robot_fit import fit_robot, make_reference
 from dmcm.quadruped.data.recording import COLUMNS, TRUTH, column, without_truth
-from dmcm.quadruped.data.windows import OUTPUTS, WindowConfig, cut, output
+from dmcm.quadruped.data.windows import OUTPUTS, STEP_OUTPUTS, WindowConfig, cut, output
 from dmcm.quadruped.dynamics.base import base_errors
 from dmcm.quadruped.dynamics.measured import (
     COLUMNS_OF,
     fit_measured,
     measured_outputs,
+    next_steps,
     only_outputs,
 )
 from dmcm.quadruped.dynamics.model import load_dynamics_model
@@ -145,6 +146,26 @@ class TestFit:
             assert "height_change_1s" not in fit.errors
             before, after = fit.errors["mean_torque_1s"]
             assert after < 0.8 * before
+
+    def test_it_is_fitted_to_next_steps_and_judged_by_all(self, model, recordings, reference):
+        log = as_log(recordings[1])
+        fit = fit_robot(model, log, reference)
+        assert fit.outputs == tuple(STEP_OUTPUTS)
+        assert {"mean_torque_1s", "torque_nm"} <= fit.errors.keys()
+        # A recording whose outcomes are nonsense gives the same vector: foot forces are in no next step.
+        spoiled = recordings[1].copy()
+        spoiled[:, column("foot_forces_n")] = 7.0
+        again = fit_robot(model, as_log(spoiled), reference)
+        np.testing.assert_allclose(again.contexts["robot"], fit.contexts["robot"], rtol=1e-5, atol=1e-6)
+        assert next_steps(("pitch_1s", "torque_nm", "gyro_rad_s")) == ("gyro_rad_s", "torque_nm")
+        assert next_steps(("pitch_1s",)) == ("pitch_1s",)
+
+    def test_torques_that_no_vector_explains_are_said(self, model, recordings, reference):
+        # The torque sensors of another log: those of a robot whose targets act at other times.
+        late = recordings[1].copy()
+        late[:, column("torques_nm")] = np.roll(late[:, column("torques_nm")], 3, axis=0)
+        fit = fit_robot(model, as_log(late), reference)
+        assert any("in no vector" in text for text in fit.warnings)
 
     def test_a_robot_that_changes_is_said_to(self, model, recordings, reference):
         # Half a log of one robot, half of another: either half foretells the other badly.

@@ -15,7 +15,7 @@ from dmcm.contexts import Contexts
 from dmcm.errors import ConfigError, DataError
 from dmcm.learner import Learner
 from dmcm.networks.tensor_product import TensorProductNetwork
-from dmcm.quadruped.data.windows import OUTPUTS, output
+from dmcm.quadruped.data.windows import OUTPUTS, STEP_OUTPUTS, output
 from dmcm.quadruped.world.simulation import CONTROL_PERIOD_S
 
 COLUMNS_OF: Mapping[str, tuple[str, ...]] = {
@@ -40,6 +40,15 @@ BLOCK_S = 2.0
 def measured_outputs(columns: Collection[str]) -> tuple[str, ...]:
     """Outputs that can be made of these columns of a recording, in order."""
     return tuple(name for name in OUTPUTS if all(column in columns for column in COLUMNS_OF[name]))
+
+
+def next_steps(outputs: Collection[str]) -> tuple[str, ...]:
+    """Those of some outputs that are about the next control step, in order; all if none are.
+
+    They say what a robot's joint controllers do, also far outside training. Outcomes of the coming second mix
+    that with how the robot then walks, and lead vectors of soft robots too far.
+    """
+    return tuple(name for name in STEP_OUTPUTS if name in outputs) or tuple(outputs)
 
 
 def only_outputs(learner: Learner, outputs: Collection[str]) -> Learner:
