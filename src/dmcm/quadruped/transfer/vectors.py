@@ -81,6 +81,14 @@ class VectorSource:
             return None
         return np.concatenate([self._makers[part](seed, gap, data_s) for part in parts], axis=1)
 
+    def flat_logs(self, gap: float) -> np.ndarray:
+        """Twenty seconds of each robot on flat ground, as it measured them, shape (robots, steps, columns).
+
+        Args:
+            gap: size of the reality gap.
+        """
+        return without_truth(self._log("flat", gap))
+
     def live(self, *, seed: int) -> LiveVectors:
         """Vectors of robots that begin unknown and are filtered as they walk, the ground's being held.
 
