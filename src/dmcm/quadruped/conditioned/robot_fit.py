@@ -138,9 +138,9 @@ def fit_robot(model: DynamicsModel, log: RobotLog, reference: Reference) -> Robo
     warnings = _warnings(fit, half_width, reference, spread, errors)
     if "torque_nm" in near and torque_error > BELIEVED:
         warnings += (
-            f"the vector leaves an error of {torque_error:.2f} standard deviations in the next torques; robots "
-            "of training leave 0.16 at most. Something about this one is in no vector, such as joint targets "
-            "that act later than a control step: do not match joint targets to it.",
+            f"the vector leaves an error of {torque_error:.2f} standard deviations in the next torques, and "
+            "those of training leave 0.16 at most. Something about this robot is in no vector, such as joint "
+            "targets that act later than a control step: do not match joint targets to it.",
         )
     return RobotFit(fit.contexts, half_width, spread, count, near, errors, warnings)
 
