@@ -106,6 +106,26 @@ def test_ctrl_c_saves_and_says_how_to_go_on(tmp_path, uninterrupted):
     agrees(train(tmp_path, resume=True), uninterrupted)
 
 
+def test_ctrl_c_while_events_are_written_comes_after_them(tmp_path, monkeypatch):
+    seen, folder = [], RunFolder(tmp_path)
+    folder.log(1, {"own": 1.0})
+
+    def interrupted(name, value, step):
+        signal.raise_signal(signal.SIGINT)
+        seen.append((name, step))
+
+    monkeypatch.setattr(folder._events, "add_scalar", interrupted)
+    usual = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            folder.log(2, {"own": 1.0, "gradient": 2.0})
+        assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    finally:
+        signal.signal(signal.SIGINT, usual)
+        folder.close()
+    assert seen == [("own", 2), ("gradient", 2)]
+
+
 def stopping_at(monkeypatch, step, error=KeyboardInterrupt):
     log = RunFolder.log
 

@@ -7,9 +7,12 @@ import dataclasses
 import importlib.metadata
 import json
 import platform
+import signal
 import subprocess
-from collections.abc import Mapping
+import threading
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 from tensorboardX import SummaryWriter
@@ -76,10 +79,12 @@ class RunFolder:
         try:
             with (self.path / "metrics.jsonl").open("a", encoding="utf-8") as handle:
                 handle.write(line + "\n")
-            if self._events is None:
-                self._events = SummaryWriter(str(self.path / "events"), flush_secs=5)
-            for name, value in metrics.items():
-                self._events.add_scalar(name, float(value), step)
+            # Ctrl-C in the middle of the events' queue would leave it locked, and `close` waiting for ever.
+            with _ctrl_c_waits():
+                if self._events is None:
+                    self._events = SummaryWriter(str(self.path / "events"), flush_secs=5)
+                for name, value in metrics.items():
+                    self._events.add_scalar(name, float(value), step)
         except OSError as error:
             raise StorageError(f"cannot write metrics to {self.path}: {error.strerror or error}.") from error
 
@@ -117,6 +122,23 @@ class RunFolder:
             with contextlib.suppress(OSError):
                 self._events.close()
             self._events = None
+
+
+@contextlib.contextmanager
+def _ctrl_c_waits() -> Iterator[None]:
+    """Hand a Ctrl-C on only at the end; in other threads none arrives."""
+    usual = signal.getsignal(signal.SIGINT)
+    if threading.current_thread() is not threading.main_thread() or not callable(usual):
+        yield
+        return
+    came: list[tuple[int, FrameType | None]] = []
+    signal.signal(signal.SIGINT, lambda number, frame: came.append((number, frame)))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, usual)
+    if came:
+        usual(*came[0])
 
 
 def environment() -> dict[str, Any]:
