@@ -91,7 +91,7 @@ class TransferConfig:
     seconds: float = 8.0
     """Length of an episode."""
     data_s: tuple[float, ...] = (1.0, 5.0, 10.0)
-    """Seconds of the flat log that vectors are made of, beside all 20; each sample looks one more ahead."""
+    """Seconds of the flat log that vectors are made of, beside all 20."""
     gaps: tuple[float, ...] = (0.0, 2.0)
     """Sizes of the reality gap beside 1."""
     seed: int = 0

@@ -46,7 +46,9 @@ class VectorSource:
         self._robots = stand_ins(config)
         self._makers: Mapping[str, Callable[[int, float, float], np.ndarray]] = {
             "terrain": lambda seed, gap, data_s: self._on_each_ground(self._simulated(seed)[TERRAIN][1:]),
-            "robot_nominal": lambda seed, gap, data_s: self._for_all(self._simulated(seed)[ROBOT][:1]),
+            "robot_nominal": lambda seed, gap, data_s: self._everywhere(
+                self._on_each_ground(self._simulated(seed)[ROBOT][:1])
+            ),
             "robot_flat": lambda *case: self._everywhere(self._flat("dmcm", *case)[ROBOT]),
             "cell_flat": lambda *case: self._everywhere(self._flat("single", *case)["cell"]),
             "robot_near": lambda *case: self._everywhere(self._flat("dmcm", *case, near=True)[ROBOT]),
@@ -105,11 +107,8 @@ class VectorSource:
         return np.tile(vectors, (len(GROUNDS), 1))
 
     def _on_each_ground(self, vectors: np.ndarray) -> np.ndarray:
-        """One row a ground, the same for all robots."""
+        """Each row once for all robots: those of grounds, ground by ground."""
         return np.repeat(vectors, len(self._robots), axis=0)
-
-    def _for_all(self, vector: np.ndarray) -> np.ndarray:
-        return np.tile(vector, (len(GROUNDS) * len(self._robots), 1))
 
     def _simulated(self, seed: int) -> dict[str, np.ndarray]:
         """Vectors of the nominal robot in simulation, on flat ground and then on each of `GROUNDS`."""
@@ -147,41 +146,46 @@ class VectorSource:
 
     def _identified(self, gap: float, data_s: float) -> np.ndarray:
         """What the oracle is told, of properties found in flat logs; as published where one is too short."""
-        config = self._config
-        about = {"kind": "identified robots", "robots": config.robots, "seed": config.seed, "gap": gap}
-        about |= {"data_s": data_s}
-        path = config.out / f"identified-gap-{gap:g}-data-{data_s:g}.safetensors"
-        if path.exists():
-            arrays, found = load_arrays(path)
-            if found == about:
-                return arrays["told"]
-        robots = []
-        for log in _beginning(self._log("flat", gap), data_s):
-            try:
-                robots.append(identify(log, self._table, seed=config.seed).properties)
-            except DataError:
-                robots.append(nominal(self._table))
-        told = robot_truth(robots)
-        save_arrays(path, {"told": told}, about)
-        return told
+
+        def found() -> np.ndarray:
+            robots = []
+            for log in _beginning(self._log("flat", gap), data_s):
+                try:
+                    robots.append(identify(log, self._table, seed=self._config.seed).properties)
+                except DataError:
+                    robots.append(nominal(self._table))
+            return robot_truth(robots)
+
+        about = {"kind": "identified robots", "gap": gap, "data_s": data_s}
+        return self._kept(f"identified-gap-{gap:g}-data-{data_s:g}", "told", about, found)
 
     def _log(self, name: str, gap: float) -> np.ndarray:
         """Twenty seconds of each robot on flat ground, or "here", on each ground: (logs, steps, columns)."""
-        config, robots, count = self._config, self._robots, len(self._robots)
-        about = {"kind": "stand-in logs", "robots": config.robots, "seed": config.seed, "gap": gap}
-        path = config.out / f"logs-{name}-gap-{gap:g}.safetensors"
+        robots, flat = self._robots, name == "flat"
+        places = [Terrain()] * len(robots) if flat else [place for place in GROUNDS.values() for _ in robots]
+        who = robots if flat else robots * len(GROUNDS)
+
+        def walked() -> np.ndarray:
+            seed = self._config.seed
+            physics, seeds = stand_in(RealityGap().scaled(gap), seed), (seed, 8, len(who))
+            return log_recording(self._walker, self._table, who, places, seed=seeds, physics=physics)
+
+        return self._kept(f"logs-{name}-gap-{gap:g}", "data", {"kind": "stand-in logs", "gap": gap}, walked)
+
+    def _kept(
+        self, name: str, array: str, about: Mapping[str, object], make: Callable[[], np.ndarray]
+    ) -> np.ndarray:
+        """An array of these robots from its file, or made and kept there."""
+        about = {**about, "robots": self._config.robots, "seed": self._config.seed}
+        path = self._config.out / f"{name}.safetensors"
         if path.exists():
             arrays, found = load_arrays(path)
             if found == about:
-                return arrays["data"]
-        flat = name == "flat"
-        places = [Terrain()] * count if flat else [place for place in GROUNDS.values() for _ in robots]
-        who = robots if flat else robots * len(GROUNDS)
-        physics, seeds = stand_in(RealityGap().scaled(gap), config.seed), (config.seed, 8, len(who))
-        data = log_recording(self._walker, self._table, who, places, seed=seeds, physics=physics)
-        config.out.mkdir(parents=True, exist_ok=True)
-        save_arrays(path, {"data": data}, about)
-        return data
+                return arrays[array]
+        made = make()
+        path.parent.mkdir(parents=True, exist_ok=True)
+        save_arrays(path, {array: made}, dict(about))
+        return made
 
 
 def _beginning(data: np.ndarray, data_s: float) -> np.ndarray:
