@@ -54,18 +54,7 @@ class Model:
             Per factor one row a cell, shape (n, size): the prior mean for cells of fewer samples.
         """
         which = np.arange(len(windows.count)) if which is None else which
-        count = windows.count[which, 0]
-        told = np.flatnonzero(count >= least)
-        unknown = self.learner.prior_contexts()
-        found = {name: np.tile(np.asarray(value), (len(count), 1)) for name, value in unknown.values.items()}
-        if len(told):
-            learner, wrong = self.learner, base_errors(windows, self.base)
-            if outputs is not None:
-                learner, wrong = only_outputs(learner, outputs), filled(learner, wrong, outputs)
-            contexts = adapt_cells(learner, windows, wrong, which[told], given=given)
-            for name, value in contexts.values.items():
-                found[name][told] = value
-        return found
+        return self._vectors(windows, base_errors(windows, self.base), which, outputs, given, least)
 
     def log_vectors(
         self,
@@ -106,28 +95,52 @@ class Model:
             those whose torques the vectors do not explain (`BELIEVED`).
         """
         windows = cut(data, WindowConfig(), parts=1, outcomes=False)
-        found = self.vectors(windows, outputs=tuple(STEP_OUTPUTS), given=given, least=1)
+        wrong, which = base_errors(windows, self.base), np.arange(len(data))
+        found = self._vectors(windows, wrong, which, tuple(STEP_OUTPUTS), given, 1)
         unknown = self.learner.prior_contexts()
-        for row in range(len(data)):
-            x, y = windows.half(row, 0)
+        for row in np.flatnonzero(windows.count[:, 0]):
             own = Contexts({name: jnp.asarray(v[row]) for name, v in found.items()}, unknown.model)
-            if len(x) and self.torque_error(own, x, y) > BELIEVED:
+            there = slice(windows.count[row, 0])
+            if self.torque_error(own, windows.x[row, 0, there], wrong[row, 0, there]) > BELIEVED:
                 for name, value in unknown.values.items():
                     found[name][row] = value
         return found
 
-    def torque_error(self, contexts: Contexts, x: np.ndarray, y: np.ndarray) -> float:
+    def torque_error(self, contexts: Contexts, x: np.ndarray, wrong: np.ndarray) -> float:
         """Root mean squared error of the next step's torques, in their standard deviations.
 
         Args:
             contexts: of one robot on one ground.
             x: inputs, shape (n, inputs).
-            y: what came, shape (n, outputs).
+            wrong: what the base network got wrong there, shape (n, outputs); see `base_errors`.
         """
         joints = output("torque_nm")
-        said = self.base.predict(self.base.prior_contexts(), x) + self.learner.predict(contexts, x)
+        left = wrong[:, joints] - np.asarray(self.learner.predict(contexts, x))[:, joints]
         scale = 1.0 if self.base.scaler is None else np.asarray(self.base.scaler.y_std)[joints]
-        return float(np.sqrt(np.mean(((y - np.asarray(said))[:, joints] / scale) ** 2)))
+        return float(np.sqrt(np.mean((left / scale) ** 2)))
+
+    def _vectors(
+        self,
+        windows: Windows,
+        wrong: np.ndarray,
+        which: np.ndarray,
+        outputs: Collection[str] | None,
+        given: Mapping[str, np.ndarray] | None,
+        least: int,
+    ) -> dict[str, np.ndarray]:
+        """As `vectors`, of what the base network got wrong."""
+        count = windows.count[which, 0]
+        told = np.flatnonzero(count >= least)
+        unknown = self.learner.prior_contexts()
+        found = {name: np.tile(np.asarray(value), (len(count), 1)) for name, value in unknown.values.items()}
+        if len(told):
+            learner = self.learner
+            if outputs is not None:
+                learner, wrong = only_outputs(learner, outputs), filled(learner, wrong, outputs)
+            contexts = adapt_cells(learner, windows, wrong, which[told], given=given)
+            for name, value in contexts.values.items():
+                found[name][told] = value
+        return found
 
 
 def dynamics_model(folder: Path, method: str, seed: int) -> Model:

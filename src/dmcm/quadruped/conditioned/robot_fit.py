@@ -129,8 +129,9 @@ def fit_robot(model: DynamicsModel, log: RobotLog, reference: Reference) -> Robo
         )
     wrong = base_errors(windows, model.base)
     near = next_steps(outputs)
-    fit = fit_measured(model.learner, *_part(windows, wrong, 0, 0), near, given=given)
-    torque_error = Model(model.base, model.learner).torque_error(fit.contexts, *windows.half(0, 0))
+    x, left, step = _part(windows, wrong, 0, 0)
+    fit = fit_measured(model.learner, x, left, step, near, given=given)
+    torque_error = Model(model.base, model.learner).torque_error(fit.contexts, x, left)
     blocks = len(np.unique(windows.step[0, 0, :count] // round(BLOCK_S / CONTROL_PERIOD_S)))
     half_width = STUDENT_95.get(blocks, 2.0) * fit.deviations[ROBOT]
     errors = _held_out(model, log, outputs, given)

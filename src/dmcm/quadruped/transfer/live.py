@@ -101,7 +101,7 @@ class LiveVectors:
             own = self._filters[self._place[row]]
             self._states[row] = own.update(self._states[row], windows.x[row, 0, 0], wrong[row, 0, 0])
             contexts = own.contexts(self._states[row])
-            error = self._model.torque_error(contexts, windows.x[row, 0, :1], windows.y[row, 0, :1])
+            error = self._model.torque_error(contexts, windows.x[row, 0, :1], wrong[row, 0, :1])
             self._error[row] += _RECENT * (error**2 - self._error[row])
             believed = self._error[row] <= BELIEVED**2
             self.guide.values[row] = np.asarray(contexts[ROBOT]) if believed else self._prior
