@@ -551,6 +551,8 @@ def cluster():
         # Said here, or a token that some other use of Ray has left at home would be asked for.
         patch.setenv("RAY_AUTH_MODE", "disabled")
         patch.delenv("RAY_ADDRESS", raising=False)
+        # Ray lets workers wait for whatever else runs here, such as the other tests.
+        patch.setenv("RAY_worker_niceness", "0")
         import ray
         from ray.cluster_utils import Cluster
 
