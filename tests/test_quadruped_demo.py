@@ -25,6 +25,8 @@ from dmcm.quadruped.dynamics.model import DynamicsModel, load_dynamics_model
 from dmcm.quadruped.walking.evaluation import Walk
 from dmcm.quadruped.walking.policy import POLICY, load_policy
 from dmcm.quadruped.world.terrain import TRAINING_TERRAINS
+from dmcm.report import write_page
+from dmcm.runs import RunFolder
 from dmcm.scaling import Scaler
 from helpers import network, robot_model, same_bits, solver
 
@@ -271,7 +273,7 @@ def test_pictures_show_the_numbers(made_up):
 
 def test_the_page_tells_it_all(shown, made_up_walk, tmp_path, monkeypatch):
     monkeypatch.setattr(demo_page, "standing_images", lambda *_: None)
-    path = demo_page.write_demo_report(tmp_path / "go1", shown, made_up_walk)
+    path = write_page(RunFolder(tmp_path / "go1"), demo_page.build_page(shown, made_up_walk))
     assert path == tmp_path / "go1" / "report.html"
     text = path.read_text()
     assert not re.search(r"<(script|link|iframe)", text)
@@ -287,7 +289,7 @@ def test_the_page_tells_it_all(shown, made_up_walk, tmp_path, monkeypatch):
 def test_the_page_shows_the_robot_where_it_can_be_drawn(shown, made_up_walk, tmp_path, monkeypatch):
     images = [np.zeros((20, 32, 4), np.uint8)] * 2
     monkeypatch.setattr(demo_page, "standing_images", lambda *_: images)
-    path = demo_page.write_demo_report(tmp_path, shown, made_up_walk)
+    path = write_page(RunFolder(tmp_path), demo_page.build_page(shown, made_up_walk))
     assert "The robot on both grounds" in path.read_text()
     assert (path.parent / "plots" / "the-robot-on-both-grounds.svg").exists()
 

@@ -37,6 +37,7 @@ from dmcm.quadruped.dynamics.evaluation import (
     rollout_errors,
     second_half_errors,
 )
+from dmcm.quadruped.dynamics.methods import METHODS
 from dmcm.quadruped.dynamics.sampler import NOISE, CellSampler
 from dmcm.quadruped.dynamics.study import DynamicsConfig, run_dynamics
 from dmcm.solvers import LevenbergMarquardt
@@ -314,7 +315,10 @@ def test_rollouts_feed_the_model_its_own_predictions(collection, cells):
 
 
 @pytest.mark.slow
-def test_the_whole_comparison_runs_resumes_and_measures(tmp_path):
+def test_the_whole_comparison_runs_resumes_and_measures(tmp_path, monkeypatch):
+    for name in ("dmcm", "single", "oracle"):
+        small = METHODS[name].network | {"width": 8}
+        monkeypatch.setitem(METHODS, name, dataclasses.replace(METHODS[name], network=small))
     data = tmp_path / "data"
     collect(CollectConfig(grid=GridConfig(robots=5, ood_robots=1), seconds=8.0), data, progress=False)
     config = DynamicsConfig(

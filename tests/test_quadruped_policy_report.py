@@ -9,13 +9,14 @@ from dmcm.errors import ShapeError
 from dmcm.quadruped.body.robot_table import LEGS, load_robot
 from dmcm.quadruped.conditioned.influence import SHARES, foot_heights, gait_along
 from dmcm.quadruped.conditioned.methods import METHODS
-from dmcm.quadruped.conditioned.page import build_page, write_policy_report
+from dmcm.quadruped.conditioned.page import build_page
 from dmcm.quadruped.conditioned.pictures import GAIT
 from dmcm.quadruped.conditioned.suite import CONDITIONS, GROUNDS
 from dmcm.quadruped.conditioned.widening import widen
 from dmcm.quadruped.walking.gait import Gait
 from dmcm.quadruped.walking.policy import POLICY, load_policy
-from dmcm.report import Film, Page, Section, render
+from dmcm.report import Film, Page, Section, render, write_page
+from dmcm.runs import RunFolder
 
 GO1 = load_robot("go1")
 FILM = Film(b"GIF89a, so to say", "Three robots.", "On stairs")
@@ -53,7 +54,7 @@ def table():
 
 
 def test_the_page_holds_every_method_and_condition(table, tmp_path):
-    path = write_policy_report(tmp_path, table, [FILM])
+    path = write_page(RunFolder(tmp_path), build_page(table, [FILM]))
     text = path.read_text()
     for name, cells in table["methods"].items():
         assert f"<td>{name}</td>" in text

@@ -22,11 +22,13 @@ from dmcm.quadruped.data.windows import SECOND, WindowConfig, cut, output
 from dmcm.quadruped.dynamics import pictures
 from dmcm.quadruped.dynamics import report as dynamics_report
 from dmcm.quadruped.dynamics.cells import describe_cells
-from dmcm.quadruped.dynamics.page import build_page, describe_method, gain_table, write_dynamics_report
+from dmcm.quadruped.dynamics.page import build_page, describe_method, gain_table
 from dmcm.quadruped.dynamics.report import report_run, view_grounds
 from dmcm.quadruped.dynamics.study import DynamicsConfig
 from dmcm.quadruped.world import rendering
 from dmcm.quadruped.world.terrain import Terrain
+from dmcm.report import write_page
+from dmcm.runs import RunFolder
 from dmcm.solvers import LevenbergMarquardt
 
 GROUPS = {
@@ -182,7 +184,7 @@ def test_tables_hold_percent_and_dashes(table):
 
 
 def test_the_page_stands_alone_and_names_every_method(table, tmp_path):
-    path = write_dynamics_report(tmp_path, table, {"grounds": "no view"})
+    path = write_page(RunFolder(tmp_path), build_page(table, {"grounds": "no view"}))
     assert path == tmp_path / "report.html"
     page = read(path)
     assert len(page.found) == 2

@@ -18,7 +18,7 @@ from dmcm.quadruped.conditioned.suite import ENOUGH
 from dmcm.quadruped.standin.gap import RealityGap
 from dmcm.quadruped.standin.simulation import StandIn, stand_in
 from dmcm.quadruped.transfer import report
-from dmcm.quadruped.transfer.page import build_page, write_transfer_report
+from dmcm.quadruped.transfer.page import build_page
 from dmcm.quadruped.transfer.pictures import success_bars, success_curves
 from dmcm.quadruped.transfer.scenario import GROUNDS, WAYS, TransferConfig, stand_ins
 from dmcm.quadruped.transfer.table import ALL, series, success_tables
@@ -28,7 +28,8 @@ from dmcm.quadruped.walking.observations import OBSERVATION, PRIVILEGED
 from dmcm.quadruped.walking.policy import Policy
 from dmcm.quadruped.world.arena import Arena
 from dmcm.quadruped.world.terrain import Terrain
-from dmcm.report import Film, Picture, Table, render, show_cell, show_number
+from dmcm.report import Film, Page, Picture, Table, render, show_cell, show_number, write_page
+from dmcm.runs import RunFolder
 
 FILM = Film(b"GIF89a, so to say", "Three robots.", "On waves")
 SECONDS = "seconds of data"
@@ -133,7 +134,7 @@ def test_every_way_and_number_stands_on_the_page(page):
 
 
 def test_the_page_needs_no_other_file(tmp_path):
-    path = write_transfer_report(tmp_path, SMALL, [FILM])
+    path = write_page(RunFolder(tmp_path), build_page(SMALL, [FILM]))
     assert path == tmp_path / "report.html"
     assert (tmp_path / "plots" / "on-waves.gif").read_bytes() == FILM.gif
     text = path.read_text()
@@ -272,11 +273,11 @@ def filmed(monkeypatch):
         asked.film = SimpleNamespace(walkers=walkers, robot=robot, ground=ground, **settings)
         return asked.frames
 
-    def write(out, table, films):
+    def page(table, films):
         asked.films = films
-        return out / "report.html"
+        return Page("No study", "Nothing.")
 
-    monkeypatch.setattr(report, "write_transfer_report", write)
+    monkeypatch.setattr(report, "build_page", page)
     monkeypatch.setattr(report, "VectorSource", Source)
     monkeypatch.setattr(report, "trained_policy", policy)
     monkeypatch.setattr(report, "film", draw)

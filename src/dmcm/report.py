@@ -171,8 +171,11 @@ class Page:
         return [block for block in blocks if isinstance(block, Picture | Film)]
 
 
-def write_page(folder: RunFolder, page: Page) -> None:
+def write_page(folder: RunFolder, page: Page) -> Path:
     """Write `report.html`, without scripts and without anything to fetch, and its pictures into `plots/`.
+
+    Returns:
+        The page's file.
 
     Raises:
         StorageError: a file cannot be written.
@@ -181,6 +184,7 @@ def write_page(folder: RunFolder, page: Page) -> None:
         content = picture.gif if isinstance(picture, Film) else picture.svg.encode()
         write_atomic(folder.plots / picture.file_name(), content)
     write_atomic(folder.report, render(page).encode())
+    return folder.report
 
 
 def render(page: Page) -> str:

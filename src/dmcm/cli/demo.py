@@ -6,7 +6,7 @@ from pathlib import Path
 
 from dmcm.cli.show import say, show_path, show_table
 from dmcm.errors import ConfigError
-from dmcm.report import Table
+from dmcm.report import Table, write_page
 from dmcm.run_config import open_run
 from dmcm.runs import RunFolder
 from dmcm.sinusoid import page, pictures, protocol
@@ -78,7 +78,7 @@ def _show_robot(folder: Path) -> Path | None:
     try:
         from dmcm.quadruped import demo as go1
         from dmcm.quadruped.conditioned.models import Model
-        from dmcm.quadruped.demo_page import error_table, walk_table, write_demo_report
+        from dmcm.quadruped.demo_page import build_page, error_table, walk_table
         from dmcm.quadruped.demo_walk import SOFT, STAIRS, run_walk_demo
         from dmcm.quadruped.dynamics.model import load_dynamics_model
         from dmcm.quadruped.walking.policy import POLICY, load_policy
@@ -105,4 +105,4 @@ def _show_robot(folder: Path) -> Path | None:
     walk = run_walk_demo(Model(model.base, model.learner), policy)
     say(f"From its log of {walk.seconds:g} s its vector says a P gain of {walk.gains[0]:.0f} N m/rad.")
     show_table(walk_table(walk), f"The soft robot on {stairs}")
-    return write_demo_report(folder, shown, walk)
+    return write_page(RunFolder(folder), build_page(shown, walk))

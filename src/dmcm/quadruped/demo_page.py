@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
-from pathlib import Path
 
 import numpy as np
 from matplotlib.figure import Figure
@@ -17,29 +16,9 @@ from dmcm.quadruped.demo_walk import EPISODE_S, SOFT, STAIRS, TOLD, WalkDemo
 from dmcm.quadruped.world.rendering import standing_images
 from dmcm.quadruped.world.simulation import CONTROL_PERIOD_S
 from dmcm.quadruped.world.terrain import Terrain
-from dmcm.report import Block, Facts, Film, Headline, Page, Picture, Section, Table, show_number, write_page
-from dmcm.runs import RunFolder
+from dmcm.report import Block, Facts, Film, Headline, Page, Picture, Section, Table, show_number
 
 _DRAWN = {"none": ORANGE, "mixed": PURPLE}
-
-
-def write_demo_report(folder: Path, demo: Demo, walk: WalkDemo) -> Path:
-    """Write `report.html`, which needs no other file, and its pictures once more into `plots/`.
-
-    Args:
-        folder: where to write.
-        demo: what was predicted.
-        walk: what was walked.
-
-    Returns:
-        The page's file.
-
-    Raises:
-        StorageError: a file cannot be written.
-    """
-    run = RunFolder(folder)
-    write_page(run, build_page(demo, walk))
-    return run.report
 
 
 def error_table(demo: Demo, *, relative: bool = False) -> Table:

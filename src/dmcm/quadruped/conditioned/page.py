@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 from dmcm.quadruped.conditioned import pictures
@@ -21,32 +20,16 @@ from dmcm.report import (
     Picture,
     Section,
     Table,
-    write_page,
 )
-from dmcm.runs import RunFolder
-
-
-def write_policy_report(out: Path, table: Mapping[str, Any], films: Sequence[Film] = ()) -> Path:
-    """Write `report.html`, which needs no other file, and its pictures once more into `plots/`.
-
-    Args:
-        out: folder for it.
-        table: in the layout of results/policy.json.
-        films: of policies side by side.
-
-    Returns:
-        The page's file.
-
-    Raises:
-        StorageError: a file cannot be written.
-    """
-    folder = RunFolder(out)
-    write_page(folder, build_page(table, films))
-    return folder.report
 
 
 def build_page(table: Mapping[str, Any], films: Sequence[Film]) -> Page:
-    """The page; arguments as `write_policy_report`."""
+    """The page.
+
+    Args:
+        table: in the layout of results/policy.json.
+        films: of policies side by side.
+    """
     seeds = next(iter(table["methods"].values()))[OUTSIDE]["seeds"]
     sections = [
         Section("What was compared", _compared(table)),

@@ -10,14 +10,15 @@ from typing import Any
 from dmcm.quadruped.body.robot_table import load_robot
 from dmcm.quadruped.conditioned.evaluation import bodies, grounds
 from dmcm.quadruped.conditioned.films import Walker, encode_gif, film
-from dmcm.quadruped.conditioned.page import write_policy_report
+from dmcm.quadruped.conditioned.page import build_page
 from dmcm.quadruped.conditioned.sources import SOURCES, told
 from dmcm.quadruped.conditioned.study import PolicyStudy, guide_of, parts_of, vector_maker
 from dmcm.quadruped.conditioned.suite import CONDITIONS, GROUNDS
 from dmcm.quadruped.conditioned.suite_vectors import SuiteVectors
 from dmcm.quadruped.walking.policy import POLICY_FILE, load_policy
 from dmcm.quadruped.walking.suite import OVER_GROUND
-from dmcm.report import Film
+from dmcm.report import Film, write_page
+from dmcm.runs import RunFolder
 
 FILMED = ("vanilla", "single", "dmcm")
 SCENES: Mapping[str, tuple[str, str]] = {
@@ -46,7 +47,7 @@ def report_policies(config: PolicyStudy, table: Mapping[str, Any]) -> Path:
         vectors = vector_maker(dataclasses.replace(config, seeds=1)).make(parts_of(shown))[0]
         made = (_film(config, title, *scene, shown, vectors) for title, scene in SCENES.items())
         films = [drawn for drawn in made if drawn is not None]
-    return write_policy_report(config.policies, table, films)
+    return write_page(RunFolder(config.policies), build_page(table, films))
 
 
 def _film(

@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from dmcm.errors import BankError, ConfigError, StorageError, unknown_name
+from dmcm.progress import piece_bar
 from dmcm.quadruped.body.robot_table import RobotTable, load_robot
 from dmcm.quadruped.conditioned.evaluation import SuiteConfig, evaluate_condition
 from dmcm.quadruped.conditioned.influence import SHARES, gait_along
@@ -63,8 +63,7 @@ def run_policy_study(config: PolicyStudy, *, progress: bool = True) -> dict[str,
     names = _chosen(config)
     suite, table = config.suite.check(), load_robot(config.robot)
     cells: dict[str, list[dict[str, Any]]] = {name: [] for name in names}
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, disable=not progress) as bar:
+    with piece_bar(show=progress) as bar:
         parts, maker = parts_of(names), vector_maker(config)
         logs = sum(bool(parts & {*found}) for origin, found in PARTS.items() if origin != "truth")
         total = len(CONDITIONS) * (logs + len(names) * config.seeds)

@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from dmcm.errors import ConfigError, DataError, StorageError
+from dmcm.progress import piece_bar
 from dmcm.quadruped.body.properties import RobotProperties
 from dmcm.quadruped.body.robot_table import JOINT_NAMES, load_robot
 from dmcm.quadruped.data.distributed import collect_with_ray
@@ -67,8 +67,7 @@ def collect(
         )
     else:
         done = collect_with_ray(config, missing, ray_address)
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, disable=not progress) as bar:
+    with piece_bar(show=progress) as bar:
         task = bar.add_task("collecting shards", total=len(shards), completed=len(shards) - len(missing))
         for number, data in done:
             path = out / _file(number)

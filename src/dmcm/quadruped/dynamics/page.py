@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 from dmcm.quadruped.data.grid import SPLITS
@@ -23,9 +22,7 @@ from dmcm.report import (
     Picture,
     Section,
     Table,
-    write_page,
 )
-from dmcm.runs import RunFolder
 
 SPLIT_TITLES: Mapping[str, str] = {
     "seen_pair": "Pairs that training saw",
@@ -52,29 +49,13 @@ _ORIGINS: Mapping[str, str] = {
 }
 
 
-def write_dynamics_report(
-    out: Path, table: Mapping[str, Any], drawn: Mapping[str, Block] | None = None
-) -> Path:
-    """Write `report.html`, which needs no other file, and its pictures once more into `plots/`.
+def build_page(table: Mapping[str, Any], drawn: Mapping[str, Block]) -> Page:
+    """The page.
 
     Args:
-        out: folder for it.
         table: in the layout of results/dynamics.json.
         drawn: pictures that take more than the table: `grounds`, `contexts`, `rollout`.
-
-    Returns:
-        The page's file.
-
-    Raises:
-        StorageError: a file cannot be written.
     """
-    folder = RunFolder(out)
-    write_page(folder, build_page(table, drawn or {}))
-    return folder.report
-
-
-def build_page(table: Mapping[str, Any], drawn: Mapping[str, Block]) -> Page:
-    """The page; arguments as `write_dynamics_report`."""
     sections = [
         Section("What was compared", (*_compared(table), *_some(drawn, "grounds"))),
         Section("How much of the oracle's gain", _gains(table)),

@@ -18,10 +18,11 @@ from dmcm.quadruped.dynamics.base import base_errors
 from dmcm.quadruped.dynamics.cells import ROBOT, TERRAIN, Cells, describe_cells
 from dmcm.quadruped.dynamics.donors import robot_donors, terrain_donors
 from dmcm.quadruped.dynamics.evaluation import adapt_cells
-from dmcm.quadruped.dynamics.page import count, write_dynamics_report
+from dmcm.quadruped.dynamics.page import build_page, count
 from dmcm.quadruped.dynamics.pictures import SPLIT
 from dmcm.quadruped.dynamics.study import MAIN, DynamicsConfig
-from dmcm.report import Block, Picture, show_number
+from dmcm.report import Block, Picture, show_number, write_page
+from dmcm.runs import RunFolder
 
 _NO_VIEW = (
     "There is no picture of the grounds: drawing them takes OpenGL without a display (EGL), which the "
@@ -47,7 +48,7 @@ def report_run(config: DynamicsConfig, table: Mapping[str, Any]) -> Path:
     if MAIN in table["methods"]:
         cells = describe_cells(collection, cut(collection.data, config.windows))
         drawn |= _what_vectors_know(config, collection, cells)
-    return write_dynamics_report(config.out, table, drawn)
+    return write_page(RunFolder(config.out), build_page(table, drawn))
 
 
 def view_grounds(collection: Collection) -> Block:

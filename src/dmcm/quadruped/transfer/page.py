@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import inspect
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 from dmcm.fields import field_texts
@@ -26,35 +25,19 @@ from dmcm.report import (
     Picture,
     Section,
     Table,
-    write_page,
 )
-from dmcm.runs import RunFolder
 
 HEADLINE = ("dmcm", "vanilla", "single")
 """Ways whose success stands at the top."""
 
 
-def write_transfer_report(out: Path, table: Mapping[str, Any], films: Sequence[Film] = ()) -> Path:
-    """Write `report.html`, which needs no other file, and its pictures once more into `plots/`.
+def build_page(table: Mapping[str, Any], films: Sequence[Film]) -> Page:
+    """The page.
 
     Args:
-        out: folder for it.
         table: in the layout of results/transfer.json.
         films: of policies side by side.
-
-    Returns:
-        The page's file.
-
-    Raises:
-        StorageError: a file cannot be written.
     """
-    folder = RunFolder(out)
-    write_page(folder, build_page(table, films))
-    return folder.report
-
-
-def build_page(table: Mapping[str, Any], films: Sequence[Film]) -> Page:
-    """The page; arguments as `write_transfer_report`."""
     success, *others = success_tables(table, ENOUGH).values()
     sections = [
         Section("What was compared", _compared(table)),

@@ -11,12 +11,13 @@ from dmcm.quadruped.conditioned.films import Walker, encode_gif, film
 from dmcm.quadruped.conditioned.study import guide_of, trained_policy
 from dmcm.quadruped.standin.gap import RealityGap
 from dmcm.quadruped.standin.simulation import stand_in
-from dmcm.quadruped.transfer.page import write_transfer_report
+from dmcm.quadruped.transfer.page import build_page
 from dmcm.quadruped.transfer.scenario import GROUNDS, WAYS, TransferConfig, stand_ins
 from dmcm.quadruped.transfer.vectors import VectorSource
 from dmcm.quadruped.walking.policy import POLICY, load_policy
 from dmcm.quadruped.walking.suite import OVER_GROUND
-from dmcm.report import Film
+from dmcm.report import Film, write_page
+from dmcm.runs import RunFolder
 
 FILMED = ("vanilla", "single", "dmcm")
 """Ways that are filmed side by side."""
@@ -39,7 +40,7 @@ def report_transfer(config: TransferConfig, table: Mapping[str, Any]) -> Path:
     """
     names = [name for name in FILMED if name in table["methods"]]
     drawn = _film(config, names) if names else None
-    return write_transfer_report(config.out, table, [] if drawn is None else [drawn])
+    return write_page(RunFolder(config.out), build_page(table, [] if drawn is None else [drawn]))
 
 
 def _film(config: TransferConfig, names: list[str]) -> Film | None:

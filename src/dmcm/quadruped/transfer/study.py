@@ -8,8 +8,8 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from dmcm.progress import piece_bar
 from dmcm.quadruped.body.robot_table import RobotTable, load_robot
 from dmcm.quadruped.conditioned.evaluation import summarise_walk
 from dmcm.quadruped.conditioned.study import guide_of, trained_policy
@@ -66,8 +66,7 @@ def run_transfer(config: TransferConfig, *, progress: bool = True) -> dict[str, 
         for seed in range(config.seeds)
     }
     cells: dict[_Case, dict[str, Any]] = {}
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, disable=not progress) as bar:
+    with piece_bar(show=progress) as bar:
         task = bar.add_task("stand-in robots", total=len(cases))
         for case in cases:
             bar.update(task, description=case.name)
