@@ -15,6 +15,7 @@ from tests.helpers import ROOT, learner, same_bits, sine, sines
 from dmcm import FitConfig, fit
 from dmcm.errors import CheckpointError, InterruptedRun, StorageError
 from dmcm.runs import RunFolder
+from dmcm.storage import sole_writer
 
 CONFIG = FitConfig(steps=60, chunk=5, learning_rate=1e-2, checkpoint_seconds=0.0)
 
@@ -222,3 +223,11 @@ def test_folders_that_cannot_be_made(tmp_path):
     with pytest.raises(StorageError, match="cannot make the run folder"):
         train(tmp_path / "file" / "run")
     assert sine()[0].shape == (10, 1)
+
+
+def test_two_do_not_train_in_one_folder(tmp_path):
+    train(tmp_path / "run")
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+    with sole_writer(tmp_path / "run"), pytest.raises(StorageError, match="another process"):
+        train(tmp_path / "run", resume=True)
+    assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before

@@ -3,6 +3,7 @@
 import errno
 import os
 import resource
+import subprocess
 import sys
 
 import equinox as eqx
@@ -20,6 +21,7 @@ from dmcm.storage import (
     load_arrays,
     read_json,
     save_arrays,
+    sole_writer,
     tree_arrays,
     write_atomic,
     write_json,
@@ -270,3 +272,38 @@ def test_equal_arrays_are_equal_bytes(tmp_path):
     for number in range(5):
         save_arrays(tmp_path / f"{number}.safetensors", arrays, {"z": 1, "a": [2]})
     assert len({(tmp_path / f"{number}.safetensors").read_bytes() for number in range(5)}) == 1
+
+
+HOLD = """
+import pathlib, sys, time
+from dmcm.storage import sole_writer
+with sole_writer(pathlib.Path(sys.argv[1])):
+    print("held", flush=True)
+    time.sleep(600)
+"""
+
+
+def test_a_folder_has_one_writer_until_that_ends_or_is_killed(tmp_path):
+    folder = tmp_path / "made" / "here"
+    with sole_writer(folder):
+        said = r"another process is writing into .*here.*another folder"
+        with pytest.raises(StorageError, match=said), sole_writer(folder):
+            pass
+        with sole_writer(tmp_path / "made" / "there"):
+            pass
+    with sole_writer(folder), pytest.raises(KeyError), sole_writer(tmp_path):
+        raise KeyError
+    with subprocess.Popen([sys.executable, "-c", HOLD, folder], stdout=subprocess.PIPE) as child:
+        assert child.stdout.readline() == b"held\n"
+        with pytest.raises(StorageError, match="another process"), sole_writer(folder):
+            pass
+        child.kill()
+        child.wait()
+    with sole_writer(folder), sole_writer(tmp_path):
+        assert list(folder.iterdir()) == []
+
+
+def test_a_file_has_no_writer_of_its_folder(tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(StorageError, match="cannot make the folder"), sole_writer(tmp_path / "file"):
+        pass

@@ -8,7 +8,7 @@ import json
 import os
 import struct
 import uuid
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,11 @@ from safetensors.numpy import load as load_tensors
 from safetensors.numpy import save as save_tensors
 
 from dmcm.errors import StorageError
+
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None
 
 _FORMAT = "dmcm-1"
 
@@ -50,6 +55,41 @@ def write_atomic(path: Path, content: bytes) -> None:
             f"cannot write {path}: {error.strerror or error}. What was there before is untouched; free some "
             "space or choose another folder, then run again."
         ) from error
+
+
+@contextlib.contextmanager
+def sole_writer(folder: Path) -> Iterator[None]:
+    """Refuse a folder into which someone else writes, and keep others out within the `with` block.
+
+    Two that write the same run would mix their metrics and checkpoints without a word. The lock is the
+    system's and ends with the process, however that dies; Windows, and file systems without locks, have none.
+
+    Args:
+        folder: made if it is not there.
+
+    Raises:
+        StorageError: someone else writes there, or the folder cannot be made.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise StorageError(f"cannot make the folder {folder}: {error.strerror or error}.") from error
+    if fcntl is None:
+        yield
+        return
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise StorageError(
+                f"another process is writing into {folder}. Wait until it is done, or choose another folder."
+            ) from error
+        except OSError:
+            pass
+        yield
+    finally:
+        os.close(handle)
 
 
 def write_json(path: Path, value: Any) -> None:

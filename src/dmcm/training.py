@@ -32,7 +32,7 @@ from dmcm.objective import outer_loss
 from dmcm.runs import RunFolder, environment
 from dmcm.samplers import Sampler
 from dmcm.samples import Batch
-from dmcm.storage import write_json
+from dmcm.storage import sole_writer, write_json
 
 
 @dataclasses.dataclass(frozen=True)
@@ -155,7 +155,8 @@ def fit(
         CheckpointError: `run_dir` holds a run and `resume` is off, or a checkpoint of other settings.
         DivergenceError: most steps of a chunk had no finite gradient, or no validation loss was finite.
         InterruptedRun: Ctrl-C; what was reached is saved.
-        StorageError: the disk is full; older checkpoints are intact.
+        StorageError: the disk is full, and older checkpoints are intact; or another process writes into
+            `run_dir`.
     """
     config = FitConfig() if config is None else config
     config.check()
@@ -171,14 +172,30 @@ def fit(
         learner = eqx.tree_at(
             lambda tree: tree.scaler, learner, sampler.scaler(), is_leaf=lambda leaf: leaf is None
         )
+    if run_dir is None:
+        return _train(learner, sampler, checker, config, None, resume=False, progress=progress)
+    folder = RunFolder(run_dir)
+    with sole_writer(folder.path):
+        return _train(learner, sampler, checker, config, folder, resume=resume, progress=progress)
 
+
+def _train(
+    learner: Learner,
+    sampler: Sampler,
+    checker: Sampler | None,
+    config: FitConfig,
+    folder: RunFolder | None,
+    *,
+    resume: bool,
+    progress: bool,
+) -> FitResult:
+    """The outer loop of `fit`."""
     began = time.monotonic()
     optimiser = _optimiser(config)
     trained, static = eqx.partition(learner, eqx.is_inexact_array)
     state = _State(trained, optimiser.init(trained), trained, jnp.asarray(jnp.inf), jnp.asarray(0))
     # Weakly typed leaves would compile the first chunk twice.
     state = jax.tree.map(lambda leaf: jnp.asarray(leaf, leaf.dtype), state)
-    folder = RunFolder(run_dir) if run_dir is not None else None
     done, mark = 0, _mark(learner, config, validated=checker is not None)
     if folder is not None:
         state, done = _open_run(folder, state, mark, resume)

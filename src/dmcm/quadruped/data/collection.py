@@ -21,7 +21,7 @@ from dmcm.quadruped.data.recording import COLUMNS, column
 from dmcm.quadruped.data.shards import SHARD_CELLS, CollectConfig, collect_shard, shard_cells
 from dmcm.quadruped.world.simulation import CONTROL_PERIOD_S
 from dmcm.quadruped.world.terrain import Terrain
-from dmcm.storage import load_arrays, read_json, save_arrays, write_json
+from dmcm.storage import load_arrays, read_json, save_arrays, sole_writer, write_json
 
 MANIFEST = "manifest.json"
 KIND = "quadruped data"
@@ -49,39 +49,41 @@ def collect(
 
     Raises:
         ConfigError: settings out of range, or the folder holds data of other settings.
-        StorageError: the folder's manifest is damaged, or describes something else.
+        StorageError: the folder's manifest is damaged, or describes something else, or another process
+            collects into it.
         DmcmError: a robot or policy that cannot be used, a file that cannot be written, or Ray that is not
             there.
     """
     config = config.check()
     about = json.loads(json.dumps(_describe(config)))  # as read back
     shards = shard_cells(config)
-    manifest_file = out / MANIFEST
-    manifest = _read_manifest(manifest_file) if manifest_file.exists() else {**about, "shards": {}}
-    if {key: manifest.get(key) for key in about} != about:
-        raise ConfigError(f"{out} holds data collected with other settings; choose another folder.")
-    missing = [number for number in range(len(shards)) if not _intact(out, number, manifest)]
-    if ray_address is None:
-        done: Iterator[tuple[int, np.ndarray]] = (
-            (number, collect_shard(config, number, threads=threads)) for number in missing
-        )
-    else:
-        done = collect_with_ray(config, missing, ray_address)
-    with piece_bar(show=progress) as bar:
-        task = bar.add_task("collecting shards", total=len(shards), completed=len(shards) - len(missing))
-        for number, data in done:
-            path = out / _file(number)
-            save_arrays(path, {"data": data}, {"kind": KIND, "shard": number})
-            manifest["shards"][str(number)] = {
-                "file": path.name,
-                "sha256": _digest(path),
-                "cells": len(data),
-                "falls": int(data[..., column("falls")].sum()),
-                "divergences": int(data[..., column("diverges")].sum()),
-            }
-            manifest["shards"] = dict(sorted(manifest["shards"].items(), key=lambda item: int(item[0])))
-            write_json(manifest_file, manifest)
-            bar.advance(task)
+    with sole_writer(out):
+        manifest_file = out / MANIFEST
+        manifest = _read_manifest(manifest_file) if manifest_file.exists() else {**about, "shards": {}}
+        if {key: manifest.get(key) for key in about} != about:
+            raise ConfigError(f"{out} holds data collected with other settings; choose another folder.")
+        missing = [number for number in range(len(shards)) if not _intact(out, number, manifest)]
+        if ray_address is None:
+            done: Iterator[tuple[int, np.ndarray]] = (
+                (number, collect_shard(config, number, threads=threads)) for number in missing
+            )
+        else:
+            done = collect_with_ray(config, missing, ray_address)
+        with piece_bar(show=progress) as bar:
+            task = bar.add_task("collecting shards", total=len(shards), completed=len(shards) - len(missing))
+            for number, data in done:
+                path = out / _file(number)
+                save_arrays(path, {"data": data}, {"kind": KIND, "shard": number})
+                manifest["shards"][str(number)] = {
+                    "file": path.name,
+                    "sha256": _digest(path),
+                    "cells": len(data),
+                    "falls": int(data[..., column("falls")].sum()),
+                    "divergences": int(data[..., column("diverges")].sum()),
+                }
+                manifest["shards"] = dict(sorted(manifest["shards"].items(), key=lambda item: int(item[0])))
+                write_json(manifest_file, manifest)
+                bar.advance(task)
     return read_collection(out)
 
 
