@@ -23,7 +23,7 @@ from dmcm.quadruped.body.robot_table import JOINT_NAMES, JOINTS, LEGS, load_robo
 from dmcm.quadruped.walking.gait import Gait, inverse_kinematics
 from dmcm.quadruped.world.arena import Arena
 from dmcm.quadruped.world.model import build_model
-from dmcm.quadruped.world.rotations import rotate_into_body, yaw_quaternion
+from dmcm.quadruped.world.rotations import rotate_into_body, rotate_into_world, yaw_quaternion
 from dmcm.quadruped.world.terrain import Terrain
 
 ROBOTS = ("a1", "go1")
@@ -248,6 +248,7 @@ def test_rotation_into_the_body_is_mujocos_and_keeps_norms(quaternions, vectors)
         mujoco.mju_negQuat(inverse, quaternion)
         mujoco.mju_rotVecQuat(expected, vector, inverse)
         np.testing.assert_allclose(found, expected, atol=1e-9)
+    np.testing.assert_allclose(rotate_into_world(quaternions, turned), vectors, atol=1e-9)
 
 
 def test_yaw_turns_x_towards_y():

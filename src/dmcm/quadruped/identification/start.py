@@ -6,6 +6,7 @@ import numpy as np
 
 from dmcm.quadruped.body.robot_table import LEGS, RobotTable
 from dmcm.quadruped.data.recording import column
+from dmcm.quadruped.world.rotations import rotate_into_world
 
 GIVES_M = 0.002
 """How deep feet of a walking robot sink into the simulation's soft contacts. Starting it on the surface would
@@ -46,7 +47,7 @@ def measured_state(rows: np.ndarray, table: RobotTable) -> tuple[np.ndarray, np.
     qpos[:, 2] = (down * gravity).sum(axis=1) - GIVES_M
     qpos[:, 3:7] = _quaternion(roll, pitch)
     qpos[:, 7:], qvel[:, 3:6], qvel[:, 6:] = angles, gyro, speeds
-    qvel[:, :3] = _into_world(roll, pitch, velocity)
+    qvel[:, :3] = rotate_into_world(qpos[:, 3:7], velocity)
     return qpos, qvel, disagreement
 
 
@@ -92,12 +93,3 @@ def _quaternion(roll: np.ndarray, pitch: np.ndarray) -> np.ndarray:
     """A turn about x, then about the old y, shape (n, 4)."""
     cr, sr, cp, sp = np.cos(roll / 2), np.sin(roll / 2), np.cos(pitch / 2), np.sin(pitch / 2)
     return np.stack([cp * cr, cp * sr, sp * cr, -sp * sr], axis=-1)
-
-
-def _into_world(roll: np.ndarray, pitch: np.ndarray, vector: np.ndarray) -> np.ndarray:
-    """Vectors of the trunk frame in the world, shape (n, 3)."""
-    x, y, z = vector.T
-    y, z = np.cos(roll) * y - np.sin(roll) * z, np.sin(roll) * y + np.cos(roll) * z
-    return np.stack(
-        [np.cos(pitch) * x + np.sin(pitch) * z, y, np.cos(pitch) * z - np.sin(pitch) * x], axis=-1
-    )

@@ -20,6 +20,11 @@ def rotate_into_body(quaternion: np.ndarray, vector: np.ndarray) -> np.ndarray:
     return vector + w * twice + np.cross(axis, twice)
 
 
+def rotate_into_world(quaternion: np.ndarray, vector: np.ndarray) -> np.ndarray:
+    """The body's vectors in the world; shapes as `rotate_into_body`."""
+    return rotate_into_body(quaternion * np.array([1.0, -1.0, -1.0, -1.0]), vector)
+
+
 def yaw_quaternion(yaw_rad: np.ndarray) -> np.ndarray:
     """Rotations about the vertical, shape (n, 4)."""
     zero = np.zeros_like(yaw_rad)
