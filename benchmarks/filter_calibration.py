@@ -11,6 +11,7 @@ dynamics`.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ import numpy as np
 from dmcm.quadruped.body.properties import draw_robots, nominal
 from dmcm.quadruped.body.robot_table import load_robot
 from dmcm.quadruped.conditioned.logs import log_samples
-from dmcm.quadruped.conditioned.models import Model, dynamics_model
+from dmcm.quadruped.conditioned.models import dynamics_model
 from dmcm.quadruped.data.windows import Windows
 from dmcm.quadruped.dynamics.base import base_errors
 from dmcm.quadruped.dynamics.cells import ROBOT, TERRAIN
@@ -37,18 +38,10 @@ SEEDS, ROBOTS = 3, 80
 FORGETTING = (1.0, 0.99)
 
 
-def apart(
-    model: Model, logs: tuple[Windows, Windows], noise: np.ndarray, forgetting: float
-) -> tuple[np.ndarray, np.ndarray]:
+def apart(own: ContextFilter, logs: Sequence[tuple[Windows, np.ndarray]]) -> tuple[np.ndarray, np.ndarray]:
     """Differences between vectors of a robot's two logs, and their standard deviations, (robots, size)."""
-    flat = model.vectors(logs[0])[TERRAIN][0]  # of the nominal robot, which is the first
-    samples = int(logs[0].count.max())
-    own = ContextFilter(
-        model.learner, noise=noise, samples=samples, forgetting=forgetting, given={TERRAIN: flat}
-    )
     vectors, deviations = [], []
-    for windows in logs:
-        wrong = base_errors(windows, model.base)
+    for windows, wrong in logs:
         states = [
             own.update_many(own.start(), windows.x[row, 0, :count], wrong[row, 0, :count])
             for row, count in enumerate(windows.count[1:, 0], start=1)
@@ -59,11 +52,9 @@ def apart(
     return one - other, np.sqrt(np.sum(np.square(deviations), axis=0))
 
 
-def judged(
-    model: Model, logs: tuple[Windows, Windows], noise: np.ndarray, forgetting: float
-) -> dict[str, float]:
+def judged(own: ContextFilter, logs: Sequence[tuple[Windows, np.ndarray]]) -> dict[str, float]:
     """Coverage as it is, the factor of the noise, and coverage with it on the other robots."""
-    differences, deviations = apart(model, logs, noise, forgetting)
+    differences, deviations = apart(own, logs)
     ratios = np.abs(differences) / (1.96 * deviations)
     first, rest = ratios[: ROBOTS // 2], ratios[ROBOTS // 2 :]
     # The prior's weight follows the noise, so a factor of the noise is one of the deviations, and no more.
@@ -84,9 +75,16 @@ def main() -> None:
     found: dict[str, list[dict[str, float]]] = {f"{share:g}": [] for share in FORGETTING}
     for seed in range(SEEDS):
         model = dynamics_model(DYNAMICS, "dmcm", seed)
-        noise = step_noise(model, one)
+        logs = [(windows, base_errors(windows, model.base)) for windows in (one, other)]
+        # The nominal robot is the first.
+        settings: dict[str, Any] = {
+            "noise": step_noise(model, one),
+            "samples": int(one.count.max()),
+            "given": {TERRAIN: model.vectors(one, np.array([0]), wrong=logs[0][1])[TERRAIN][0]},
+        }
         for share in FORGETTING:
-            found[f"{share:g}"].append(judged(model, (one, other), noise, share))
+            own = ContextFilter(model.learner, forgetting=share, **settings)
+            found[f"{share:g}"].append(judged(own, logs))
             print(f"seed {seed}, forgetting {share:g}:", found[f"{share:g}"][-1], flush=True)
     results: dict[str, Any] = {
         "forgetting": {

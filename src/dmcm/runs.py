@@ -18,7 +18,7 @@ from typing import Any
 from tensorboardX import SummaryWriter
 
 from dmcm.errors import StorageError
-from dmcm.storage import read_json, write_atomic, write_json
+from dmcm.storage import make_folder, read_json, write_atomic, write_json
 
 _PACKAGES = ("dmcm", "jax", "jaxlib", "equinox", "optax", "numpy")
 
@@ -37,10 +37,7 @@ class RunFolder:
             StorageError: it cannot be made.
         """
         self.path = Path(path)
-        try:
-            self.path.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise StorageError(f"cannot make the run folder {path}: {error.strerror or error}.") from error
+        make_folder(self.path, "run folder")
         self._events: SummaryWriter | None = None
 
     @property

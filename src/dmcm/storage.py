@@ -57,6 +57,22 @@ def write_atomic(path: Path, content: bytes) -> None:
         ) from error
 
 
+def make_folder(path: Path, name: str = "folder") -> None:
+    """Make a folder, and those it lies in, where they are not there.
+
+    Args:
+        path: of the folder.
+        name: what an error calls it.
+
+    Raises:
+        StorageError: it cannot be made.
+    """
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise StorageError(f"cannot make the {name} {path}: {error.strerror or error}.") from error
+
+
 @contextlib.contextmanager
 def sole_writer(folder: Path) -> Iterator[None]:
     """Refuse a folder into which someone else writes, and keep others out within the `with` block.
@@ -70,10 +86,7 @@ def sole_writer(folder: Path) -> Iterator[None]:
     Raises:
         StorageError: someone else writes there, or the folder cannot be made.
     """
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise StorageError(f"cannot make the folder {folder}: {error.strerror or error}.") from error
+    make_folder(folder)
     if fcntl is None:
         yield
         return

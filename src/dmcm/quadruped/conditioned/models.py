@@ -40,6 +40,7 @@ class Model:
         outputs: Collection[str] | None = None,
         given: Mapping[str, np.ndarray] | None = None,
         least: int = LEAST_SAMPLES,
+        wrong: np.ndarray | None = None,
     ) -> dict[str, np.ndarray]:
         """Vectors of cells from the first part of their recordings.
 
@@ -49,12 +50,24 @@ class Model:
             outputs: those that count; all by default.
             given: vectors to hold in all cells, shape (size,) each.
             least: samples that a vector takes.
+            wrong: `base_errors` of the windows, where they are known already.
 
         Returns:
             Per factor one row a cell, shape (n, size): the prior mean for cells of fewer samples.
         """
         which = np.arange(len(windows.count)) if which is None else which
-        return self._vectors(windows, base_errors(windows, self.base), which, outputs, given, least)
+        count = windows.count[which, 0]
+        told = np.flatnonzero(count >= least)
+        unknown = self.learner.prior_contexts()
+        found = {name: np.tile(np.asarray(value), (len(count), 1)) for name, value in unknown.values.items()}
+        if len(told):
+            learner, wrong = self.learner, base_errors(windows, self.base) if wrong is None else wrong
+            if outputs is not None:
+                learner, wrong = only_outputs(learner, outputs), filled(learner, wrong, outputs)
+            contexts = adapt_cells(learner, windows, wrong, which[told], given=given)
+            for name, value in contexts.values.items():
+                found[name][told] = value
+        return found
 
     def log_vectors(
         self,
@@ -95,8 +108,8 @@ class Model:
             those whose torques the vectors do not explain (`BELIEVED`).
         """
         windows = cut(data, WindowConfig(), parts=1, outcomes=False)
-        wrong, which = base_errors(windows, self.base), np.arange(len(data))
-        found = self._vectors(windows, wrong, which, tuple(STEP_OUTPUTS), given, 1)
+        wrong = base_errors(windows, self.base)
+        found = self.vectors(windows, outputs=tuple(STEP_OUTPUTS), given=given, least=1, wrong=wrong)
         unknown = self.learner.prior_contexts()
         for row in np.flatnonzero(windows.count[:, 0]):
             own = Contexts({name: jnp.asarray(v[row]) for name, v in found.items()}, unknown.model)
@@ -118,29 +131,6 @@ class Model:
         left = wrong[:, joints] - np.asarray(self.learner.predict(contexts, x))[:, joints]
         scale = 1.0 if self.base.scaler is None else np.asarray(self.base.scaler.y_std)[joints]
         return float(np.sqrt(np.mean((left / scale) ** 2)))
-
-    def _vectors(
-        self,
-        windows: Windows,
-        wrong: np.ndarray,
-        which: np.ndarray,
-        outputs: Collection[str] | None,
-        given: Mapping[str, np.ndarray] | None,
-        least: int,
-    ) -> dict[str, np.ndarray]:
-        """As `vectors`, of what the base network got wrong."""
-        count = windows.count[which, 0]
-        told = np.flatnonzero(count >= least)
-        unknown = self.learner.prior_contexts()
-        found = {name: np.tile(np.asarray(value), (len(count), 1)) for name, value in unknown.values.items()}
-        if len(told):
-            learner = self.learner
-            if outputs is not None:
-                learner, wrong = only_outputs(learner, outputs), filled(learner, wrong, outputs)
-            contexts = adapt_cells(learner, windows, wrong, which[told], given=given)
-            for name, value in contexts.values.items():
-                found[name][told] = value
-        return found
 
 
 def dynamics_model(folder: Path, method: str, seed: int) -> Model:

@@ -110,54 +110,68 @@ def train_in_phases(
     """
     folder = RunFolder(out)
     with sole_writer(folder.path):
-        claim_run(folder, about, resume=resume)
-        key = jax.random.key(schedule.seed)
-        trainee = Trainee(first, schedule.ppo)
-        done = 0
-        if (found := load_checkpoint(folder.checkpoints, {"trainee": trainee})) is not None:
-            state, beside, _ = found
-            trainee, done = state["trainee"], beside["step"]
-            scene.restore(beside)
-        folder.rewind(done)
-        columns = (
-            TextColumn("{task.description}"),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TimeRemainingColumn(),
-            TextColumn("{task.fields[state]}"),
-        )
-        with Progress(*columns, disable=not progress) as bar:
-            task = bar.add_task("walking", total=schedule.iterations, completed=done, state="")
-            while done < schedule.iterations:
-                rng = np.random.default_rng([schedule.seed, done])
-                environment = scene.environment(rng)
-                observation, _ = environment.reset(seed=int(rng.integers(2**31)))
-                # Episodes that start together end together: stagger them.
-                environment.step_count[:] = rng.integers(0, environment.step_limit, schedule.robots)
-                for _ in range(min(schedule.phase, schedule.iterations - done)):
-                    acting, learning = jax.random.split(jax.random.fold_in(key, done + 1))
-                    rollout, observation, last, ends = collect(
-                        trainee.policy, environment, observation, schedule.ppo, acting
-                    )
-                    trainee, measures = improve(trainee, rollout, last, schedule.ppo, learning)
-                    moved, tiles = scene.ended(ends, rng)
-                    if len(moved):
-                        environment.move_to(moved, tiles)
-                        observation[moved] = environment.observe(moved)
-                    done += 1
-                    measures |= {
-                        "reward_per_s": float(np.mean(rollout.reward)) / CONTROL_PERIOD_S,
-                        "falls": float(ends.fell.mean()),
-                        "divergences": float(environment.simulation.divergences),
-                        **scene.measures(),
-                    }
-                    folder.log(done, measures)
-                    bar.update(
-                        task,
-                        completed=done,
-                        state=f"reward {measures['reward_per_s']:.2f}/s falls {ends.fell.mean():.0%}",
-                    )
-                save_checkpoint(folder.checkpoints, done, {"trainee": trainee}, scene.state())
-        folder.close()
-        save_policy(folder.path / POLICY_FILE, trainee.policy, {"training": dict(about)})
+        return _train(first, scene, schedule, folder, about, resume=resume, progress=progress)
+
+
+def _train(
+    first: Policy,
+    scene: Scene,
+    schedule: Schedule,
+    folder: RunFolder,
+    about: Mapping[str, Any],
+    *,
+    resume: bool,
+    progress: bool,
+) -> Policy:
+    """As `train_in_phases`, in a folder that nobody else writes."""
+    claim_run(folder, about, resume=resume)
+    key = jax.random.key(schedule.seed)
+    trainee = Trainee(first, schedule.ppo)
+    done = 0
+    if (found := load_checkpoint(folder.checkpoints, {"trainee": trainee})) is not None:
+        state, beside, _ = found
+        trainee, done = state["trainee"], beside["step"]
+        scene.restore(beside)
+    folder.rewind(done)
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+        TextColumn("{task.fields[state]}"),
+    )
+    with Progress(*columns, disable=not progress) as bar:
+        task = bar.add_task("walking", total=schedule.iterations, completed=done, state="")
+        while done < schedule.iterations:
+            rng = np.random.default_rng([schedule.seed, done])
+            environment = scene.environment(rng)
+            observation, _ = environment.reset(seed=int(rng.integers(2**31)))
+            # Episodes that start together end together: stagger them.
+            environment.step_count[:] = rng.integers(0, environment.step_limit, schedule.robots)
+            for _ in range(min(schedule.phase, schedule.iterations - done)):
+                acting, learning = jax.random.split(jax.random.fold_in(key, done + 1))
+                rollout, observation, last, ends = collect(
+                    trainee.policy, environment, observation, schedule.ppo, acting
+                )
+                trainee, measures = improve(trainee, rollout, last, schedule.ppo, learning)
+                moved, tiles = scene.ended(ends, rng)
+                if len(moved):
+                    environment.move_to(moved, tiles)
+                    observation[moved] = environment.observe(moved)
+                done += 1
+                measures |= {
+                    "reward_per_s": float(np.mean(rollout.reward)) / CONTROL_PERIOD_S,
+                    "falls": float(ends.fell.mean()),
+                    "divergences": float(environment.simulation.divergences),
+                    **scene.measures(),
+                }
+                folder.log(done, measures)
+                bar.update(
+                    task,
+                    completed=done,
+                    state=f"reward {measures['reward_per_s']:.2f}/s falls {ends.fell.mean():.0%}",
+                )
+            save_checkpoint(folder.checkpoints, done, {"trainee": trainee}, scene.state())
+    folder.close()
+    save_policy(folder.path / POLICY_FILE, trainee.policy, {"training": dict(about)})
     return trainee.policy
