@@ -307,3 +307,13 @@ def test_a_file_has_no_writer_of_its_folder(tmp_path):
     (tmp_path / "file").touch()
     with pytest.raises(StorageError, match="cannot make the folder"), sole_writer(tmp_path / "file"):
         pass
+
+
+def test_a_folder_that_cannot_be_read_is_refused(tmp_path, monkeypatch):
+    def refuse(*_):
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    monkeypatch.setattr(os, "open", refuse)
+    said = "cannot read the folder .*: Permission denied"
+    with pytest.raises(StorageError, match=said), sole_writer(tmp_path):
+        pass

@@ -84,13 +84,16 @@ def sole_writer(folder: Path) -> Iterator[None]:
         folder: made if it is not there.
 
     Raises:
-        StorageError: someone else writes there, or the folder cannot be made.
+        StorageError: someone else writes there, or the folder cannot be made or read.
     """
     make_folder(folder)
     if fcntl is None:
         yield
         return
-    handle = os.open(folder, os.O_RDONLY)
+    try:
+        handle = os.open(folder, os.O_RDONLY)
+    except OSError as error:
+        raise StorageError(f"cannot read the folder {folder}: {error.strerror or error}.") from error
     try:
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
