@@ -12,18 +12,17 @@ import numpy as np
 from dmcm.quadruped.body.properties import draw_robots, nominal
 from dmcm.quadruped.body.robot_table import load_robot
 from dmcm.quadruped.conditioned.logs import log_samples
+from dmcm.quadruped.conditioned.robot_fit import interval
 from dmcm.quadruped.data.recording import COLUMNS, TRUTH
 from dmcm.quadruped.data.windows import OUTPUTS
 from dmcm.quadruped.dynamics.base import base_errors
 from dmcm.quadruped.dynamics.cells import ROBOT, TERRAIN
-from dmcm.quadruped.dynamics.measured import BLOCK_S, fit_measured, measured_outputs, next_steps
+from dmcm.quadruped.dynamics.measured import fit_measured, measured_outputs, next_steps
 from dmcm.quadruped.dynamics.model import load_dynamics_model
 from dmcm.quadruped.walking.policy import POLICY, load_policy
-from dmcm.quadruped.world.simulation import CONTROL_PERIOD_S
 from dmcm.quadruped.world.terrain import Terrain
 from dmcm.runs import environment
 from dmcm.storage import write_json
-from dmcm.studies import STUDENT_95
 
 RESULTS = Path("results/robot_fit.json")
 ROBOTS = 40
@@ -35,7 +34,7 @@ def main() -> None:
     walker, _ = load_policy(POLICY)
     robots = [nominal(table), *draw_robots(np.random.default_rng(5), ROBOTS)]
     measured = next_steps(measured_outputs(set(COLUMNS) - set(TRUTH)))
-    vectors, deviations, quantiles, everything = [], [], [], []
+    vectors, widths, everything = [], [], []
     for seed in (1, 2):
         windows = log_samples(walker, table, robots, [Terrain()] * len(robots), seed=(seed,))
         wrong = base_errors(windows, model.base)
@@ -46,14 +45,13 @@ def main() -> None:
         flat = {TERRAIN: model.learner.adapt(*parts[0][:2])[TERRAIN]}
         fits = [fit_measured(model.learner, *part, measured, given=flat) for part in parts[1:]]
         vectors.append([np.asarray(fit.contexts[ROBOT]) for fit in fits])
-        deviations.append([fit.deviations[ROBOT] for fit in fits])
-        blocks = [len(np.unique(step // round(BLOCK_S / CONTROL_PERIOD_S))) for *_, step in parts[1:]]
-        quantiles.append([STUDENT_95.get(count, 2.0) for count in blocks])
+        steps = [step for *_, step in parts[1:]]
+        widths.append([interval(fit.deviations[ROBOT], step) for fit, step in zip(fits, steps, strict=True)])
         everything.append(
             [np.asarray(fit_measured(model.learner, *p, tuple(OUTPUTS)).contexts[ROBOT]) for p in parts[1:]]
         )
     one, other = np.array(vectors)
-    half = np.mean(quantiles) * np.sqrt(np.sum(np.square(deviations), axis=0))
+    half = np.sqrt(np.sum(np.square(widths), axis=0))
     apart = np.sqrt(np.mean((one - other) ** 2, axis=0) / 2)
     found = {
         "robots": ROBOTS,

@@ -75,7 +75,8 @@ def gait_joints(phase, contract):
 def matched(targets, sensors, shares, contract):
     """Targets from which a robot's own P and D gains make the torques that nominal ones make of `targets`."""
     stiffness, damping = shares
-    angles, speeds = sensors["joint_angles_rad"], sensors["joint_speeds_rad_s"]
+    speeds = sensors["joint_speeds_rad_s"]
+    angles = sensors["joint_angles_rad"] + contract["gain_lead_s"] * speeds
     time_s = contract["d_gain_nms_per_rad"] / contract["p_gain_nm_per_rad"]
     return angles + (targets - angles) / stiffness + speeds * time_s * (damping - 1.0) / stiffness
 
@@ -84,8 +85,8 @@ def main(path, vectors):
     """Print the joint targets of a few control steps."""
     session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
     contract = json.loads(session.get_modelmeta().custom_metadata_map["dmcm"])
-    if contract["format"] != 2:
-        sys.exit(f"{path} has a contract of format {contract['format']}, this example reads 2.")
+    if contract["format"] != 3:
+        sys.exit(f"{path} has a contract of format {contract['format']}, this example reads 3.")
     wanted = sum(size for _, size in contract["vectors"])
     if len(vectors) != wanted:
         sys.exit(f"{path} is told {contract['vectors']}: give {wanted} numbers, not {len(vectors)}.")

@@ -19,8 +19,9 @@ from dmcm.quadruped.data import collection as module
 from dmcm.quadruped.data import distributed
 from dmcm.quadruped.data.collection import collect, read_collection
 from dmcm.quadruped.data.grid import SPLITS, GridConfig, make_grid
-from dmcm.quadruped.data.recording import COLUMNS, column, record
+from dmcm.quadruped.data.recording import COLUMNS, column, delayed, record
 from dmcm.quadruped.data.shards import CollectConfig, collect_shard, shard_cells
+from dmcm.quadruped.data.windows import WindowConfig, cut
 from dmcm.quadruped.walking.commands import CommandRanges
 from dmcm.quadruped.walking.environment import WalkConfig
 from dmcm.quadruped.walking.policy import load_policy
@@ -225,6 +226,32 @@ def test_trunks_lean_with_their_ground(collected):
         up, down = (lean[np.char.startswith(labels, f"{kind}_{way}")] for way in ("up", "down"))
         flat = lean[labels == "flat"]
         assert up.mean() < flat.mean() < down.mean()
+
+
+@pytest.mark.parametrize("steps", [0, 1, 2])
+def test_delayed_targets_are_those_given_earlier_in_the_same_episode(steps):
+    rng = np.random.default_rng(steps)
+    data = rng.normal(size=(3, 120, sum(COLUMNS.values()))).astype(np.float32)
+    for name in ("begins", "falls", "diverges"):
+        data[..., column(name)] = 0
+    for row, starts in enumerate(([0], [0, 40], [0, 1, 2, 55, 57])):
+        data[row, starts, column("begins")] = 1
+        data[row, np.array(starts[1:], int) - 1, column("falls")] = 1
+    windows = cut(delayed(data, steps), WindowConfig(stride=1), parts=1, outcomes=False)
+    targets, angles = column("joint_targets_rad"), column("joint_angles_rad")
+    for row, starts in enumerate(([0], [0, 40], [0, 1, 2, 55, 57])):
+        found = []
+        for i in range(windows.count[row, 0]):
+            now = windows.step[row, 0, i]
+            found.append(now)
+            offsets = windows.x[row, 0, i, 3 * 30 : 3 * 30 + 36].reshape(3, 12)
+            past = np.arange(now - 2, now + 1)
+            expected = data[row, past - steps, targets] - data[row, past, angles]
+            np.testing.assert_allclose(offsets, expected, rtol=1e-5, atol=1e-6)
+        # All samples whose past, given targets and next step lie in one episode before the step of its fall.
+        episodes = zip(starts, [*(start - 1 for start in starts[1:]), 120], strict=True)
+        spans = [range(start + 2 + steps, end - 1) for start, end in episodes]
+        assert sorted(found) == [now for span in spans for now in span]
 
 
 def test_robots_begin_first_and_after_each_fall(collected):

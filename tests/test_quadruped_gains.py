@@ -15,7 +15,7 @@ from dmcm.quadruped.conditioned.widening import read_gains, widen
 from dmcm.quadruped.dynamics.cells import TRUE_ROBOT, robot_truth
 from dmcm.quadruped.walking.environment import WalkConfig, WalkEnvironment
 from dmcm.quadruped.walking.guides import Vectors
-from dmcm.quadruped.walking.known_gains import D_SHARES, P_SHARES, GainReader, matched_targets
+from dmcm.quadruped.walking.known_gains import D_SHARES, LEAD_S, P_SHARES, GainReader, matched_targets
 from dmcm.quadruped.walking.policy import POLICY, Policy, load_policy, mean_action, save_policy
 from dmcm.quadruped.world.arena import Arena
 from dmcm.quadruped.world.simulation import Simulation
@@ -30,8 +30,9 @@ def test_matched_targets_make_the_torques_of_published_gains(seed, stiffness, da
     rng = np.random.default_rng(seed)
     wanted, angles, speeds = rng.normal(size=(3, 2, 12)) * [[[1.0]], [[1.0]], [[10.0]]]
     targets = matched_targets(wanted, angles, speeds, np.array([[stiffness, damping]] * 2), GO1)
-    made = stiffness * P * (targets - angles) - damping * D * speeds
-    np.testing.assert_allclose(made, P * (wanted - angles) - D * speeds, atol=1e-9)
+    soon = angles + LEAD_S * speeds
+    made = stiffness * P * (targets - soon) - damping * D * speeds
+    np.testing.assert_allclose(made, P * (wanted - soon) - D * speeds, atol=1e-9)
 
 
 def test_published_gains_leave_targets_alone():
@@ -97,6 +98,24 @@ def test_a_soft_robot_stands_as_a_published_one_where_its_gains_are_known():
     np.testing.assert_allclose(same, angles, atol=0.01)
     np.testing.assert_allclose(same_torques, torques, atol=0.3)
     assert np.abs(sagging - angles).max() > 0.1
+
+
+def test_joints_are_foreseen_about_where_they_are_while_targets_act():
+    # Nearer than where they are at the decision, for a walking robot of training's middle delay.
+    robot = dataclasses.replace(nominal(GO1), action_delay_s=0.0075)
+    walks = WalkEnvironment(GO1, Arena([Terrain()]), [robot] * 4, [0] * 4, WalkConfig(), threads=1)
+    policy = load_policy(POLICY)[0]
+    seen, _ = walks.reset(seed=0)
+    errors = []
+    for _ in range(100):
+        simulation = walks.simulation
+        angles, speeds = simulation.joint_angles_rad.copy(), simulation.joint_speeds_rad_s.copy()
+        seen, *_ = walks.step(np.asarray(mean_action(policy, seen)))
+        # Targets act from 7.5 ms on, for 20 ms: on average on the angles in the middle of that.
+        middle = angles + 0.875 * (simulation.joint_angles_rad - angles)
+        errors.append([middle - angles, middle - angles - LEAD_S * speeds])
+    now, foreseen = np.sqrt(np.mean(np.square(errors), axis=(0, 2, 3)))
+    assert foreseen < 0.6 * now
 
 
 def test_robots_that_start_anew_are_told_their_own():

@@ -13,7 +13,9 @@ from dmcm.quadruped.body.properties import RobotProperties, nominal
 from dmcm.quadruped.body.robot_table import load_robot
 from dmcm.quadruped.conditioned import robot_fit
 from dmcm.quadruped.conditioned.logs import log_recording
+from dmcm.quadruped.conditioned.models import BELIEVED, Model
 from dmcm.quadruped.conditioned.robot_fit import fit_robot, make_reference
+from dmcm.quadruped.conditioned.shipped import MATCHED_POLICY
 from dmcm.quadruped.data.recording import COLUMNS, TRUTH, column, without_truth
 from dmcm.quadruped.data.windows import OUTPUTS, STEP_OUTPUTS, WindowConfig, cut, output
 from dmcm.quadruped.dynamics.base import base_errors
@@ -166,6 +168,28 @@ class TestFit:
         late[:, column("torques_nm")] = np.roll(late[:, column("torques_nm")], 3, axis=0)
         fit = fit_robot(model, as_log(late), reference)
         assert any("in no vector" in text for text in fit.warnings)
+
+    def test_targets_logged_a_step_early_change_nothing_but_the_delay(self, model, recordings, reference):
+        # As if each target had been given a control step before it was: the same robot, a step late.
+        early = recordings[1].copy()
+        early[:-1, column("joint_targets_rad")] = early[1:, column("joint_targets_rad")]
+        usual, late = (fit_robot(model, as_log(data), reference) for data in (recordings[1], early))
+        assert (usual.delay_steps, late.delay_steps) == (0, 1)
+        one, other = (np.asarray(fit.contexts["robot"]) for fit in (usual, late))
+        np.testing.assert_allclose(one, other, atol=0.1 * usual.spread.min())
+        assert late.warnings == ()
+
+    def test_gains_of_late_robots_are_read(self, walker, model):
+        gains = load_policy(MATCHED_POLICY)[0].gains
+        late = [
+            RobotProperties(action_delay_s=delay_s, p_gain_nm_per_rad=share * GO1.p_gain_nm_per_rad)
+            for delay_s, share in ((0.022, 1.0), (0.028, 0.6))
+        ]
+        data = log_recording(walker, GO1, [*late, nominal(GO1)], [Terrain()] * 3, seed=(12,), seconds=10.0)
+        fit = Model(model.base, model.learner).near_fit(data)
+        np.testing.assert_array_equal(fit.delay_steps, [1, 1, 0])
+        np.testing.assert_allclose(gains(fit.vectors["robot"])[:, 0], [1.0, 0.6, 1.0], rtol=0.2)
+        assert np.all(fit.error < BELIEVED / 2)
 
     def test_a_robot_that_changes_is_said_to(self, model, recordings, reference):
         # Half a log of one robot, half of another: either half foretells the other badly.

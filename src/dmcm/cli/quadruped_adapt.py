@@ -18,6 +18,7 @@ from dmcm.quadruped.dynamics.model import load_dynamics_model
 from dmcm.quadruped.logs.log import load_log
 from dmcm.quadruped.logs.mapping import load_mapping
 from dmcm.quadruped.walking.policy import POLICY, load_policy
+from dmcm.quadruped.world.simulation import CONTROL_PERIOD_S
 from dmcm.quadruped.world.terrain import parse_terrain
 from dmcm.report import Cell, Table
 
@@ -89,6 +90,9 @@ def run(config: AdaptLog) -> None:
         overwrite=True,
     )
     _show(fit)
+    if fit.delay_steps:
+        late_ms = 1e3 * CONTROL_PERIOD_S * fit.delay_steps
+        say(f"note: joint targets act {late_ms:.0f} ms or more late; the vector allows for it.", "dim")
     for warning in fit.warnings:
         say(f"warning: {warning}", "yellow")
     show_path("bank", config.bank)

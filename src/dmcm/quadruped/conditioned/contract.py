@@ -17,11 +17,12 @@ from dmcm.quadruped.conditioned.methods import METHODS
 from dmcm.quadruped.walking.environment import ACTION_LIMIT, WalkConfig
 from dmcm.quadruped.walking.gait import LEG_OFFSET
 from dmcm.quadruped.walking.guides import FRAME, FRAMES, STRIDE
+from dmcm.quadruped.walking.known_gains import LEAD_S
 from dmcm.quadruped.walking.observations import CONTACT_N, OBSERVATION
 from dmcm.quadruped.walking.policy import Policy
 from dmcm.quadruped.world.simulation import CONTROL_PERIOD_S
 
-FORMAT = 2
+FORMAT = 3
 """Version of the contract."""
 EXPORT_AGAIN = "Export the policy again: dmcm quadruped export-policy."
 """Advice for every file that does not fit."""
@@ -59,6 +60,8 @@ class Contract:
     gain_shares: int
     """2 if the file has an output `gain_shares`: P and D gain of the robot that the vectors are of, in units
     of the nominal ones, to match joint targets to; else 0."""
+    gain_lead_s: float
+    """How far ahead joint angles are foreseen by their speeds where targets are matched."""
     past_parts: tuple[str, ...]
     """Parts of an observation in each frame of the input `past`, in order; empty for a policy without."""
     past_frames: int
@@ -161,6 +164,7 @@ def make_contract(policy: Policy, about: Mapping[str, Any], table: RobotTable) -
         vectors=tuple((kind, told["vectors"][kind]) for kind in METHODS[method].vectors),
         vectors_model=told["model"],
         gain_shares=0 if policy.gains is None else len(policy.gains.offset),
+        gain_lead_s=LEAD_S,
         past_parts=FRAME if past else (),
         past_frames=FRAMES if past else 0,
         past_stride_steps=STRIDE if past else 0,

@@ -13,11 +13,12 @@ class Told:
     Attributes:
         title: for tables.
         vectors: kinds of vectors that the policy is told, in order; the first is the one that knows the
-            robot.
+            robot, where one does.
         model: name of the dynamics model that makes the vectors; None for the truth, or nothing.
         history: whether the policy reads its own past through an encoder that is trained with it.
-        matches: whether gains are read out of the vectors, and joint targets make up for them
-            (`walking.known_gains`). The actor hears nothing of the vectors then: it is that of `vanilla`.
+        actor: name of the method whose trained actor this one has. Gains are read out of the first of the
+            vectors then, and joint targets make up for them (`walking.known_gains`); the actor hears the
+            vectors that it was trained with and none beside. None for methods that train their own.
         exact: whether the vectors are the truth. An actor reads that as inputs like what is sensed, also
             beyond what training told; estimates modulate a hidden layer and are cut (`walking.modulation`).
     """
@@ -26,19 +27,32 @@ class Told:
     vectors: tuple[str, ...] = ()
     model: str | None = None
     history: bool = False
-    matches: bool = False
+    actor: str | None = None
     exact: bool = False
 
 
 METHODS: Mapping[str, Told] = {
     "vanilla": Told("told nothing"),
     "single": Told(
-        "one vector for robot and ground, targets matched to it", ("cell",), "single", matches=True
+        "one vector for robot and ground, targets matched to it", ("cell",), "single", actor="vanilla"
     ),
-    "dmcm": Told("DMCM: the robot's vector, targets matched to it", ("robot",), "dmcm", matches=True),
+    "dmcm": Told(
+        "DMCM: targets matched to the robot's vector, the ground's heard by the actor",
+        ("robot", "terrain"),
+        "dmcm",
+        actor="ground_told",
+    ),
     "history": Told("encoder of its own last second", history=True),
-    "oracle": Told("true properties, targets matched to them", ("true_robot",), matches=True, exact=True),
+    "oracle": Told("true properties, targets matched to them", ("true_robot",), actor="vanilla", exact=True),
+    "single_both": Told(
+        "one vector for robot and ground, targets matched to it and heard by the actor",
+        ("cell",),
+        "single",
+        actor="single_told",
+    ),
+    "dmcm_matched": Told("DMCM: targets matched to the robot's vector", ("robot",), "dmcm", actor="vanilla"),
     "single_told": Told("one vector for robot and ground, heard by the actor", ("cell",), "single"),
+    "ground_told": Told("DMCM: a vector for the ground, heard by the actor", ("terrain",), "dmcm"),
     "dmcm_told": Told(
         "DMCM: a vector for the robot, one for the ground, heard by the actor", ("robot", "terrain"), "dmcm"
     ),
@@ -47,5 +61,3 @@ METHODS: Mapping[str, Told] = {
     ),
 }
 """All methods by name. Same start, steps, rewards, bodies and grounds."""
-ACTOR = "vanilla"
-"""The method whose actor those that match have."""

@@ -13,7 +13,8 @@ from dmcm.errors import DataError
 from dmcm.quadruped.body.properties import draw_robots, nominal
 from dmcm.quadruped.body.robot_table import RobotTable
 from dmcm.quadruped.conditioned.logs import SECONDS, log_samples
-from dmcm.quadruped.conditioned.models import BELIEVED, Model
+from dmcm.quadruped.conditioned.models import BELIEVED, DELAYS, Model
+from dmcm.quadruped.data.recording import delayed
 from dmcm.quadruped.data.windows import Windows, cut, output
 from dmcm.quadruped.dynamics.base import base_errors
 from dmcm.quadruped.dynamics.cells import LEAST_SAMPLES, ROBOT, TERRAIN
@@ -27,6 +28,9 @@ from dmcm.studies import STUDENT_95
 
 REFERENCE_ROBOTS = 16
 """Simulated robots of training whose vectors say how much robots differ."""
+BETWEEN_LOGS = 1.4
+"""How much further logs of a robot lie apart than stretches of one say, for commands differ between them. So
+chosen that 95 % of the differences between two logs of 30 simulated robots lie in their intervals."""
 _FAR = 4.0
 """Standard deviations from the middle of the reference robots beyond which a robot is unlike any of them."""
 
@@ -58,6 +62,9 @@ class RobotFit:
     """Standard deviation of each number between robots of training, shape (size,)."""
     samples: int
     """Samples that it was fitted to."""
+    delay_steps: int
+    """Control steps by which the robot's joint targets act late, as far as its torques tell; within the
+    vector a delay is one of less than a step."""
     outputs: tuple[str, ...]
     """Outputs that it was fitted to: those of the next step."""
     errors: Mapping[str, tuple[float, float]]
@@ -119,7 +126,12 @@ def fit_robot(model: DynamicsModel, log: RobotLog, reference: Reference) -> Robo
     """
     outputs = measured_outputs(log.measured)
     given = {TERRAIN: reference.terrain}
-    windows = cut(log.data[None], model.windows, parts=1)
+    near, data, delay_steps, torque_error = next_steps(outputs), log.data[None], 0, 0.0
+    if "torque_nm" in near:
+        found = Model(model.base, model.learner).near_fit(data, outputs=near, given=given)
+        delay_steps, torque_error = int(found.delay_steps[0]), float(found.error[0])
+        data = delayed(data, delay_steps)
+    windows = cut(data, model.windows, parts=1)
     count = int(windows.count[0, 0])
     if count < LEAST_SAMPLES:
         raise DataError(
@@ -128,29 +140,37 @@ def fit_robot(model: DynamicsModel, log: RobotLog, reference: Reference) -> Robo
             f"{SECONDS:g} s of walking in one go."
         )
     wrong = base_errors(windows, model.base)
-    near = next_steps(outputs)
     x, left, step = _part(windows, wrong, 0, 0)
     fit = fit_measured(model.learner, x, left, step, near, given=given)
-    torque_error = Model(model.base, model.learner).torque_error(fit.contexts, x, left)
-    blocks = len(np.unique(windows.step[0, 0, :count] // round(BLOCK_S / CONTROL_PERIOD_S)))
-    half_width = STUDENT_95.get(blocks, 2.0) * fit.deviations[ROBOT]
-    errors = _held_out(model, log, outputs, given)
+    half_width = interval(fit.deviations[ROBOT], windows.step[0, 0, :count])
+    errors = _held_out(model, data, outputs, given)
     spread = reference.robots.std(axis=0, ddof=1)
     warnings = _warnings(fit, half_width, reference, spread, errors)
-    if "torque_nm" in near and torque_error > BELIEVED:
+    if torque_error > BELIEVED:
         warnings += (
             f"the vector leaves an error of {torque_error:.2f} standard deviations in the next torques, and "
             "those of training leave 0.16 at most. Something about this robot is in no vector, such as joint "
-            "targets that act later than a control step: do not match joint targets to it.",
+            f"targets that act more than {max(DELAYS) + 1} control steps late: do not match targets to it.",
         )
-    return RobotFit(fit.contexts, half_width, spread, count, near, errors, warnings)
+    return RobotFit(fit.contexts, half_width, spread, count, delay_steps, near, errors, warnings)
+
+
+def interval(deviations: np.ndarray, step: np.ndarray) -> np.ndarray:
+    """Half of the 95 % interval of a vector's numbers: how far another log of the same robot could lie.
+
+    Args:
+        deviations: standard deviation of each number by the scatter over stretches of the log, shape (size,).
+        step: control steps of the samples, shape (n,).
+    """
+    blocks = len(np.unique(step // round(BLOCK_S / CONTROL_PERIOD_S)))
+    return BETWEEN_LOGS * STUDENT_95.get(blocks, 2.0) * deviations
 
 
 def _held_out(
-    model: DynamicsModel, log: RobotLog, outputs: tuple[str, ...], given: Mapping[str, np.ndarray]
+    model: DynamicsModel, data: np.ndarray, outputs: tuple[str, ...], given: Mapping[str, np.ndarray]
 ) -> dict[str, tuple[float, float]]:
     """Errors in each half of the log by vectors of the other, averaged; empty for logs too short."""
-    windows = cut(log.data[None], model.windows)
+    windows = cut(data, model.windows)
     if windows.count.min() < LEAST_SAMPLES:
         return {}
     wrong = base_errors(windows, model.base)

@@ -19,14 +19,13 @@ from dmcm.quadruped.conditioned.models import dynamics_model
 from dmcm.quadruped.conditioned.sources import SOURCES, told
 from dmcm.quadruped.conditioned.suite import CONDITIONS, ENOUGH, GROUNDS, TRAINING
 from dmcm.quadruped.conditioned.suite_vectors import PARTS, VectorMaker
-from dmcm.quadruped.conditioned.table import differences, over_seeds
-from dmcm.quadruped.dynamics.cells import ROBOT, TERRAIN
+from dmcm.quadruped.conditioned.table import differences, over_seeds, with_earlier
 from dmcm.quadruped.walking.guides import Guide, History, Vectors
 from dmcm.quadruped.walking.policy import POLICY_FILE, Policy, load_policy
 from dmcm.runs import environment
 from dmcm.storage import read_json, write_json
 
-HEARS = "dmcm_told"
+SHOWN = "dmcm"
 """The method whose gait is looked at along its vectors."""
 
 
@@ -47,7 +46,8 @@ class PolicyStudy:
     suite: SuiteConfig = dataclasses.field(default_factory=SuiteConfig)
     """Size of the suite."""
     results: Path | None = None
-    """File for the table, e.g. results/policy.json."""
+    """File for the table, e.g. results/policy.json. Rows of the same suite and seeds that it has already, and
+    that are not evaluated now, stay with the command that made them."""
 
 
 def run_policy_study(config: PolicyStudy, *, progress: bool = True) -> dict[str, Any]:
@@ -75,13 +75,14 @@ def run_policy_study(config: PolicyStudy, *, progress: bool = True) -> dict[str,
                 cells[name].append(
                     _evaluated(config, table, name, seed, vectors[seed], lambda: bar.advance(task))
                 )
+    methods = {name: over_seeds(rows) for name, rows in cells.items()}
     results = {
-        "methods": {name: over_seeds(rows) for name, rows in cells.items()},
+        "methods": methods,
         "titles": {name: f"{METHODS[SOURCES[name].method].title}: {SOURCES[name].title}" for name in names},
         "conditions": {name: condition.title for name, condition in CONDITIONS.items()},
         "suite": _frozen(suite),
-        "differences": differences(cells),
-        "gait": _gaits(config, table, vectors[0]) if HEARS in names else {},
+        "differences": differences(methods),
+        "gait": _gaits(config, table, vectors[0]) if SHOWN in names else {},
         "command": (
             f"dmcm quadruped evaluate-policy --policies {config.policies} --dynamics {config.dynamics} "
             f"--sources {' '.join(config.sources)} --seeds {config.seeds} --suite.episodes {suite.episodes}"
@@ -90,6 +91,8 @@ def run_policy_study(config: PolicyStudy, *, progress: bool = True) -> dict[str,
         "environment": environment(),
     }
     if config.results is not None:
+        if config.results.exists():
+            results = with_earlier(results, read_json(config.results))
         write_json(config.results, results)
     return results
 
@@ -116,9 +119,8 @@ def vector_maker(config: PolicyStudy) -> VectorMaker:
 
 
 def parts_of(names: Sequence[str]) -> set[str]:
-    """Names of the vectors that sources need, and those that the gait is looked at along."""
-    parts = {part.removeprefix("~") for name in names for part in SOURCES[name].parts}
-    return parts | ({ROBOT, TERRAIN} if HEARS in names else set())
+    """Names of the vectors that sources need."""
+    return {part.removeprefix("~") for name in names for part in SOURCES[name].parts}
 
 
 def _evaluated(
@@ -154,16 +156,16 @@ def _evaluated(
 def _gaits(
     config: PolicyStudy, table: RobotTable, vectors: Mapping[str, Mapping[str, np.ndarray]]
 ) -> dict[str, Any]:
-    """How the gait of the policy of seed 0 that hears both vectors changes with either."""
-    policy, _ = _policy(config.policies / HEARS / "seed-0" / POLICY_FILE, HEARS, 0)
-    usual, n = vectors[TRAINING], config.suite.episodes
-    first = {name: row * n for row, name in enumerate(GROUNDS)}
-    robot, flat = usual[ROBOT][:n].mean(axis=0), usual[TERRAIN][first["flat"]]
+    """How the gait of the policy of seed 0 that is told both vectors changes with either."""
+    policy, _ = _policy(config.policies / SHOWN / "seed-0" / POLICY_FILE, SHOWN, 0)
+    (robot, terrain), n = SOURCES[SHOWN].parts, config.suite.episodes
+    usual, first = vectors[TRAINING], {name: row * n for row, name in enumerate(GROUNDS)}
+    own, flat = usual[robot][:n].mean(axis=0), usual[terrain][first["flat"]]
     ends = {
-        "ground's vector, flat to stairs up": (robot, usual[TERRAIN][first["stairs_up"]]),
-        "robot's vector, training to soft": (vectors["soft"][ROBOT][:n].mean(axis=0), flat),
+        "ground's vector, flat to stairs up": (own, usual[terrain][first["stairs_up"]]),
+        "robot's vector, training to soft": (vectors["soft"][robot][:n].mean(axis=0), flat),
     }
-    start = np.concatenate([robot, flat])
+    start = np.concatenate([own, flat])
     threads = config.suite.threads
     return {
         "shares": list(SHARES),

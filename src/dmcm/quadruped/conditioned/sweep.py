@@ -6,7 +6,7 @@ import dataclasses
 from pathlib import Path
 
 from dmcm.errors import ConfigError, unknown_name
-from dmcm.quadruped.conditioned.methods import ACTOR, METHODS
+from dmcm.quadruped.conditioned.methods import METHODS
 from dmcm.quadruped.conditioned.training import PolicyTraining, train_policy
 from dmcm.quadruped.data.distributed import over_ray
 from dmcm.quadruped.walking.policy import POLICY_FILE
@@ -17,8 +17,9 @@ class PolicySweep:
     """Which policies are trained."""
 
     methods: tuple[str, ...] = ("all",)
-    """What policies are told: vanilla, single, dmcm, history, oracle, single_told, dmcm_told, oracle_told;
-    `all` for every one. Those that match targets to gains need vanilla's actor, so it is trained too."""
+    """What policies are told: vanilla, single, dmcm, history, oracle, single_both, dmcm_matched, single_told,
+    ground_told, dmcm_told, oracle_told; `all` for every one. Those that have the actor of another, as dmcm
+    that of ground_told, need it, so it is trained too."""
     seeds: int = 3
     """Seeds 0, 1, … of policies; each uses the dynamics models of its own seed."""
     training: PolicyTraining = dataclasses.field(default_factory=PolicyTraining)
@@ -49,11 +50,11 @@ def run_sweep(config: PolicySweep, *, progress: bool = True) -> list[Path]:
     """
     config = config.check()
     names = tuple(METHODS) if "all" in config.methods else tuple(dict.fromkeys(config.methods))
-    if any(METHODS[name].matches for name in names):
-        names = tuple(dict.fromkeys((ACTOR, *names)))
+    actors = (METHODS[name].actor for name in names)
+    names = tuple(dict.fromkeys((*(actor for actor in actors if actor), *names)))
     seeds = range(config.seeds)
-    learned = [(name, seed) for seed in seeds for name in names if not METHODS[name].matches]
-    matched = [(name, seed) for seed in seeds for name in names if METHODS[name].matches]
+    learned = [(name, seed) for seed in seeds for name in names if METHODS[name].actor is None]
+    matched = [(name, seed) for seed in seeds for name in names if METHODS[name].actor]
     jobs = [(_training(config, *one), _folder(config, *one)) for one in (*learned, *matched)]
     # Those that match need the actors of those that learned.
     for some in (jobs[: len(learned)], jobs[len(learned) :]):
@@ -74,8 +75,8 @@ def _folder(config: PolicySweep, method: str, seed: int) -> Path:
 def _training(config: PolicySweep, method: str, seed: int) -> PolicyTraining:
     """How one policy is trained, or with which actor it is put together."""
     training = dataclasses.replace(config.training, method=method, seed=seed)
-    if METHODS[method].matches:
-        return dataclasses.replace(training, start=_folder(config, ACTOR, seed) / POLICY_FILE)
+    if (actor := METHODS[method].actor) is not None:
+        return dataclasses.replace(training, start=_folder(config, actor, seed) / POLICY_FILE)
     return training
 
 

@@ -25,7 +25,8 @@ def over_seeds(runs: Sequence[Mapping[str, Mapping[str, Any]]]) -> dict[str, Any
     found = {name: mean_over_seeds(rows) for name, rows in cells.items()}
     for condition in CONDITIONS:
         found[condition] = mean_over_seeds([together(list(run[condition].values())) for run in runs])
-    found[OUTSIDE] = mean_over_seeds([_outside(run) for run in runs])
+    outside = [_outside(run) for run in runs]
+    found[OUTSIDE] = {**mean_over_seeds(outside), "per_seed": [cell["success"] for cell in outside]}
     return found
 
 
@@ -52,13 +53,43 @@ def mean_over_seeds(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     return {**found, "episodes": found["episodes"] // len(rows), "seeds": len(rows)}
 
 
-def differences(cells: Mapping[str, Sequence[Mapping[str, Any]]]) -> dict[str, Any]:
-    """How much more often DMCM's policy succeeds than others outside training, paired by seed."""
-    if "dmcm" not in cells:
+def differences(methods: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+    """How much more often DMCM's policy succeeds than others outside training, paired by seed.
+
+    Args:
+        methods: of each the cells of `over_seeds`, all of the same seeds.
+    """
+    if "dmcm" not in methods:
         return {}
-    outside = {name: np.array([_outside(run)["success"] for run in runs]) for name, runs in cells.items()}
-    found = {}
-    for name, values in outside.items():
-        if name != "dmcm":
-            found[name] = summarise_numbers(list(outside["dmcm"] - values))
-    return found
+    outside = {name: np.array(cells[OUTSIDE]["per_seed"]) for name, cells in methods.items()}
+    own = outside.pop("dmcm")
+    return {name: summarise_numbers(list(own - values)) for name, values in outside.items()}
+
+
+def with_earlier(results: Mapping[str, Any], earlier: Mapping[str, Any]) -> dict[str, Any]:
+    """A table with the rows of an earlier one that it has not, where both are of the same suite and seeds.
+
+    Args:
+        results: in the layout of results/policy.json.
+        earlier: another; what made each row of it that stays is in "earlier" of the table.
+    """
+    seeds = _seeds(results)
+    if earlier.get("suite") != results["suite"] or _seeds(earlier) != seeds:
+        return dict(results)
+    kept = [name for name in earlier["methods"] if name not in results["methods"]]
+    made = {key: earlier[key] for key in ("command", "environment")}
+    merged = {
+        part: {**results[part], **{name: earlier[part][name] for name in kept}}
+        for part in ("methods", "titles")
+    }
+    return {
+        **results,
+        **merged,
+        "differences": differences(merged["methods"]),
+        "gait": results["gait"] or earlier["gait"],
+        "earlier": {name: earlier.get("earlier", {}).get(name, made) for name in kept},
+    }
+
+
+def _seeds(table: Mapping[str, Any]) -> set[int]:
+    return {len(cells[OUTSIDE].get("per_seed", ())) for cells in table.get("methods", {}).values()}

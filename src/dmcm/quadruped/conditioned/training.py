@@ -32,7 +32,8 @@ class PolicyTraining(Schedule):
     """How a policy that is told something is trained."""
 
     method: str = "dmcm"
-    """What it is told: vanilla, single, dmcm, history, oracle, single_told, dmcm_told or oracle_told."""
+    """What it is told: vanilla, single, dmcm, history, oracle, single_both, dmcm_matched, single_told,
+    ground_told, dmcm_told or oracle_told."""
     data: Path = Path("runs/quadruped-data")
     """Folder that `dmcm quadruped collect` filled: its seen pairs are the robots and grounds of training."""
     dynamics: Path = Path("runs/quadruped-dynamics")
@@ -40,8 +41,8 @@ class PolicyTraining(Schedule):
     banks: Path = Path("runs/quadruped-banks")
     """Folder of context banks, one a model, filled where vectors are missing."""
     start: Path = POLICY
-    """Walking policy that all methods start from; those that match targets to gains take its actor as it is,
-    so there it is the trained policy that is told nothing."""
+    """Walking policy that all methods start from; those with the actor of another method take it as it is, so
+    there it is the trained policy of that one."""
     noise: float = 0.1
     """Standard deviation of what is added to vectors in each phase, as a share of their spread."""
     iterations: int = 400
@@ -166,7 +167,7 @@ def train_policy(config: PolicyTraining, out: Path, *, resume: bool = False, pro
     for name in ("threads", "dynamics", "banks"):
         del about[name]
     about |= {"start": config.start.name, "data": collection.config}
-    if METHODS[config.method].matches:
+    if METHODS[config.method].actor is not None:
         # Nothing is to be learned: the actor is trained, and the reader was fitted.
         about["actor"] = first_about.get("training", {})
         save_policy(out / POLICY_FILE, first, {"training": about})

@@ -15,6 +15,7 @@ from dmcm.quadruped.body.robot_table import RobotTable
 from dmcm.quadruped.conditioned.methods import METHODS
 from dmcm.quadruped.walking.guides import history_columns
 from dmcm.quadruped.walking.known_gains import GainReader
+from dmcm.quadruped.walking.modulation import Modulation
 from dmcm.quadruped.walking.observations import OBSERVATION
 from dmcm.quadruped.walking.policy import Policy
 
@@ -30,30 +31,32 @@ def widen(
     """A policy that reads more and does at first the same.
 
     Args:
-        policy: reads `OBSERVATION` alone.
+        policy: reads `OBSERVATION`, and what the method's actor is told where it has one.
         method: name in `METHODS`.
         vectors: what it will be told, one row a cell, per kind shape (n, size): for their scale.
         gains: reads gains out of it.
     """
     told, own = METHODS[method], sum(OBSERVATION.values())
     seen, scale = policy.observation_scale, policy.critic_scale
-    rows = [vectors[kind] for kind in told.vectors]
+    heard = 0 if policy.modulation is None else policy.modulation.told
+    known = METHODS[told.actor].vectors if told.actor else ()
+    rows = [vectors[kind] for kind in told.vectors if kind not in known]
     values = np.concatenate(rows, axis=1) if rows else np.zeros((1, 0))
     mean, variance = jnp.asarray(values.mean(axis=0)), jnp.asarray(values.var(axis=0))
     if told.history:
         columns = history_columns()
         mean, variance = seen.mean[columns], seen.variance[columns]
     past, read = (len(mean), 0) if told.history else (0, len(mean))
-    as_inputs = told.exact and not told.matches
+    as_inputs = told.exact and not told.actor
     inputs = SUMMARY if told.history else read if as_inputs else 0
     wide = Policy(
-        own + len(mean),
-        scale.mean.size - own,
+        own + len(mean) + heard,
+        scale.mean.size - own - heard,
         policy.log_deviation.size,
         widths=(policy.actor.width_size, policy.critic.width_size),
         past=past,
         summary=SUMMARY if past else 0,
-        told=0 if as_inputs else read,
+        told=0 if as_inputs else read + heard,
         gains=gains,
         key=jax.random.key(0),
     )
@@ -79,10 +82,22 @@ def widen(
         ),
     }
     if wide.modulation is not None:
-        ends = tuple(jnp.asarray(np.quantile(values, share, axis=0)) for share in (RARE, 1 - RARE))
-        parts["modulation"] = eqx.tree_at(lambda m: (m.low, m.high), wide.modulation, ends)
+        parts["modulation"] = _hears(wide.modulation, policy.modulation, values)
     names = tuple(parts)
     return eqx.tree_at(lambda p: tuple(getattr(p, n) for n in names), wide, tuple(parts.values()))
+
+
+def _hears(wide: Modulation, before: Modulation | None, values: np.ndarray) -> Modulation:
+    """Deaf to new vectors, which are cut to what training told, and hears those after them as before."""
+    low, high = (jnp.asarray(np.quantile(values, share, axis=0)) for share in (RARE, 1 - RARE))
+    weights = (wide.gain.weight, wide.shift.weight)
+    if before is not None:
+        low, high = jnp.concatenate([low, before.low]), jnp.concatenate([high, before.high])
+        heard = (before.gain.weight, before.shift.weight)
+        weights = tuple(
+            new.at[:, values.shape[1] :].set(old) for new, old in zip(weights, heard, strict=True)
+        )
+    return eqx.tree_at(lambda m: (m.low, m.high, m.gain.weight, m.shift.weight), wide, (low, high, *weights))
 
 
 def read_gains(
@@ -97,9 +112,11 @@ def read_gains(
         table: the robot's facts.
     """
     told = METHODS[method]
-    if not told.matches:
+    if told.actor is None:
         return None
-    values = np.concatenate([vectors[kind] for kind in told.vectors], axis=1)
+    # The vectors that do not know the robot say nothing of its gains.
+    first, *others = (vectors[kind] for kind in told.vectors)
+    values = np.concatenate([first, *(np.zeros_like(other) for other in others)], axis=1)
     published = (table.p_gain_nm_per_rad, table.d_gain_nms_per_rad)
     shares = np.array([(r.p_gain_nm_per_rad, r.d_gain_nms_per_rad) for r in robots]) / published
     return GainReader(values.shape[1], logarithmic=not told.exact).fitted(values, shares)

@@ -56,6 +56,27 @@ def without_truth(data: np.ndarray) -> np.ndarray:
     return out
 
 
+def delayed(data: np.ndarray, steps: int) -> np.ndarray:
+    """A recording in which joint targets stand some control steps later, nearer to when they act.
+
+    Args:
+        data: shape (..., steps, columns).
+        steps: how many control steps later.
+
+    Returns:
+        Of the same shape. The first steps of an episode, of whose targets nothing is known, count as fresh
+        starts of their own, so that no sample spans them.
+    """
+    if not steps:
+        return data
+    out, targets, begins = data.copy(), column("joint_targets_rad"), column("begins")
+    out[..., steps:, targets] = data[..., :-steps, targets]
+    for late in range(1, steps + 1):
+        np.maximum(out[..., late:, begins], data[..., :-late, begins], out=out[..., late:, begins])
+    out[..., : steps + 1, begins] = 1
+    return out
+
+
 def record(
     policy: Policy,
     table: RobotTable,

@@ -17,7 +17,7 @@ from dmcm.quadruped.deployment.robot import Numbers, Reading
 from dmcm.quadruped.deployment.vectors import vector_row
 from dmcm.quadruped.walking.gait import LEG_OFFSET, Gait
 from dmcm.quadruped.walking.guides import FRAMES, STRIDE, History
-from dmcm.quadruped.walking.known_gains import matched_targets
+from dmcm.quadruped.walking.known_gains import LEAD_S, matched_targets
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -174,6 +174,7 @@ def _differing(contract: Contract, table: RobotTable) -> list[str]:
         "thigh_length_m": table.thigh_length_m,
         "calf_length_m": table.calf_length_m,
         "gait_leg_offset": tuple(LEG_OFFSET.tolist()),
+        "gain_lead_s": LEAD_S,
     }
     if contract.past_frames:
         valid |= {"past_frames": FRAMES, "past_stride_steps": STRIDE}

@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from dmcm.quadruped.conditioned.models import BELIEVED, Model
-from dmcm.quadruped.data.recording import COLUMNS, after_step, before_step, without_truth
+from dmcm.quadruped.conditioned.models import BELIEVED, DELAYS, Model
+from dmcm.quadruped.data.recording import COLUMNS, after_step, before_step, delayed, without_truth
 from dmcm.quadruped.data.windows import STEP_OUTPUTS, WindowConfig, Windows, cut
 from dmcm.quadruped.dynamics.base import base_errors
 from dmcm.quadruped.dynamics.cells import ROBOT, TERRAIN
@@ -50,9 +50,10 @@ class LiveVectors:
 
     `guide` tells them to a policy, `watch` is called after each control step. A sample is a short past and
     the next step, as sensors have them, every `WindowConfig.stride` control steps; no sample spans a fall.
+    There is a filter for each of `DELAYS`, and what is told is of the one that explains recent torques best.
 
     Attributes:
-        guide: the robot's vector in each episode, changed in place.
+        guide: the robot's vector and the ground's in each episode, the robot's changed in place.
     """
 
     def __init__(
@@ -75,13 +76,15 @@ class LiveVectors:
             )
             for place in places
         ]
-        self._states = [self._filters[place].start() for place in self._place]
+        self._states = [[self._filters[place].start() for place in self._place] for _ in DELAYS]
         prior = np.asarray(model.learner.prior_contexts()[ROBOT])
-        self.guide = Vectors(np.tile(prior, (len(terrain), 1)))
-        # One row more than a sample's past: the state that it predicts.
-        self._rows = np.zeros((len(terrain), self._windows.history + 1, sum(COLUMNS.values())), np.float32)
+        self.guide = Vectors(np.hstack([np.tile(prior, (len(terrain), 1)), terrain]))
+        # One row more than a sample's past, the state that it predicts, and those of targets that act late.
+        self._length = self._windows.history + 1
+        seen = self._length + max(DELAYS)
+        self._rows = np.zeros((len(terrain), seen, sum(COLUMNS.values())), np.float32)
         self._steps = 0
-        self._prior, self._error = prior, np.zeros(len(terrain))
+        self._prior, self._error = prior, np.zeros((len(DELAYS), len(terrain)))
 
     def watch(self, environment: WalkEnvironment, info: Mapping[str, Any], fell: np.ndarray) -> None:
         """Look at the last control step; see `evaluation.Watch`."""
@@ -89,19 +92,29 @@ class LiveVectors:
         now = before_step(environment, environment.step_count == 0)
         self._rows = np.concatenate([self._rows[:, 1:], now[:, None]], axis=1)
         self._steps += 1
-        # The first row was not seen before its step.
-        if self._steps > self._windows.history and self._steps % self._windows.stride == 0:
-            self._filter()
+        if self._steps % self._windows.stride == 0:
+            for which, late in enumerate(DELAYS):
+                # The first row was not seen before its step.
+                if self._steps >= self._length + late:
+                    self._filter(which, delayed(self._rows, late)[:, -self._length :])
+            self._tell()
 
-    def _filter(self) -> None:
-        """One more sample of each robot that gives one."""
-        windows = cut(without_truth(self._rows), self._windows, parts=1, outcomes=False)
+    def _filter(self, which: int, rows: np.ndarray) -> None:
+        """One more sample of each robot that gives one, for one delay."""
+        windows = cut(without_truth(rows), self._windows, parts=1, outcomes=False)
         wrong = base_errors(windows, self._model.base)
+        states, errors = self._states[which], self._error[which]
         for row in np.flatnonzero(windows.count[:, 0]):
             own = self._filters[self._place[row]]
-            self._states[row] = own.update(self._states[row], windows.x[row, 0, 0], wrong[row, 0, 0])
-            contexts = own.contexts(self._states[row])
+            states[row] = own.update(states[row], windows.x[row, 0, 0], wrong[row, 0, 0])
+            contexts = own.contexts(states[row])
             error = self._model.torque_error(contexts, windows.x[row, 0, :1], wrong[row, 0, :1])
-            self._error[row] += _RECENT * (error**2 - self._error[row])
-            believed = self._error[row] <= BELIEVED**2
-            self.guide.values[row] = np.asarray(contexts[ROBOT]) if believed else self._prior
+            errors[row] += _RECENT * (error**2 - errors[row])
+
+    def _tell(self) -> None:
+        """The guide gets the vectors at the delays that explain most, or the prior's mean."""
+        for row, which in enumerate(self._error.argmin(axis=0)):
+            contexts = self._filters[self._place[row]].contexts(self._states[which][row])
+            believed = self._error[which, row] <= BELIEVED**2
+            found = np.asarray(contexts[ROBOT]) if believed else self._prior
+            self.guide.values[row, : len(found)] = found
