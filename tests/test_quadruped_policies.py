@@ -533,8 +533,8 @@ def test_the_table_keeps_its_contract_and_goes_on_where_it_stopped(studied, monk
     assert last["earlier"]["dmcm_told_unknown"]["command"] == table["command"]
     assert last["earlier"]["dmcm"]["command"] == some["command"]
     other = {**table, "suite": {**table["suite"], "seed": 7}}
-    assert set(table_module.with_earlier(last, other)["methods"]) == set(last["methods"])
-    assert "earlier" not in table_module.with_earlier({**table, "methods": {}}, {})
+    assert set(table_module.with_earlier(last, other, "outside")["methods"]) == set(last["methods"])
+    assert "earlier" not in table_module.with_earlier({**table, "methods": {}}, {}, "outside")
 
 
 def test_a_policy_of_another_model_is_refused(studied, place, tmp_path):
@@ -620,7 +620,7 @@ def test_methods_that_match_have_the_trained_actors_of_others(place, tmp_path, m
     heard = jnp.asarray(np.concatenate([seen, terrain], axis=1))
     np.testing.assert_allclose(both[0].mean(given), ground[0].mean(heard), atol=1e-5)
     assert not np.allclose(ground[0].mean(heard), ground[0].mean(heard.at[:, OWN:].set(0.0)), atol=1e-6)
-    np.testing.assert_allclose(both[0].gains(given[:, OWN:]), files[0][0].gains(robot), rtol=1e-4)
+    np.testing.assert_allclose(both[0].gains(np.asarray(given[:, OWN:])), files[0][0].gains(robot), rtol=1e-4)
     truth = jnp.asarray(rng.normal(size=(4, 28)), jnp.float32)
     np.testing.assert_allclose(both[0].value(given, truth), ground[0].value(heard, truth), atol=1e-4)
     # A second call has nothing to do.

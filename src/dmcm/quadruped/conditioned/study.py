@@ -19,7 +19,7 @@ from dmcm.quadruped.conditioned.models import dynamics_model
 from dmcm.quadruped.conditioned.sources import SOURCES, told
 from dmcm.quadruped.conditioned.suite import CONDITIONS, ENOUGH, GROUNDS, TRAINING
 from dmcm.quadruped.conditioned.suite_vectors import PARTS, VectorMaker
-from dmcm.quadruped.conditioned.table import differences, over_seeds, with_earlier
+from dmcm.quadruped.conditioned.table import OUTSIDE, differences, over_seeds, with_earlier
 from dmcm.quadruped.walking.guides import Guide, History, Vectors
 from dmcm.quadruped.walking.policy import POLICY_FILE, Policy, load_policy
 from dmcm.runs import environment
@@ -81,7 +81,7 @@ def run_policy_study(config: PolicyStudy, *, progress: bool = True) -> dict[str,
         "titles": {name: f"{METHODS[SOURCES[name].method].title}: {SOURCES[name].title}" for name in names},
         "conditions": {name: condition.title for name, condition in CONDITIONS.items()},
         "suite": _frozen(suite),
-        "differences": differences(methods),
+        "differences": differences(methods, OUTSIDE),
         "gait": _gaits(config, table, vectors[0]) if SHOWN in names else {},
         "command": (
             f"dmcm quadruped evaluate-policy --policies {config.policies} --dynamics {config.dynamics} "
@@ -92,7 +92,7 @@ def run_policy_study(config: PolicyStudy, *, progress: bool = True) -> dict[str,
     }
     if config.results is not None:
         if config.results.exists():
-            results = with_earlier(results, read_json(config.results))
+            results = with_earlier(results, read_json(config.results), OUTSIDE)
         write_json(config.results, results)
     return results
 

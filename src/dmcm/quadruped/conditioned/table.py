@@ -25,9 +25,13 @@ def over_seeds(runs: Sequence[Mapping[str, Mapping[str, Any]]]) -> dict[str, Any
     found = {name: mean_over_seeds(rows) for name, rows in cells.items()}
     for condition in CONDITIONS:
         found[condition] = mean_over_seeds([together(list(run[condition].values())) for run in runs])
-    outside = [_outside(run) for run in runs]
-    found[OUTSIDE] = {**mean_over_seeds(outside), "per_seed": [cell["success"] for cell in outside]}
+    found[OUTSIDE] = overall([_outside(run) for run in runs])
     return found
+
+
+def overall(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """As `mean_over_seeds`, with the success of each seed, by which methods are compared."""
+    return {**mean_over_seeds(rows), "per_seed": [row["success"] for row in rows]}
 
 
 _MEANS = ("success", "distance_m", "velocity_rmse", "energy_j_per_m")
@@ -53,28 +57,30 @@ def mean_over_seeds(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     return {**found, "episodes": found["episodes"] // len(rows), "seeds": len(rows)}
 
 
-def differences(methods: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
-    """How much more often DMCM's policy succeeds than others outside training, paired by seed.
+def differences(methods: Mapping[str, Mapping[str, Any]], over: str) -> dict[str, Any]:
+    """How much more often DMCM succeeds than others, paired by seed.
 
     Args:
-        methods: of each the cells of `over_seeds`, all of the same seeds.
+        methods: of each its cells, all of the same seeds.
+        over: name of the cell of `overall` that counts.
     """
     if "dmcm" not in methods:
         return {}
-    outside = {name: np.array(cells[OUTSIDE]["per_seed"]) for name, cells in methods.items()}
-    own = outside.pop("dmcm")
-    return {name: summarise_numbers(list(own - values)) for name, values in outside.items()}
+    success = {name: np.array(cells[over]["per_seed"]) for name, cells in methods.items()}
+    own = success.pop("dmcm")
+    return {name: summarise_numbers(list(own - values)) for name, values in success.items()}
 
 
-def with_earlier(results: Mapping[str, Any], earlier: Mapping[str, Any]) -> dict[str, Any]:
+def with_earlier(results: Mapping[str, Any], earlier: Mapping[str, Any], over: str) -> dict[str, Any]:
     """A table with the rows of an earlier one that it has not, where both are of the same suite and seeds.
 
     Args:
         results: in the layout of results/policy.json.
         earlier: another; what made each row of it that stays is in "earlier" of the table.
+        over: as in `differences`.
     """
-    seeds = _seeds(results)
-    if earlier.get("suite") != results["suite"] or _seeds(earlier) != seeds:
+    seeds = _seeds(results, over)
+    if earlier.get("suite") != results["suite"] or _seeds(earlier, over) != seeds:
         return dict(results)
     kept = [name for name in earlier["methods"] if name not in results["methods"]]
     made = {key: earlier[key] for key in ("command", "environment")}
@@ -85,11 +91,10 @@ def with_earlier(results: Mapping[str, Any], earlier: Mapping[str, Any]) -> dict
     return {
         **results,
         **merged,
-        "differences": differences(merged["methods"]),
-        "gait": results["gait"] or earlier["gait"],
+        "differences": differences(merged["methods"], over),
         "earlier": {name: earlier.get("earlier", {}).get(name, made) for name in kept},
     }
 
 
-def _seeds(table: Mapping[str, Any]) -> set[int]:
-    return {len(cells[OUTSIDE].get("per_seed", ())) for cells in table.get("methods", {}).values()}
+def _seeds(table: Mapping[str, Any], over: str) -> set[int]:
+    return {len(cells[over].get("per_seed", ())) for cells in table.get("methods", {}).values()}

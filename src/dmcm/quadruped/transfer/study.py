@@ -7,13 +7,11 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-import numpy as np
-
 from dmcm.progress import piece_bar
 from dmcm.quadruped.body.robot_table import RobotTable, load_robot
 from dmcm.quadruped.conditioned.evaluation import summarise_walk
 from dmcm.quadruped.conditioned.study import guide_of, trained_policy
-from dmcm.quadruped.conditioned.table import mean_over_seeds, together
+from dmcm.quadruped.conditioned.table import differences, mean_over_seeds, overall, together, with_earlier
 from dmcm.quadruped.standin.gap import RealityGap
 from dmcm.quadruped.standin.simulation import stand_in
 from dmcm.quadruped.transfer.scenario import GROUNDS, WAYS, TransferConfig, stand_ins
@@ -24,7 +22,6 @@ from dmcm.quadruped.walking.policy import POLICY, Policy, load_policy
 from dmcm.quadruped.walking.suite import OVER_GROUND
 from dmcm.runs import environment
 from dmcm.storage import read_json, write_json
-from dmcm.studies import summarise_numbers
 
 SHORTENED = ("single", "dmcm")
 """Ways that are looked at with less data."""
@@ -74,6 +71,8 @@ def run_transfer(config: TransferConfig, *, progress: bool = True) -> dict[str, 
             bar.advance(task)
     results = _table(config, cells)
     if config.results is not None:
+        if config.results.exists():
+            results = with_earlier(results, read_json(config.results), ALL)
         write_json(config.results, results)
     return results
 
@@ -159,16 +158,13 @@ def _table(config: TransferConfig, cells: Mapping[_Case, Mapping[str, Any]]) -> 
     def over_seeds(name: str, **changes: float) -> dict[str, Any]:
         runs = [cells[_Case(name, seed, **changes)] for seed in range(config.seeds)]
         found = {ground: mean_over_seeds([run[ground] for run in runs]) for ground in GROUNDS}
-        return found | {ALL: mean_over_seeds([together(list(run.values())) for run in runs])}
-
-    def success(name: str) -> np.ndarray:
-        runs = [cells[_Case(name, seed)] for seed in range(config.seeds)]
-        return np.array([together(list(run.values()))["success"] for run in runs])
+        return found | {ALL: overall([together(list(run.values())) for run in runs])}
 
     lengths = [length for length in config.data_s if length < 20]
     sizes = [size for size in config.gaps if size != 1]
+    methods = {name: over_seeds(name) for name in names}
     return {
-        "methods": {name: over_seeds(name) for name in names},
+        "methods": methods,
         "titles": {name: WAYS[name].title for name in names},
         "seconds": {
             name: {f"{length:g}": over_seeds(name, data_s=length) for length in lengths}
@@ -180,11 +176,7 @@ def _table(config: TransferConfig, cells: Mapping[_Case, Mapping[str, Any]]) -> 
             for name in GAPPED
             if name in names
         },
-        "differences": {
-            name: summarise_numbers(list(success("dmcm") - success(name)))
-            for name in names
-            if "dmcm" in names and name != "dmcm"
-        },
+        "differences": differences(methods, ALL),
         "suite": {"robots": config.robots, "seconds": config.seconds, "seed": config.seed},
         "command": (
             f"dmcm quadruped transfer --policies {config.policies} --dynamics {config.dynamics} --ways "
