@@ -82,7 +82,7 @@ def measured(seed: int, change: str) -> dict[str, float]:
         if name == "vanilla":
             method = "vanilla"
         elif name == "log before":
-            guide = Vectors(np.hstack([own, np.tile(rough, (ROBOTS, 1))]))
+            guide = Vectors(own)
         else:
             live = LiveVectors(
                 model,

@@ -42,7 +42,7 @@ def main() -> None:
     truth = np.array([robot.p_gain_nm_per_rad for robot in stand_ins(CONFIG)]) / table.p_gain_nm_per_rad
     policies = {
         (method, seed): trained_policy(CONFIG.policies, CONFIG.dynamics, method, seed, CONFIG.robot)[0]
-        for method in ("dmcm_matched", "single")
+        for method in ("dmcm", "single")
         for seed in range(SEEDS)
     }
 
@@ -59,7 +59,7 @@ def main() -> None:
 
     def both(name: str, **case: float) -> dict[str, Any]:
         return {
-            "dmcm": read("dmcm_matched", f"robot_{name}", **case),
+            "dmcm": read("dmcm", f"robot_{name}", **case),
             "single": read("single", f"cell_{name}", **case),
         }
 

@@ -301,7 +301,7 @@ def test_the_policies_that_come_with_it_fit_its_model():
     model = load_dynamics_model().learner.fingerprint()
     assert (about["told"]["model"], told["told"]["model"]) == (model, model)
     methods = [found["method"] for found in (about, told, plain)]
-    assert methods == ["dmcm_matched", "dmcm_told", "vanilla"]
+    assert methods == ["dmcm", "dmcm_told", "vanilla"]
     assert plain["told"]["vectors"] == {}
     same = ("iterations", "robots", "seed", "ppo", "start", "data")
     assert [told[name] for name in same] == [plain[name] for name in same]

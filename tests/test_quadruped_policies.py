@@ -600,9 +600,9 @@ def test_methods_that_match_have_the_trained_actors_of_others(place, tmp_path, m
         return real(config, out, **options)
 
     monkeypatch.setattr(sweep, "train_policy", noting)
-    config = PolicySweep(("dmcm_matched", "oracle", "dmcm"), 1, training(place), tmp_path)
+    config = PolicySweep(("dmcm", "oracle", "dmcm_ground"), 1, training(place), tmp_path)
     plain, ground, *files, both = [load_policy(file) for file in run_sweep(config, progress=False)]
-    names = ("vanilla", "ground_told", "dmcm_matched", "oracle", "dmcm")
+    names = ("vanilla", "ground_told", "dmcm", "oracle", "dmcm_ground")
     assert trained == [(name, 0) for name in names]
     rng = np.random.default_rng(0)
     seen = rng.normal(size=(4, OWN)).astype(np.float32)

@@ -36,21 +36,15 @@ METHODS: Mapping[str, Told] = {
     "single": Told(
         "one vector for robot and ground, targets matched to it", ("cell",), "single", actor="vanilla"
     ),
-    "dmcm": Told(
+    "dmcm": Told("DMCM: the robot's vector, targets matched to it", ("robot",), "dmcm", actor="vanilla"),
+    "history": Told("encoder of its own last second", history=True),
+    "oracle": Told("true properties, targets matched to them", ("true_robot",), actor="vanilla", exact=True),
+    "dmcm_ground": Told(
         "DMCM: targets matched to the robot's vector, the ground's heard by the actor",
         ("robot", "terrain"),
         "dmcm",
         actor="ground_told",
     ),
-    "history": Told("encoder of its own last second", history=True),
-    "oracle": Told("true properties, targets matched to them", ("true_robot",), actor="vanilla", exact=True),
-    "single_both": Told(
-        "one vector for robot and ground, targets matched to it and heard by the actor",
-        ("cell",),
-        "single",
-        actor="single_told",
-    ),
-    "dmcm_matched": Told("DMCM: targets matched to the robot's vector", ("robot",), "dmcm", actor="vanilla"),
     "single_told": Told("one vector for robot and ground, heard by the actor", ("cell",), "single"),
     "ground_told": Told("DMCM: a vector for the ground, heard by the actor", ("terrain",), "dmcm"),
     "dmcm_told": Told(

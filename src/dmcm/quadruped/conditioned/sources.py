@@ -28,15 +28,13 @@ class Source:
 SOURCES: Mapping[str, Source] = {
     "vanilla": Source("vanilla", "nothing"),
     "single": Source("single", "its flat log", ("cell_near",)),
-    "dmcm": Source("dmcm", "its flat log, a nominal robot's log of the ground", ("robot_near", "terrain")),
+    "dmcm": Source("dmcm", "its flat log", ("robot_near",)),
     "history": Source("history", "its own last second"),
     "oracle": Source("oracle", "the truth", ("true_robot",)),
-    "single_both": Source("single_both", "its flat log", ("cell_near",)),
-    "dmcm_matched": Source("dmcm_matched", "its flat log", ("robot_near",)),
-    "dmcm_wrong_robot": Source("dmcm", "another robot's vector", ("~robot_near", "terrain")),
-    "dmcm_wrong_terrain": Source("dmcm", "another ground's vector", ("robot_near", "~terrain")),
-    "dmcm_unknown": Source("dmcm", "neither vector: the prior's mean", ("no_robot", "no_terrain")),
-    "ground_told": Source("ground_told", "a nominal robot's log of the ground", ("terrain",)),
+    "dmcm_wrong_robot": Source("dmcm", "another robot's vector", ("~robot_near",)),
+    "dmcm_ground": Source(
+        "dmcm_ground", "its flat log, a nominal robot's log of the ground", ("robot_near", "terrain")
+    ),
     "single_told": Source("single_told", "its flat log", ("cell",)),
     "dmcm_told": Source(
         "dmcm_told", "its flat log, a nominal robot's log of the ground", ("robot", "terrain")

@@ -25,8 +25,8 @@ from dmcm.quadruped.walking.policy import POLICY_FILE, Policy, load_policy
 from dmcm.runs import environment
 from dmcm.storage import read_json, write_json
 
-SHOWN = "dmcm"
-"""The method whose gait is looked at along its vectors."""
+SHOWN = "dmcm_ground"
+"""The method whose gait is looked at along its two vectors."""
 
 
 @dataclasses.dataclass(frozen=True)

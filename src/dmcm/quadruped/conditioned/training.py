@@ -32,8 +32,8 @@ class PolicyTraining(Schedule):
     """How a policy that is told something is trained."""
 
     method: str = "dmcm"
-    """What it is told: vanilla, single, dmcm, history, oracle, single_both, dmcm_matched, single_told,
-    ground_told, dmcm_told or oracle_told."""
+    """What it is told: vanilla, single, dmcm, history, oracle, dmcm_ground, single_told, ground_told,
+    dmcm_told or oracle_told."""
     data: Path = Path("runs/quadruped-data")
     """Folder that `dmcm quadruped collect` filled: its seen pairs are the robots and grounds of training."""
     dynamics: Path = Path("runs/quadruped-dynamics")

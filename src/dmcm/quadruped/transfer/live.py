@@ -53,7 +53,7 @@ class LiveVectors:
     There is a filter for each of `DELAYS`, and what is told is of the one that explains recent torques best.
 
     Attributes:
-        guide: the robot's vector and the ground's in each episode, the robot's changed in place.
+        guide: the robot's vector in each episode, changed in place.
     """
 
     def __init__(
@@ -78,7 +78,7 @@ class LiveVectors:
         ]
         self._states = [[self._filters[place].start() for place in self._place] for _ in DELAYS]
         prior = np.asarray(model.learner.prior_contexts()[ROBOT])
-        self.guide = Vectors(np.hstack([np.tile(prior, (len(terrain), 1)), terrain]))
+        self.guide = Vectors(np.tile(prior, (len(terrain), 1)))
         # One row more than a sample's past, the state that it predicts, and those of targets that act late.
         self._length = self._windows.history + 1
         seen = self._length + max(DELAYS)
@@ -116,5 +116,4 @@ class LiveVectors:
         for row, which in enumerate(self._error.argmin(axis=0)):
             contexts = self._filters[self._place[row]].contexts(self._states[which][row])
             believed = self._error[which, row] <= BELIEVED**2
-            found = np.asarray(contexts[ROBOT]) if believed else self._prior
-            self.guide.values[row, : len(found)] = found
+            self.guide.values[row] = np.asarray(contexts[ROBOT]) if believed else self._prior

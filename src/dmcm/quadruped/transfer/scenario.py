@@ -42,16 +42,8 @@ WAYS: Mapping[str, Way] = {
     "vanilla": Way("vanilla", "nothing"),
     "history": Way("history", "its own last second"),
     "single": Way("single", "one vector, of its flat log; targets matched to it", ("cell_near",)),
-    "dmcm": Way(
-        "dmcm",
-        "its flat log's vector, targets matched to it; the ground's from simulation, heard",
-        ("robot_near", "terrain"),
-    ),
-    "dmcm_live": Way(
-        "dmcm",
-        "the robot's vector filtered as it walks, targets matched to it; the ground's from simulation, heard",
-        live=True,
-    ),
+    "dmcm": Way("dmcm", "the robot's vector, of its flat log; targets matched to it", ("robot_near",)),
+    "dmcm_live": Way("dmcm", "the robot's vector, filtered as it walks; targets matched to it", live=True),
     "identified": Way(
         "oracle",
         "its properties as an evolution strategy finds them in its flat log; targets matched to them",
@@ -63,16 +55,14 @@ WAYS: Mapping[str, Way] = {
     ),
     "dmcm_in_place": Way(
         "dmcm",
-        "its vector of a log on this ground, targets matched to it; the ground's from simulation, heard",
-        ("robot_near_here", "terrain"),
+        "the robot's vector, of a log on this very ground; targets matched to it",
+        ("robot_near_here",),
     ),
-    "dmcm_nominal": Way(
-        "dmcm",
-        "the nominal robot's vector, targets matched to it; the ground's from simulation, heard",
-        ("robot_nominal", "terrain"),
-    ),
-    "dmcm_matched": Way(
-        "dmcm_matched", "the robot's vector, of its flat log; targets matched to it", ("robot_near",)
+    "dmcm_nominal": Way("dmcm", "the nominal robot's vector; targets matched to it", ("robot_nominal",)),
+    "dmcm_ground": Way(
+        "dmcm_ground",
+        "its flat log's vector, targets matched to it; the ground's from simulation, heard by the actor",
+        ("robot_near", "terrain"),
     ),
     "single_told": Way("single_told", "one vector, of its flat log; heard by the actor", ("cell_flat",)),
     "dmcm_told": Way(
