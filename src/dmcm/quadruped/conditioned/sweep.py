@@ -18,8 +18,8 @@ class PolicySweep:
 
     methods: tuple[str, ...] = ("all",)
     """What policies are told: vanilla, single, dmcm, history, oracle, dmcm_ground, single_told, ground_told,
-    dmcm_told, oracle_told; `all` for every one. Those that have the actor of another, as dmcm that of vanilla,
-    need it, so it is trained too."""
+    dmcm_told, oracle_told; `all` for every one. Some have the actor of another, as dmcm that of vanilla, so
+    that is trained too."""
     seeds: int = 3
     """Seeds 0, 1, … of policies; each uses the dynamics models of its own seed."""
     training: PolicyTraining = dataclasses.field(default_factory=PolicyTraining)
