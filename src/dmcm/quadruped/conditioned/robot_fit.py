@@ -200,7 +200,8 @@ def _warnings(
     errors: Mapping[str, tuple[float, float]],
 ) -> tuple[str, ...]:
     found = []
-    open_numbers = int(np.sum(half_width > spread))
+    # By the scatter within this log alone, as is usual for how sure a fit is.
+    open_numbers = int(np.sum(half_width > BETWEEN_LOGS * spread))
     if open_numbers:
         found.append(
             f"the data do not determine the robot: {open_numbers} of {len(spread)} numbers could be as far "

@@ -61,12 +61,14 @@ def differences(methods: Mapping[str, Mapping[str, Any]], over: str) -> dict[str
     """How much more often DMCM succeeds than others, paired by seed.
 
     Args:
-        methods: of each its cells, all of the same seeds.
+        methods: of each its cells, all of the same seeds. Those without the success of each seed, as tables of
+            before have them, are left out.
         over: name of the cell of `overall` that counts.
     """
-    if "dmcm" not in methods:
+    cells = {name: found[over]["per_seed"] for name, found in methods.items() if "per_seed" in found[over]}
+    success = {name: np.array(values) for name, values in cells.items()}
+    if "dmcm" not in success:
         return {}
-    success = {name: np.array(cells[over]["per_seed"]) for name, cells in methods.items()}
     own = success.pop("dmcm")
     return {name: summarise_numbers(list(own - values)) for name, values in success.items()}
 
@@ -97,4 +99,4 @@ def with_earlier(results: Mapping[str, Any], earlier: Mapping[str, Any], over: s
 
 
 def _seeds(table: Mapping[str, Any], over: str) -> set[int]:
-    return {len(cells[over].get("per_seed", ())) for cells in table.get("methods", {}).values()}
+    return {cells[over]["seeds"] for cells in table.get("methods", {}).values()}
