@@ -44,7 +44,8 @@ def success_picture(
                 [100 * cell["success"] for cell in cells],
                 0.9 * width,
                 yerr=[100 * cell["ci95"] for cell in cells],
-                color=CYCLE[i],
+                color=CYCLE[i % len(CYCLE)],
+                hatch="//" if i >= len(CYCLE) else None,
                 error_kw={"ecolor": INK, "elinewidth": 0.8},
                 label=name,
             )

@@ -61,8 +61,7 @@ def differences(methods: Mapping[str, Mapping[str, Any]], over: str) -> dict[str
     """How much more often DMCM succeeds than others, paired by seed.
 
     Args:
-        methods: of each its cells, all of the same seeds. Those without the success of each seed, as tables of
-            before have them, are left out.
+        methods: of each its cells, all of the same seeds; those without success by seed are left out.
         over: name of the cell of `overall` that counts.
     """
     cells = {name: found[over]["per_seed"] for name, found in methods.items() if "per_seed" in found[over]}
