@@ -82,13 +82,16 @@ def test_it_is_the_filter_over_the_recording(model, noise, monkeypatch):
 def filtered(own, model, data):
     """The robot's vector after a recording, and the recent squared error of its torques."""
     windows = cut(data, WindowConfig(), parts=1, outcomes=False)
-    wrong, state, error = base_errors(windows, model.base), own.start(), 0.0
+    wrong, state, errors = base_errors(windows, model.base), own.start(), []
     assert windows.count[0, 0] > 3
     for i in range(windows.count[0, 0]):
         x, y = windows.x[0, 0, i : i + 1], wrong[0, 0, i : i + 1]
         state = own.update(state, x[0], y[0])
-        error = 0.9 * error + 0.1 * model.torque_error(own.contexts(state), x, y) ** 2
-    return np.asarray(own.contexts(state)[ROBOT]), error
+        errors.append(model.torque_error(own.contexts(state), x, y) ** 2)
+    # Each weighs nine tenths of the next; the first stands for all before it.
+    weights = 0.1 * 0.9 ** np.arange(len(errors))[::-1]
+    weights[0] *= 10
+    return np.asarray(own.contexts(state)[ROBOT]), weights @ errors
 
 
 def test_noise_is_of_next_steps_alone(noise):

@@ -534,6 +534,9 @@ def test_the_table_keeps_its_contract_and_goes_on_where_it_stopped(studied, monk
     assert last["earlier"]["dmcm"]["command"] == some["command"]
     other = {**table, "suite": {**table["suite"], "seed": 7}}
     assert set(table_module.with_earlier(last, other, "outside")["methods"]) == set(last["methods"])
+    studied.results.write_text("[]")
+    with pytest.raises(StorageError, match="choose another file"):
+        run_policy_study(studied, progress=False)
     assert "earlier" not in table_module.with_earlier({**table, "methods": {}}, {}, "outside")
 
 

@@ -19,7 +19,13 @@ from dmcm.quadruped.conditioned.models import dynamics_model
 from dmcm.quadruped.conditioned.sources import SOURCES, told
 from dmcm.quadruped.conditioned.suite import CONDITIONS, ENOUGH, GROUNDS, TRAINING
 from dmcm.quadruped.conditioned.suite_vectors import PARTS, VectorMaker
-from dmcm.quadruped.conditioned.table import OUTSIDE, differences, over_seeds, with_earlier
+from dmcm.quadruped.conditioned.table import (
+    OUTSIDE,
+    differences,
+    earlier_table,
+    over_seeds,
+    with_earlier,
+)
 from dmcm.quadruped.walking.guides import Guide, History, Vectors
 from dmcm.quadruped.walking.policy import POLICY_FILE, Policy, load_policy
 from dmcm.runs import environment
@@ -57,11 +63,12 @@ def run_policy_study(config: PolicyStudy, *, progress: bool = True) -> dict[str,
 
     Raises:
         ConfigError: settings out of range, or a policy of another robot.
-        StorageError: a policy or model that is missing.
+        StorageError: a policy or model that is missing, or a file for results that holds something else.
         BankError: a policy trained with vectors of other models than those in `dynamics`.
     """
     names = _chosen(config)
     suite, table = config.suite.check(), load_robot(config.robot)
+    earlier = earlier_table(config.results)
     cells: dict[str, list[dict[str, Any]]] = {name: [] for name in names}
     with piece_bar(show=progress) as bar:
         parts, maker = parts_of(names), vector_maker(config)
@@ -91,8 +98,7 @@ def run_policy_study(config: PolicyStudy, *, progress: bool = True) -> dict[str,
         "environment": environment(),
     }
     if config.results is not None:
-        if config.results.exists():
-            results = with_earlier(results, read_json(config.results), OUTSIDE)
+        results = with_earlier(results, earlier, OUTSIDE)
         write_json(config.results, results)
     return results
 

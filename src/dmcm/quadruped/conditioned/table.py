@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from dmcm.errors import StorageError
 from dmcm.quadruped.conditioned.suite import CONDITIONS, TRAINING
 from dmcm.quadruped.walking.suite import wilson
+from dmcm.storage import read_json
 from dmcm.studies import summarise_numbers
 
 OUTSIDE = "outside"
@@ -70,6 +73,18 @@ def differences(methods: Mapping[str, Mapping[str, Any]], over: str) -> dict[str
         return {}
     own = success.pop("dmcm")
     return {name: summarise_numbers(list(own - values)) for name, values in success.items()}
+
+
+def earlier_table(path: Path | None) -> dict[str, Any]:
+    """The table that a file holds already; empty where there is none.
+
+    Raises:
+        StorageError: the file holds something else.
+    """
+    found = read_json(path) if path is not None and path.exists() else {}
+    if not isinstance(found, dict):
+        raise StorageError(f"{path} holds no table of results, which are kept: choose another file.")
+    return found
 
 
 def with_earlier(results: Mapping[str, Any], earlier: Mapping[str, Any], over: str) -> dict[str, Any]:

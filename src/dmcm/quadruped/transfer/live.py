@@ -84,7 +84,7 @@ class LiveVectors:
         seen = self._length + max(DELAYS)
         self._rows = np.zeros((len(terrain), seen, sum(COLUMNS.values())), np.float32)
         self._steps = 0
-        self._prior, self._error = prior, np.zeros((len(DELAYS), len(terrain)))
+        self._prior, self._error = prior, np.full((len(DELAYS), len(terrain)), np.inf)
 
     def watch(self, environment: WalkEnvironment, info: Mapping[str, Any], fell: np.ndarray) -> None:
         """Look at the last control step; see `evaluation.Watch`."""
@@ -109,7 +109,8 @@ class LiveVectors:
             states[row] = own.update(states[row], windows.x[row, 0, 0], wrong[row, 0, 0])
             contexts = own.contexts(states[row])
             error = self._model.torque_error(contexts, windows.x[row, 0, :1], wrong[row, 0, :1])
-            errors[row] += _RECENT * (error**2 - errors[row])
+            before = error**2 if np.isinf(errors[row]) else errors[row]
+            errors[row] = before + _RECENT * (error**2 - before)
 
     def _tell(self) -> None:
         """The guide gets the vectors at the delays that explain most, or the prior's mean."""

@@ -11,7 +11,14 @@ from dmcm.progress import piece_bar
 from dmcm.quadruped.body.robot_table import RobotTable, load_robot
 from dmcm.quadruped.conditioned.evaluation import summarise_walk
 from dmcm.quadruped.conditioned.study import guide_of, trained_policy
-from dmcm.quadruped.conditioned.table import differences, mean_over_seeds, overall, together, with_earlier
+from dmcm.quadruped.conditioned.table import (
+    differences,
+    earlier_table,
+    mean_over_seeds,
+    overall,
+    together,
+    with_earlier,
+)
 from dmcm.quadruped.standin.gap import RealityGap
 from dmcm.quadruped.standin.simulation import stand_in
 from dmcm.quadruped.transfer.scenario import GROUNDS, WAYS, TransferConfig, stand_ins
@@ -51,10 +58,11 @@ def run_transfer(config: TransferConfig, *, progress: bool = True) -> dict[str, 
 
     Raises:
         ConfigError: settings out of range, or a policy of another robot.
-        StorageError: a policy or model that is missing.
+        StorageError: a policy or model that is missing, or a file for results that holds something else.
         BankError: a policy trained with vectors of other models than those in `dynamics`.
     """
     config = config.check()
+    earlier = earlier_table(config.results)
     table, (walker, _) = load_robot(config.robot), load_policy(POLICY)
     cases, source = _cases(config), VectorSource(config, table, walker)
     policies = {
@@ -71,8 +79,7 @@ def run_transfer(config: TransferConfig, *, progress: bool = True) -> dict[str, 
             bar.advance(task)
     results = _table(config, cells)
     if config.results is not None:
-        if config.results.exists():
-            results = with_earlier(results, read_json(config.results), ALL)
+        results = with_earlier(results, earlier, ALL)
         write_json(config.results, results)
     return results
 
