@@ -537,6 +537,7 @@ def test_the_table_keeps_its_contract_and_goes_on_where_it_stopped(studied, monk
     studied.results.write_text("[]")
     with pytest.raises(StorageError, match="choose another file"):
         run_policy_study(studied, progress=False)
+    studied.results.unlink()
     assert "earlier" not in table_module.with_earlier({**table, "methods": {}}, {}, "outside")
 
 

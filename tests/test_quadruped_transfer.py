@@ -91,6 +91,7 @@ def test_vectors_do_not_know_the_truth():
 
 def test_robots_that_fall_within_the_second_have_vectors_of_their_next_steps(monkeypatch):
     monkeypatch.setattr("dmcm.quadruped.conditioned.models.BELIEVED", np.inf)  # of an untrained model too
+    monkeypatch.setattr("dmcm.quadruped.conditioned.models.DELAYS", (0,))
     model = robot_model()
     own = Model(model.base, model.learner)
     data = noise_log()
@@ -132,6 +133,7 @@ def test_vectors_that_do_not_explain_the_torques_are_not_believed(monkeypatch):
         wrong = y - np.asarray(model.predict(None, x))
         assert own.torque_error(one, x, wrong) == pytest.approx(errors[row], rel=1e-4)
     monkeypatch.setattr("dmcm.quadruped.conditioned.models.BELIEVED", float(np.mean(errors)))
+    monkeypatch.setattr("dmcm.quadruped.conditioned.models.DELAYS", (0,))
     near, prior = own.near_vectors(data), model.learner.prior_contexts()
     worse = int(np.argmax(errors))
     for name in model.learner.factors:
