@@ -68,6 +68,8 @@ def test_it_is_the_filter_over_the_recording(model, noise, monkeypatch):
     np.testing.assert_array_equal(live.guide.values, np.tile(prior, (2, 1)))
     data = walked(live)
     assert data[1, :, column("falls")].sum() >= 1
+    windows = cut(data, WindowConfig(), parts=1, outcomes=False)
+    assert windows.count[1, 0] < windows.count[0, 0]
     for row in range(2):
         own = ContextFilter(
             model.learner, noise=noise, samples=100, forgetting=0.99, given={TERRAIN: terrain[row]}

@@ -144,7 +144,7 @@ class TestFit:
         assert np.max(other) > 1.5
         for fit in fits:
             assert fit.warnings == ()
-            assert np.all(fit.half_width < 1.4 * fit.spread)
+            assert np.all(fit.half_width / robot_fit.BETWEEN_LOGS < fit.spread)
             assert "height_change_1s" not in fit.errors
             before, after = fit.errors["mean_torque_1s"]
             assert after < 0.8 * before

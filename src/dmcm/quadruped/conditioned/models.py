@@ -149,13 +149,11 @@ class Model:
             outputs: those that were measured, torques among them.
             given: vectors to hold for all logs, shape (size,) each.
         """
-        first, *later = (self._near_fit(data, steps, outputs, given) for steps in DELAYS)
-        for fit in later:
-            better = fit.error < first.error
-            first.error[better], first.delay_steps[better] = fit.error[better], fit.delay_steps[better]
-            for name, value in fit.vectors.items():
-                first.vectors[name][better] = value[better]
-        return first
+        fits = [self._near_fit(data, steps, outputs, given) for steps in DELAYS]
+        errors = np.array([error for _, error in fits])
+        best, rows = errors.argmin(axis=0), np.arange(len(data))
+        vectors = {name: np.array([found[name] for found, _ in fits])[best, rows] for name in fits[0][0]}
+        return NearFit(vectors, errors[best, rows], np.array(DELAYS)[best])
 
     def _near_fit(
         self,
@@ -163,8 +161,8 @@ class Model:
         steps: int,
         outputs: Collection[str],
         given: Mapping[str, np.ndarray] | None,
-    ) -> NearFit:
-        """As `near_fit`, with targets that act a given number of control steps late."""
+    ) -> tuple[dict[str, np.ndarray], np.ndarray]:
+        """Vectors and errors as in `NearFit`, with targets that act a given number of control steps late."""
         windows = cut(delayed(data, steps), WindowConfig(), parts=1, outcomes=False)
         wrong = base_errors(windows, self.base)
         found = self.vectors(windows, outputs=outputs, given=given, least=1, wrong=wrong)
@@ -173,7 +171,7 @@ class Model:
             own = Contexts({name: jnp.asarray(value[row]) for name, value in found.items()}, model)
             there = slice(windows.count[row, 0])
             error[row] = self.torque_error(own, windows.x[row, 0, there], wrong[row, 0, there])
-        return NearFit(found, error, np.full(len(data), steps))
+        return found, error
 
     def torque_error(self, contexts: Contexts, x: np.ndarray, wrong: np.ndarray) -> float:
         """Root mean squared error of the next step's torques, in their standard deviations.

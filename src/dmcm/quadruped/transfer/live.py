@@ -85,6 +85,7 @@ class LiveVectors:
         self._rows = np.zeros((len(terrain), seen, sum(COLUMNS.values())), np.float32)
         self._steps = 0
         self._prior, self._error = prior, np.full((len(DELAYS), len(terrain)), np.inf)
+        self._vectors = np.tile(prior, (len(DELAYS), len(terrain), 1))
 
     def watch(self, environment: WalkEnvironment, info: Mapping[str, Any], fell: np.ndarray) -> None:
         """Look at the last control step; see `evaluation.Watch`."""
@@ -111,10 +112,10 @@ class LiveVectors:
             error = self._model.torque_error(contexts, windows.x[row, 0, :1], wrong[row, 0, :1])
             before = error**2 if np.isinf(errors[row]) else errors[row]
             errors[row] = before + _RECENT * (error**2 - before)
+            self._vectors[which, row] = contexts[ROBOT]
 
     def _tell(self) -> None:
         """The guide gets the vectors at the delays that explain most, or the prior's mean."""
-        for row, which in enumerate(self._error.argmin(axis=0)):
-            contexts = self._filters[self._place[row]].contexts(self._states[which][row])
-            believed = self._error[which, row] <= BELIEVED**2
-            self.guide.values[row] = np.asarray(contexts[ROBOT]) if believed else self._prior
+        best, rows = self._error.argmin(axis=0), np.arange(self._error.shape[1])
+        believed = self._error[best, rows, None] <= BELIEVED**2
+        self.guide.values[:] = np.where(believed, self._vectors[best, rows], self._prior)
