@@ -313,6 +313,8 @@ def rewritten(source, out, change):
     [
         ("home_pose_rad", [0.1] * 12),
         ("thigh_length_m", 0.3),
+        ("p_gain_nm_per_rad", 20.0),
+        ("d_gain_nms_per_rad", 0.1),
         ("robot", "go9"),
         ("gait_leg_offset", [0.0, 0.5, 0.0, 0.5]),
         ("past_stride_steps", 4),
@@ -576,6 +578,26 @@ def test_commands_are_asked_for_by_the_time_of_walking(controller):
     outcome = run(robot, controller, command, seconds=0.1, stand_s=0.0)
     np.testing.assert_allclose(asked, [0.0, 0.02, 0.04, 0.06, 0.08], rtol=0, atol=1e-12)
     assert [record.step.command[0] for record in outcome.steps] == asked
+
+
+def test_targets_matched_to_a_soft_robot_are_sent_beyond_the_limits(policies, tmp_path):
+    policy, about = load_policy(policies["matched"])
+    soft = eqx.tree_at(
+        lambda p: (p.gains.slope, p.gains.offset), policy, (jnp.zeros((2, 10)), jnp.log(0.4) * jnp.ones(2))
+    )
+    save_policy(tmp_path / "soft.safetensors", soft, {"training": about["training"]})
+    controller = Controller(export_policy(tmp_path / "soft.safetensors", tmp_path / "soft.onnx"), vectors())
+    # What the gait asks for lies within the limits; the joints of a robot held up hang far from it.
+    robot = FakeRobot()
+    robot.angles = HOME + np.tile([0.0, 0.0, 0.7], 4)
+    robot.wait_until = lambda time_s: setattr(robot, "time", time_s)
+    outcome = walk(robot, controller, stand_s=0.0)
+    assert outcome.ended == "finished", outcome.reason
+    sent = np.array(robot.sent)[: len(outcome.steps)]
+    np.testing.assert_array_equal(sent, [record.step.joint_targets_rad for record in outcome.steps])
+    assert np.any((sent < LOW) | (sent > HIGH))
+    targets = outcome.recording()[:, column("joint_targets_rad")]
+    np.testing.assert_array_equal(targets, sent.astype(np.float32))
 
 
 def test_vectors_may_change_while_walking(files):

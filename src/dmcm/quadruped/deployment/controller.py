@@ -173,6 +173,8 @@ def _differing(contract: Contract, table: RobotTable) -> list[str]:
         "side_offset_m": tuple(table.side_offset_m(leg) for leg in LEGS),
         "thigh_length_m": table.thigh_length_m,
         "calf_length_m": table.calf_length_m,
+        "p_gain_nm_per_rad": table.p_gain_nm_per_rad,
+        "d_gain_nms_per_rad": table.d_gain_nms_per_rad,
         "gait_leg_offset": tuple(LEG_OFFSET.tolist()),
         "gain_lead_s": LEAD_S,
     }

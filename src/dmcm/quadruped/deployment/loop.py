@@ -173,12 +173,9 @@ class _Walk:
         return reading
 
     def _send(self, joint_targets_rad: np.ndarray) -> None:
-        """Send targets, within the joints' limits."""
-        low, high = self._controller.table.joint_limits_rad.T
+        """Send targets as they are: the controller keeps them within limits, or matched beyond them."""
         contract = self._controller.contract
-        self._robot.send(
-            np.clip(joint_targets_rad, low, high), contract.p_gain_nm_per_rad, contract.d_gain_nms_per_rad
-        )
+        self._robot.send(joint_targets_rad, contract.p_gain_nm_per_rad, contract.d_gain_nms_per_rad)
 
 
 def _damp(robot: Robot) -> None:
