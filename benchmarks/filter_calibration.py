@@ -20,10 +20,11 @@ import numpy as np
 from dmcm.quadruped.body.properties import draw_robots, nominal
 from dmcm.quadruped.body.robot_table import load_robot
 from dmcm.quadruped.conditioned.logs import log_samples
-from dmcm.quadruped.conditioned.models import dynamics_model
 from dmcm.quadruped.data.windows import Windows
 from dmcm.quadruped.dynamics.base import base_errors
 from dmcm.quadruped.dynamics.cells import ROBOT, TERRAIN
+from dmcm.quadruped.dynamics.log_fit import cell_vectors
+from dmcm.quadruped.dynamics.model import trained_model
 from dmcm.quadruped.transfer.live import step_noise
 from dmcm.quadruped.walking.policy import POLICY, load_policy
 from dmcm.quadruped.world.terrain import Terrain
@@ -74,13 +75,13 @@ def main() -> None:
     one, other = (log_samples(walker, table, robots, places, seed=(22, log)) for log in (0, 1))
     found: dict[str, list[dict[str, float]]] = {f"{share:g}": [] for share in FORGETTING}
     for seed in range(SEEDS):
-        model = dynamics_model(DYNAMICS, "dmcm", seed)
+        model = trained_model(DYNAMICS, "dmcm", seed)
         logs = [(windows, base_errors(windows, model.base)) for windows in (one, other)]
         # The nominal robot is the first.
         settings: dict[str, Any] = {
             "noise": step_noise(model, one),
             "samples": int(one.count.max()),
-            "given": {TERRAIN: model.vectors(one, np.array([0]), wrong=logs[0][1])[TERRAIN][0]},
+            "given": {TERRAIN: cell_vectors(model, one, np.array([0]), wrong=logs[0][1])[TERRAIN][0]},
         }
         for share in FORGETTING:
             own = ContextFilter(model.learner, forgetting=share, **settings)

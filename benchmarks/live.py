@@ -18,11 +18,12 @@ import numpy as np
 from dmcm.quadruped.body.properties import RobotProperties, draw_robots, nominal
 from dmcm.quadruped.body.robot_table import load_robot
 from dmcm.quadruped.conditioned.logs import log_recording
-from dmcm.quadruped.conditioned.models import dynamics_model
 from dmcm.quadruped.conditioned.study import trained_policy
 from dmcm.quadruped.conditioned.suite import ENOUGH
 from dmcm.quadruped.data.windows import WindowConfig, cut
 from dmcm.quadruped.dynamics.cells import ROBOT, TERRAIN
+from dmcm.quadruped.dynamics.log_fit import log_vectors, near_vectors
+from dmcm.quadruped.dynamics.model import trained_model
 from dmcm.quadruped.transfer.live import LiveVectors, step_noise
 from dmcm.quadruped.walking.environment import WalkEnvironment
 from dmcm.quadruped.walking.evaluation import evaluate_walking
@@ -68,12 +69,12 @@ def measured(seed: int, change: str) -> dict[str, float]:
     table, (walker, _) = load_robot("go1"), load_policy(POLICY)
     robots = draw_robots(np.random.default_rng([seed, 11]), ROBOTS)
     after = [CHANGES[change](robot) for robot in robots]
-    model = dynamics_model(DYNAMICS, "dmcm", seed)
+    model = trained_model(DYNAMICS, "dmcm", seed)
     places = [Terrain(), GROUND]
-    known = model.log_vectors(log_recording(walker, table, [nominal(table)] * 2, places, seed=(seed, 12)))
+    known = log_vectors(model, log_recording(walker, table, [nominal(table)] * 2, places, seed=(seed, 12)))
     flat, rough = known[TERRAIN]
     logs = log_recording(walker, table, robots, [Terrain()] * ROBOTS, seed=(seed, 13))
-    own = model.near_vectors(logs, given={TERRAIN: flat})[ROBOT]
+    own = near_vectors(model, logs, given={TERRAIN: flat})[ROBOT]
     samples = cut(logs, WindowConfig(), parts=1)
     noise = step_noise(model, samples)
     found = {}

@@ -14,7 +14,6 @@ from dmcm.models import save_learner
 from dmcm.quadruped import demo_page, demo_walk
 from dmcm.quadruped.body.properties import TRAINING_RANGES
 from dmcm.quadruped.body.robot_table import load_robot
-from dmcm.quadruped.conditioned.models import Model
 from dmcm.quadruped.conditioned.shipped import MATCHED_POLICY, PLAIN_POLICY, TOLD_POLICY
 from dmcm.quadruped.data.recording import column
 from dmcm.quadruped.data.windows import OUTPUTS, WindowConfig, cut, output
@@ -97,14 +96,17 @@ def test_samples_that_do_not_fit_are_refused(model):
         model.predict(None, x[:, 1:])
 
 
-def test_models_for_something_else_are_refused_with_advice(model):
+def test_models_for_something_else_are_refused_with_advice(model, tmp_path):
     sizes = {"inputs": model.base.inputs, "outputs": model.base.outputs}
     cell = dmcm.Factors(cell=4)
     single = dmcm.Learner(network(factors=cell, **sizes), solver(factors=cell), cell)
+    files = {name: tmp_path / name for name in ("base", "both", "single")}
+    for name, learner in (("base", model.base), ("both", model.learner), ("single", single)):
+        save_learner(files[name], learner)
     with pytest.raises(FactorError, match=r"robot and terrain are needed\. Take the run dmcm"):
-        DynamicsModel(model.base, single, model.windows)
+        load_dynamics_model(base_path=files["base"], path=files["single"])
     with pytest.raises(FactorError):
-        DynamicsModel(model.learner, model.base, model.windows)  # swapped
+        load_dynamics_model(base_path=files["both"], path=files["base"])  # swapped
     with pytest.raises(ShapeError, match=r"history=4 have 173 and 74\. Give the WindowConfig"):
         DynamicsModel(model.base, model.learner, WindowConfig(history=4))
     narrow = network("concat", model.base.factors, inputs=sizes["inputs"], outputs=9)
@@ -320,8 +322,7 @@ def test_the_soft_robot_is_outside_training_and_told_its_own_vector(policy, made
 
     monkeypatch.setattr(demo_walk, "evaluate_walking", walk)
     monkeypatch.setattr(demo_walk, "film", lambda *args, **how: None)
-    trained = load_dynamics_model()
-    model = Model(trained.base, trained.learner)
+    model = load_dynamics_model()
     found = run_walk_demo(model, policy, episodes=2)
     assert found.gif is None
     assert set(found.walks) == set(TOLD)

@@ -14,9 +14,10 @@ from dmcm.learner import Learner
 from dmcm.networks import ConcatNetwork, TensorProductNetwork
 from dmcm.quadruped.data.collection import Collection, collect
 from dmcm.quadruped.data.grid import GridConfig, make_grid
-from dmcm.quadruped.data.recording import COLUMNS, column
+from dmcm.quadruped.data.recording import COLUMNS, column, delayed
 from dmcm.quadruped.data.shards import CollectConfig
 from dmcm.quadruped.data.windows import (
+    OUTCOMES,
     OUTPUTS,
     SECOND,
     STEP_OUTPUTS,
@@ -37,6 +38,9 @@ from dmcm.quadruped.dynamics.evaluation import (
     rollout_errors,
     second_half_errors,
 )
+from dmcm.quadruped.dynamics.log_fit import NearFit
+from dmcm.quadruped.dynamics.measured import filled, only_outputs
+from dmcm.quadruped.dynamics.measures import Measures
 from dmcm.quadruped.dynamics.methods import METHODS
 from dmcm.quadruped.dynamics.sampler import NOISE, CellSampler
 from dmcm.quadruped.dynamics.study import DynamicsConfig, run_dynamics
@@ -271,7 +275,8 @@ def test_adapting_uses_the_first_half_up_to_the_seconds_asked(cells):
     learner = two_contexts(inputs)
     wrong = base_errors(cells.windows, base_learner(inputs))
     which = np.flatnonzero(cells.sound & (cells.windows.count[:, 0] > 8))[:3]
-    found = adapt_cells(learner, cells.windows, wrong, which, seconds=0.5)
+    # Of 1.5 s, samples that begin in the first half second: each looks a second ahead.
+    found = adapt_cells(learner, cells.windows, wrong, which, seconds=1.5)
     for row, cell in enumerate(which):
         early = (cells.windows.step[cell, 0] < 25) & (
             np.arange(wrong.shape[2]) < cells.windows.count[cell, 0]
@@ -279,6 +284,68 @@ def test_adapting_uses_the_first_half_up_to_the_seconds_asked(cells):
         own = learner.adapt(cells.windows.x[cell, 0][early], wrong[cell, 0][early])
         for name in learner.factors:
             np.testing.assert_allclose(found[name][row], own[name], atol=1e-3)
+
+
+def test_a_first_second_has_no_outcomes_to_adapt_to(collection, cells):
+    inputs = cells.windows.x.shape[-1]
+    base, learner, names = base_learner(inputs), two_contexts(inputs), tuple(STEP_OUTPUTS)
+    wrong = base_errors(cells.windows, base)
+    measures = Measures(collection, cells, wrong, base, learner, WindowConfig())
+    which = np.flatnonzero(cells.sound)[:3]
+    spoiled = wrong.copy()
+    spoiled[..., sum(STEP_OUTPUTS.values()) :] = 7.0
+    spoiled = Measures(collection, cells, spoiled, base, learner, WindowConfig())
+    for seconds, alone in ((1.0, True), (1.5, False)):
+        one, other = (m._adapt(which, seconds=seconds) for m in (measures, spoiled))
+        same = all(np.array_equal(one[name], other[name]) for name in learner.factors)
+        assert same == alone
+        assert one.model == learner.fingerprint()
+    blind = adapt_cells(
+        only_outputs(learner, names),
+        cells.windows,
+        filled(learner, wrong, names),
+        which,
+        seconds=1.0,
+        ahead=1,
+    )
+    for name in learner.factors:
+        np.testing.assert_array_equal(measures._adapt(which, seconds=1.0)[name], blind[name])
+
+
+def test_vectors_of_next_steps_meet_targets_when_late_robots_act(collection, cells, monkeypatch):
+    inputs, rng, count = cells.windows.x.shape[-1], np.random.default_rng(5), len(cells.sound)
+    base, learner, config = base_learner(inputs), two_contexts(inputs), WindowConfig()
+    vectors = {
+        name: rng.normal(size=(count, size)).astype(np.float32)
+        for name, size in learner.factors.sizes.items()
+    }
+    late = rng.integers(0, 2, count)
+    fit = NearFit(vectors, np.zeros(count), late)
+    seen = []
+    monkeypatch.setattr("dmcm.quadruped.dynamics.measures.near_fit", lambda *a: seen.append(a) or fit)
+    measures = Measures(collection, cells, base_errors(cells.windows, base), base, learner, config)
+    grounds = rng.normal(size=(count, learner.factors.sizes[TERRAIN])).astype(np.float32)
+    found = measures._near_errors(lambda which: jnp.asarray(grounds[which]))
+    np.testing.assert_array_equal(seen[0][1], collection.data[:, : STEPS // 2])
+    split = "unseen_pair"
+    which, errors = measures._targets(split), []
+    assert {0, 1} == {late[measures.robot_donor[cell]] for cell in which}
+    for cell in which:
+        donor, data = measures.robot_donor[cell], collection.data[cell]
+        windows = cut(delayed(data, int(late[donor]))[None], config)
+        x, y = windows.half(0, 1)
+        own = {ROBOT: vectors[ROBOT][donor], TERRAIN: grounds[cell]}
+        own = Contexts({name: jnp.asarray(value) for name, value in own.items()}, None)
+        left = y - np.asarray(base.predict(base.prior_contexts(), x) + learner.predict(own, x))
+        errors.append(np.mean(left.astype(float) ** 2, axis=0))
+    torque = output("torque_nm")
+    seen_pairs = cells.of("seen_pair")
+    spread = cells.windows.y[seen_pairs, 1][cells.windows.real[seen_pairs, 1]].var(axis=0, dtype=float)
+    expected = np.sqrt(np.mean(np.mean(errors, axis=0)[torque] / spread[torque]))
+    assert found[split]["torque_nm"] == pytest.approx(expected, rel=1e-3)
+    # Of what targets become in the coming second nothing is said.
+    assert not {*OUTCOMES} & found[split].keys()
+    assert "joint_rollout_1s" in found[split]
 
 
 def test_rollouts_feed_the_model_its_own_predictions(collection, cells):
@@ -333,8 +400,9 @@ def test_the_whole_comparison_runs_resumes_and_measures(tmp_path, monkeypatch):
     again = run_dynamics(config, progress=False)
     assert again["methods"]["dmcm"] == table["methods"]["dmcm"]
     stored = json.loads((tmp_path / "d.json").read_text())
-    ways = ("recombined", "robot_only", "terrain_only", "wrong_robot", "wrong_terrain")
+    ways = ("recombined", "recombined_near", "robot_only", "terrain_only", "wrong_robot", "wrong_terrain")
     assert {"none", "dmcm", *(f"dmcm_{way}" for way in ways), "single", "oracle"} <= stored["methods"].keys()
+    assert "single_from_robot_near" in stored["methods"]
     assert {"joint_rollout_1s", "gyro_rollout_0.1s", "gravity_rollout_0.5s"} <= set(
         stored["methods"]["dmcm_wrong_robot"]["unseen_pair"]
     )

@@ -8,11 +8,11 @@ import pytest
 from dmcm.quadruped.body.properties import draw_robots, nominal
 from dmcm.quadruped.body.robot_table import load_robot
 from dmcm.quadruped.conditioned.logs import log_recording
-from dmcm.quadruped.conditioned.models import DELAYS, Model
 from dmcm.quadruped.data.recording import COLUMNS, TRUTH, after_step, before_step, column, delayed
 from dmcm.quadruped.data.windows import OUTPUTS, STEP_OUTPUTS, WindowConfig, cut, output
 from dmcm.quadruped.dynamics.base import base_errors
 from dmcm.quadruped.dynamics.cells import ROBOT, TERRAIN
+from dmcm.quadruped.dynamics.log_fit import DELAYS, torque_error
 from dmcm.quadruped.transfer.live import LiveVectors, step_noise
 from dmcm.quadruped.walking.environment import WalkConfig, WalkEnvironment
 from dmcm.quadruped.walking.policy import POLICY, load_policy, mean_action
@@ -27,8 +27,7 @@ STEPS, SIZE = 61, sum(STEP_OUTPUTS.values())
 
 @pytest.fixture(scope="module")
 def model():
-    own = robot_model()
-    return Model(own.base, own.learner)
+    return robot_model()
 
 
 @pytest.fixture(scope="module")
@@ -89,7 +88,7 @@ def filtered(own, model, data):
     for i in range(windows.count[0, 0]):
         x, y = windows.x[0, 0, i : i + 1], wrong[0, 0, i : i + 1]
         state = own.update(state, x[0], y[0])
-        errors.append(model.torque_error(own.contexts(state), x, y) ** 2)
+        errors.append(torque_error(model, own.contexts(state), x, y) ** 2)
     # Each weighs nine tenths of the next; the first stands for all before it.
     weights = 0.1 * 0.9 ** np.arange(len(errors))[::-1]
     weights[0] *= 10

@@ -21,7 +21,6 @@ from dmcm.quadruped.conditioned import evaluation, logs, study, suite_vectors, s
 from dmcm.quadruped.conditioned import table as table_module
 from dmcm.quadruped.conditioned.evaluation import SuiteConfig, bodies, evaluate_condition
 from dmcm.quadruped.conditioned.methods import METHODS
-from dmcm.quadruped.conditioned.models import dynamics_model
 from dmcm.quadruped.conditioned.sources import SOURCES, told
 from dmcm.quadruped.conditioned.study import PolicyStudy, run_policy_study
 from dmcm.quadruped.conditioned.suite import CONDITIONS, GROUNDS, TRAINING, Condition
@@ -35,6 +34,8 @@ from dmcm.quadruped.data.grid import GridConfig
 from dmcm.quadruped.data.shards import CollectConfig
 from dmcm.quadruped.data.windows import WindowConfig, cut
 from dmcm.quadruped.dynamics.cells import describe_cells
+from dmcm.quadruped.dynamics.log_fit import cell_vectors, log_vectors
+from dmcm.quadruped.dynamics.model import trained_model
 from dmcm.quadruped.walking import loop
 from dmcm.quadruped.walking.evaluation import evaluate_walking
 from dmcm.quadruped.walking.observations import OBSERVATION
@@ -113,7 +114,7 @@ def training(place, method="dmcm_told", **options):
 
 
 def test_a_bank_holds_what_adapting_by_hand_gives(place, collection, cells, tmp_path):
-    model, which = dynamics_model(place / "dynamics", "dmcm", 0), cells.of("seen_pair")[:4]
+    model, which = trained_model(place / "dynamics", "dmcm", 0), cells.of("seen_pair")[:4]
     bank = ContextBank(tmp_path / "bank")
     fill_bank(bank, model, collection.grid, cells, which)
     assert len(bank.entries()) == 2 * len(which)
@@ -130,7 +131,7 @@ def test_a_bank_holds_what_adapting_by_hand_gives(place, collection, cells, tmp_
 
 
 def test_a_bank_is_filled_once_and_filled_anew_for_another_model(place, collection, cells, tmp_path):
-    model, which = dynamics_model(place / "dynamics", "dmcm", 0), cells.of("seen_pair")[:2]
+    model, which = trained_model(place / "dynamics", "dmcm", 0), cells.of("seen_pair")[:2]
     bank = ContextBank(tmp_path / "bank")
     fill_bank(bank, model, collection.grid, cells, which[:1])
     first = {entry.path: entry.path.stat().st_mtime_ns for entry in bank.entries()}
@@ -307,7 +308,7 @@ def test_a_policy_says_whose_vectors_it_was_trained_with(place, uninterrupted):
     about = load_policy(out / "policy.safetensors")[1]["training"]
     assert about["told"] == {
         "vectors": {"robot": 2, "terrain": 2},
-        "model": dynamics_model(place / "dynamics", "dmcm", 0).learner.fingerprint(),
+        "model": trained_model(place / "dynamics", "dmcm", 0).learner.fingerprint(),
     }
     assert about["method"] == "dmcm_told"
     with pytest.raises(CheckpointError, match="method is 'dmcm_told' there and 'vanilla' here"):
@@ -420,10 +421,10 @@ def test_suite_vectors_are_of_their_logs_and_made_once(place, small_suite, tmp_p
         np.testing.assert_array_equal(found[name][0], found[name][1])
         assert not np.allclose(found[name][0], found[name][2])
     assert np.all(found["true_robot"][:, 0] < -1)
-    model, walker = dynamics_model(place / "dynamics", "dmcm", 0), load_policy(POLICY)[0]
+    model, walker = trained_model(place / "dynamics", "dmcm", 0), load_policy(POLICY)[0]
     where = [Terrain(), Terrain("stairs_up", 0.08)]
     data = logs.log_recording(walker, GO1, [nominal(GO1)] * 2, where, seed=(0, 1, 1), threads=1)
-    np.testing.assert_allclose(model.log_vectors(data)["terrain"], found["terrain"][[0, 2]], atol=1e-5)
+    np.testing.assert_allclose(log_vectors(model, data)["terrain"], found["terrain"][[0, 2]], atol=1e-5)
     monkeypatch.setattr(suite_vectors, "log_recording", None)
     (again,) = maker.make(everything)
     np.testing.assert_array_equal(again["soft"]["robot_here"], found["robot_here"])
@@ -438,10 +439,10 @@ def test_what_needs_no_model_asks_for_none(small_suite, tmp_path):
 
 
 def test_logs_of_nothing_but_falls_give_the_prior_mean(place, cells):
-    model = dynamics_model(place / "dynamics", "dmcm", 0)
+    model = trained_model(place / "dynamics", "dmcm", 0)
     count = cells.windows.count.copy()
     count[1, 0] = 3
-    found = model.vectors(dataclasses.replace(cells.windows, count=count), np.array([0, 1]))
+    found = cell_vectors(model, dataclasses.replace(cells.windows, count=count), np.array([0, 1]))
     unknown = model.learner.prior_contexts()
     for name in ("robot", "terrain"):
         np.testing.assert_array_equal(found[name][1], unknown[name])

@@ -13,12 +13,12 @@ from dmcm.quadruped.body.properties import RobotProperties, nominal
 from dmcm.quadruped.body.robot_table import load_robot
 from dmcm.quadruped.conditioned import robot_fit
 from dmcm.quadruped.conditioned.logs import log_recording
-from dmcm.quadruped.conditioned.models import BELIEVED, Model
 from dmcm.quadruped.conditioned.robot_fit import fit_robot, make_reference
 from dmcm.quadruped.conditioned.shipped import MATCHED_POLICY
 from dmcm.quadruped.data.recording import COLUMNS, TRUTH, column, without_truth
 from dmcm.quadruped.data.windows import OUTPUTS, STEP_OUTPUTS, WindowConfig, cut, output
 from dmcm.quadruped.dynamics.base import base_errors
+from dmcm.quadruped.dynamics.log_fit import BELIEVED, near_fit
 from dmcm.quadruped.dynamics.measured import (
     COLUMNS_OF,
     fit_measured,
@@ -186,7 +186,7 @@ class TestFit:
             for delay_s, share in ((0.022, 1.0), (0.028, 0.6))
         ]
         data = log_recording(walker, GO1, [*late, nominal(GO1)], [Terrain()] * 3, seed=(12,), seconds=10.0)
-        fit = Model(model.base, model.learner).near_fit(data)
+        fit = near_fit(model, data)
         np.testing.assert_array_equal(fit.delay_steps, [1, 1, 0])
         np.testing.assert_allclose(gains(fit.vectors["robot"])[:, 0], [1.0, 0.6, 1.0], rtol=0.2)
         assert np.all(fit.error < BELIEVED / 2)

@@ -12,10 +12,15 @@ from dmcm.cli import main
 from dmcm.errors import ConfigError, DataError, StorageError
 from dmcm.quadruped.body.properties import OOD_RANGES, nominal
 from dmcm.quadruped.body.robot_table import load_robot
-from dmcm.quadruped.conditioned.models import Model
 from dmcm.quadruped.data.recording import COLUMNS, TRUTH, column, without_truth
 from dmcm.quadruped.data.windows import STEP_OUTPUTS, WindowConfig, cut, output
 from dmcm.quadruped.dynamics.cells import robot_truth
+from dmcm.quadruped.dynamics.log_fit import (
+    cell_vectors,
+    log_vectors,
+    near_vectors,
+    torque_error,
+)
 from dmcm.quadruped.transfer.scenario import GROUNDS, WAYS, TransferConfig, stand_ins
 from dmcm.quadruped.transfer.study import GAPPED, SHORTENED, run_transfer
 from dmcm.quadruped.transfer.table import ALL, success_tables
@@ -81,8 +86,7 @@ def test_vectors_do_not_know_the_truth():
     for name in TRUTH:
         spoiled[..., column(name)] = 1e6
     model = robot_model()
-    own = Model(model.base, model.learner)
-    one, other = (own.log_vectors(without_truth(log), outputs=MEASURED) for log in (data, spoiled))
+    one, other = (log_vectors(model, without_truth(log), outputs=MEASURED) for log in (data, spoiled))
     for name in model.learner.factors:
         np.testing.assert_array_equal(one[name], other[name])
         assert np.any(one[name] != np.asarray(model.learner.prior_contexts()[name]))
@@ -90,34 +94,33 @@ def test_vectors_do_not_know_the_truth():
 
 
 def test_robots_that_fall_within_the_second_have_vectors_of_their_next_steps(monkeypatch):
-    monkeypatch.setattr("dmcm.quadruped.conditioned.models.BELIEVED", np.inf)  # of an untrained model too
-    monkeypatch.setattr("dmcm.quadruped.conditioned.models.DELAYS", (0,))
+    monkeypatch.setattr("dmcm.quadruped.dynamics.log_fit.BELIEVED", np.inf)  # of an untrained model too
+    monkeypatch.setattr("dmcm.quadruped.dynamics.log_fit.DELAYS", (0,))
     model = robot_model()
-    own = Model(model.base, model.learner)
     data = noise_log()
     falling = data.copy()
     falling[1, ::25, column("falls")] = 1
     falling[1, 1::25, column("begins")] = 1
-    found = own.log_vectors(falling, outputs=MEASURED)
+    found = log_vectors(model, falling, outputs=MEASURED)
     prior = model.learner.prior_contexts()
     steps = cut(falling[1:], WindowConfig(), parts=1, outcomes=False)
     assert 0 < steps.count[0, 0] < 60
-    alone = own.vectors(steps, outputs=[name for name in STEP_OUTPUTS if name in MEASURED], least=1)
-    usual = own.log_vectors(data, outputs=MEASURED)
+    alone = cell_vectors(model, steps, outputs=[name for name in STEP_OUTPUTS if name in MEASURED], least=1)
+    usual = log_vectors(model, data, outputs=MEASURED)
     for name in model.learner.factors:
         assert np.any(found[name][1] != np.asarray(prior[name]))
         np.testing.assert_array_equal(found[name][1], alone[name][0])
         np.testing.assert_allclose(found[name][0], usual[name][0], atol=1e-5)
     # A log too short for one sample leaves what is known of any robot.
-    for name, value in own.log_vectors(data[:, :3], outputs=MEASURED).items():
+    for name, value in log_vectors(model, data[:, :3], outputs=MEASURED).items():
         np.testing.assert_array_equal(value, np.tile(np.asarray(prior[name]), (2, 1)))
 
 
 def test_vectors_that_do_not_explain_the_torques_are_not_believed(monkeypatch):
     model = robot_model()
-    own, data = Model(model.base, model.learner), noise_log()
+    data = noise_log()
     windows = cut(data, WindowConfig(), parts=1, outcomes=False)
-    found = own.vectors(windows, outputs=tuple(STEP_OUTPUTS), least=1)
+    found = cell_vectors(model, windows, outputs=tuple(STEP_OUTPUTS), least=1)
     contexts = [
         Contexts(
             {name: jnp.asarray(value[row]) for name, value in found.items()}, model.learner.fingerprint()
@@ -131,10 +134,10 @@ def test_vectors_that_do_not_explain_the_torques_are_not_believed(monkeypatch):
         left = (y - np.asarray(model.predict(one, x)))[:, output("torque_nm")]
         errors.append(np.sqrt(np.mean(left**2)))
         wrong = y - np.asarray(model.predict(None, x))
-        assert own.torque_error(one, x, wrong) == pytest.approx(errors[row], rel=1e-4)
-    monkeypatch.setattr("dmcm.quadruped.conditioned.models.BELIEVED", float(np.mean(errors)))
-    monkeypatch.setattr("dmcm.quadruped.conditioned.models.DELAYS", (0,))
-    near, prior = own.near_vectors(data), model.learner.prior_contexts()
+        assert torque_error(model, one, x, wrong) == pytest.approx(errors[row], rel=1e-4)
+    monkeypatch.setattr("dmcm.quadruped.dynamics.log_fit.BELIEVED", float(np.mean(errors)))
+    monkeypatch.setattr("dmcm.quadruped.dynamics.log_fit.DELAYS", (0,))
+    near, prior = near_vectors(model, data), model.learner.prior_contexts()
     worse = int(np.argmax(errors))
     for name in model.learner.factors:
         np.testing.assert_array_equal(near[name][worse], prior[name])

@@ -77,7 +77,6 @@ def _show_robot(folder: Path) -> Path | None:
     say("\nThe same for a walking robot, the Unitree Go1.", "bold")
     try:
         from dmcm.quadruped import demo as go1
-        from dmcm.quadruped.conditioned.models import Model
         from dmcm.quadruped.demo_page import build_page, error_table, walk_table
         from dmcm.quadruped.demo_walk import SOFT, STAIRS, run_walk_demo
         from dmcm.quadruped.dynamics.model import load_dynamics_model
@@ -102,7 +101,7 @@ def _show_robot(folder: Path) -> Path | None:
         f"({SOFT.payload_kg:g} kg of load) than any of training walks on flat ground, then meets {stairs} …",
         "dim",
     )
-    walk = run_walk_demo(Model(model.base, model.learner), policy)
+    walk = run_walk_demo(model, policy)
     say(f"From its log of {walk.seconds:g} s its vector says a P gain of {walk.gains[0]:.0f} N m/rad.")
     show_table(walk_table(walk), f"The soft robot on {stairs}")
     return write_page(RunFolder(folder), build_page(shown, walk))

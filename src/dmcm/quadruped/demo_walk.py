@@ -11,12 +11,13 @@ from dmcm.quadruped.body.properties import RobotProperties, nominal
 from dmcm.quadruped.body.robot_table import load_robot
 from dmcm.quadruped.conditioned.films import Walker, encode_gif, film
 from dmcm.quadruped.conditioned.logs import SECONDS, log_recording
-from dmcm.quadruped.conditioned.models import Model
 from dmcm.quadruped.conditioned.shipped import MATCHED_POLICY, PLAIN_POLICY
 from dmcm.quadruped.conditioned.suite import ENOUGH
 from dmcm.quadruped.data.recording import without_truth
 from dmcm.quadruped.demo import ROBOT_NAME
 from dmcm.quadruped.dynamics.cells import ROBOT, TERRAIN
+from dmcm.quadruped.dynamics.log_fit import log_vectors, near_vectors
+from dmcm.quadruped.dynamics.model import DynamicsModel
 from dmcm.quadruped.walking.evaluation import Walk, evaluate_walking
 from dmcm.quadruped.walking.guides import Vectors
 from dmcm.quadruped.walking.policy import Policy, load_policy
@@ -69,7 +70,7 @@ class WalkDemo:
 
 
 def run_walk_demo(
-    model: Model, start: Policy, *, seed: int = 0, episodes: int = EPISODES, film_s: float = FILM_S
+    model: DynamicsModel, start: Policy, *, seed: int = 0, episodes: int = EPISODES, film_s: float = FILM_S
 ) -> WalkDemo:
     """Make the vectors, walk, film.
 
@@ -82,8 +83,8 @@ def run_walk_demo(
     """
     table = load_robot(ROBOT_NAME)
     logs = log_recording(start, table, [SOFT, nominal(table)], [Terrain()] * 2, seed=(seed,))
-    flat = model.log_vectors(logs[1:])[TERRAIN][0]
-    own, published = model.near_vectors(without_truth(logs), given={TERRAIN: flat})[ROBOT]
+    flat = log_vectors(model, logs[1:])[TERRAIN][0]
+    own, published = near_vectors(model, without_truth(logs), given={TERRAIN: flat})[ROBOT]
     told = {"published": published, "own": own}
     plain, matched = load_policy(PLAIN_POLICY)[0], load_policy(MATCHED_POLICY)[0]
     assert matched.gains is not None

@@ -13,11 +13,11 @@ from dmcm.errors import DataError
 from dmcm.quadruped.body.properties import draw_robots, nominal
 from dmcm.quadruped.body.robot_table import RobotTable
 from dmcm.quadruped.conditioned.logs import SECONDS, log_samples
-from dmcm.quadruped.conditioned.models import BELIEVED, DELAYS, Model
 from dmcm.quadruped.data.recording import delayed
 from dmcm.quadruped.data.windows import Windows, cut, output
 from dmcm.quadruped.dynamics.base import base_errors
 from dmcm.quadruped.dynamics.cells import LEAST_SAMPLES, ROBOT, TERRAIN
+from dmcm.quadruped.dynamics.log_fit import BELIEVED, DELAYS, near_fit
 from dmcm.quadruped.dynamics.measured import BLOCK_S, Fit, fit_measured, measured_outputs, next_steps
 from dmcm.quadruped.dynamics.model import DynamicsModel
 from dmcm.quadruped.logs.log import RobotLog
@@ -128,7 +128,7 @@ def fit_robot(model: DynamicsModel, log: RobotLog, reference: Reference) -> Robo
     given = {TERRAIN: reference.terrain}
     near, data, delay_steps, torque_error = next_steps(outputs), log.data[None], 0, 0.0
     if "torque_nm" in near:
-        found = Model(model.base, model.learner).near_fit(data, outputs=near, given=given)
+        found = near_fit(model, data, outputs=near, given=given)
         delay_steps, torque_error = int(found.delay_steps[0]), float(found.error[0])
         data = delayed(data, delay_steps)
     windows = cut(data, model.windows, parts=1)

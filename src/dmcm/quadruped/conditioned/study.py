@@ -15,7 +15,6 @@ from dmcm.quadruped.body.robot_table import RobotTable, load_robot
 from dmcm.quadruped.conditioned.evaluation import SuiteConfig, evaluate_condition
 from dmcm.quadruped.conditioned.influence import SHARES, gait_along
 from dmcm.quadruped.conditioned.methods import METHODS
-from dmcm.quadruped.conditioned.models import dynamics_model
 from dmcm.quadruped.conditioned.sources import SOURCES, told
 from dmcm.quadruped.conditioned.suite import CONDITIONS, ENOUGH, GROUNDS, TRAINING
 from dmcm.quadruped.conditioned.suite_vectors import PARTS, VectorMaker
@@ -26,6 +25,7 @@ from dmcm.quadruped.conditioned.table import (
     over_seeds,
     with_earlier,
 )
+from dmcm.quadruped.dynamics.model import trained_model
 from dmcm.quadruped.walking.guides import Guide, History, Vectors
 from dmcm.quadruped.walking.policy import POLICY_FILE, Policy, load_policy
 from dmcm.runs import environment
@@ -231,7 +231,7 @@ def _check_model(folder: Path, about: Mapping[str, Any], dynamics: Path, method:
         return
     name = METHODS[method].model
     assert name is not None  # or no vectors would have been told
-    here = dynamics_model(dynamics, name, seed).learner.fingerprint()
+    here = trained_model(dynamics, name, seed).learner.fingerprint()
     if told["model"] != here:
         raise BankError(
             f"{folder} was trained with vectors of model {told['model'][:12]}; that in {dynamics} is "

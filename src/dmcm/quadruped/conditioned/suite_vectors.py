@@ -13,9 +13,10 @@ from dmcm.quadruped.body.properties import nominal
 from dmcm.quadruped.body.robot_table import RobotTable
 from dmcm.quadruped.conditioned.evaluation import SuiteConfig, bodies, grounds
 from dmcm.quadruped.conditioned.logs import log_recording, log_samples
-from dmcm.quadruped.conditioned.models import Model, dynamics_model
 from dmcm.quadruped.conditioned.suite import CONDITIONS
 from dmcm.quadruped.dynamics.cells import ROBOT, TERRAIN, robot_truth, terrain_truth
+from dmcm.quadruped.dynamics.log_fit import cell_vectors, log_vectors, near_vectors
+from dmcm.quadruped.dynamics.model import DynamicsModel, trained_model
 from dmcm.quadruped.walking.policy import POLICY, Policy, load_policy
 from dmcm.quadruped.world.terrain import Terrain
 from dmcm.storage import load_arrays, save_arrays
@@ -76,15 +77,15 @@ class VectorMaker:
                     vectors[condition] |= more[condition]
         return found
 
-    def _models(self) -> list[list[Model]]:
+    def _models(self) -> list[list[DynamicsModel]]:
         """Of each seed the model with two vectors, and that with one."""
         return [
-            [dynamics_model(self.dynamics, method, seed) for method in ("dmcm", "single")]
+            [trained_model(self.dynamics, method, seed) for method in ("dmcm", "single")]
             for seed in range(self.seeds)
         ]
 
     def _of(
-        self, origin: str, models: Sequence[Sequence[Model]], advance: Callable[[], None]
+        self, origin: str, models: Sequence[Sequence[DynamicsModel]], advance: Callable[[], None]
     ) -> list[SuiteVectors]:
         """Vectors of one origin, from files or made anew, the logs of all seeds being the same."""
         size = {"episodes": self.suite.episodes, "seed": self.suite.seed, "origin": origin}
@@ -108,7 +109,7 @@ class VectorMaker:
 def _made(
     walker: Policy,
     table: RobotTable,
-    models: Sequence[Sequence[Model]],
+    models: Sequence[Sequence[DynamicsModel]],
     condition: str,
     origin: str,
     config: SuiteConfig,
@@ -135,7 +136,7 @@ def _made(
     }[origin]
     samples = log_samples(walker, table, who, where, seed=seed, threads=config.threads)
     found = [
-        {name: value for model in several for name, value in model.vectors(samples).items()}
+        {name: value for model in several for name, value in cell_vectors(model, samples).items()}
         for several in models
     ]
     if origin == "flat":
@@ -145,12 +146,12 @@ def _made(
     return [{f"{name}_here": value for name, value in own.items()} for own in found]
 
 
-def _near(models: Sequence[Model], data: np.ndarray) -> dict[str, np.ndarray]:
+def _near(models: Sequence[DynamicsModel], data: np.ndarray) -> dict[str, np.ndarray]:
     """The robot's vector, and the one for both, of next steps on flat ground; the last log is nominal."""
     both, single = models
-    flat = both.log_vectors(data[-1:])[TERRAIN][0]
-    found = both.near_vectors(data[:-1], given={TERRAIN: flat})
-    return {ROBOT: found[ROBOT], **single.near_vectors(data[:-1])}
+    flat = log_vectors(both, data[-1:])[TERRAIN][0]
+    found = near_vectors(both, data[:-1], given={TERRAIN: flat})
+    return {ROBOT: found[ROBOT], **near_vectors(single, data[:-1])}
 
 
 def _truth(condition: str, config: SuiteConfig) -> dict[str, np.ndarray]:

@@ -13,12 +13,12 @@ from dmcm.bank import ContextBank
 from dmcm.errors import ConfigError, unknown_name
 from dmcm.quadruped.body.robot_table import load_robot
 from dmcm.quadruped.conditioned.methods import METHODS
-from dmcm.quadruped.conditioned.models import dynamics_model
 from dmcm.quadruped.conditioned.vectors import fill_bank, read_bank
 from dmcm.quadruped.conditioned.widening import read_gains, widen
 from dmcm.quadruped.data.collection import Collection, read_collection
 from dmcm.quadruped.data.windows import WindowConfig, cut
 from dmcm.quadruped.dynamics.cells import ROBOT, TERRAIN, Cells, describe_cells
+from dmcm.quadruped.dynamics.model import trained_model
 from dmcm.quadruped.walking.environment import WalkEnvironment
 from dmcm.quadruped.walking.guides import Guide, History, Vectors
 from dmcm.quadruped.walking.loop import Schedule, train_in_phases, training_walk
@@ -191,7 +191,7 @@ def told_vectors(
     if set(kinds) - set(found):
         name = METHODS[config.method].model
         assert name is not None
-        maker = dynamics_model(config.dynamics, name, config.seed)
+        maker = trained_model(config.dynamics, name, config.seed)
         bank = ContextBank(config.banks / f"{name}-seed-{config.seed}")
         fill_bank(bank, maker, collection.grid, cells, which)
         found, model = read_bank(bank, maker.learner, collection.grid, which), maker.learner.fingerprint()

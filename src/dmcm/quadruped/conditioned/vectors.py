@@ -8,9 +8,10 @@ import numpy as np
 from dmcm.bank import ContextBank
 from dmcm.contexts import Contexts
 from dmcm.learner import Learner
-from dmcm.quadruped.conditioned.models import Model
 from dmcm.quadruped.data.grid import Grid
 from dmcm.quadruped.dynamics.cells import Cells
+from dmcm.quadruped.dynamics.log_fit import cell_vectors
+from dmcm.quadruped.dynamics.model import DynamicsModel
 
 
 def cell_name(grid: Grid, cell: int | np.integer) -> str:
@@ -19,7 +20,7 @@ def cell_name(grid: Grid, cell: int | np.integer) -> str:
     return f"robot-{found.robot:03d}.{grid.terrains[found.terrain].label}"
 
 
-def fill_bank(bank: ContextBank, model: Model, grid: Grid, cells: Cells, which: np.ndarray) -> None:
+def fill_bank(bank: ContextBank, model: DynamicsModel, grid: Grid, cells: Cells, which: np.ndarray) -> None:
     """Adapt to the first half of each cell's recording and keep the vectors; those of this model stay.
 
     Args:
@@ -38,7 +39,7 @@ def fill_bank(bank: ContextBank, model: Model, grid: Grid, cells: Cells, which: 
     missing = [c for c in which if not all((f, cell_name(grid, c)) in there for f in learner.factors)]
     if not missing:
         return
-    vectors = model.vectors(cells.windows, np.array(missing))
+    vectors = cell_vectors(model, cells.windows, np.array(missing))
     for row, cell in enumerate(missing):
         values = {name: jnp.asarray(value[row]) for name, value in vectors.items()}
         one = Contexts(values, learner.fingerprint())

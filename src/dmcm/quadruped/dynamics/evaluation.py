@@ -50,6 +50,7 @@ def adapt_cells(
     truth: Mapping[str, np.ndarray] | None = None,
     given: Mapping[str, ArrayLike] | None = None,
     seconds: float = np.inf,
+    ahead: int = SECOND,
 ) -> Contexts:
     """Contexts of cells, each from the first half of its own recording.
 
@@ -60,7 +61,8 @@ def adapt_cells(
         which: numbers of cells, shape (n,).
         truth: `Cells.truth`, for the oracle alone.
         given: vectors to hold in all cells, shape (size,) each.
-        seconds: how much of the recording to use.
+        seconds: of the recording to use, all that samples look ahead to included.
+        ahead: control steps that they look ahead.
 
     Returns:
         Contexts of batch shape (n,), in NumPy's memory.
@@ -68,7 +70,7 @@ def adapt_cells(
     parts = []
     for some in np.split(which, range(_CHUNK, len(which), _CHUNK)):
         step = windows.step[some, 0]
-        real = windows.real[some, 0] & (step < seconds / CONTROL_PERIOD_S)
+        real = windows.real[some, 0] & (step + ahead < seconds / CONTROL_PERIOD_S)
         # Compiled once: the last chunk is filled up.
         fill = np.resize(some, _CHUNK)
         weight = np.resize(real, (_CHUNK, real.shape[1])).astype(np.float32)

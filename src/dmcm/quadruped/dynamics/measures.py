@@ -2,18 +2,31 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Array
 
 from dmcm.contexts import Contexts
 from dmcm.learner import Learner
 from dmcm.metrics import chance_label, probe_label, probe_number
 from dmcm.quadruped.data.collection import Collection
 from dmcm.quadruped.data.grid import SPLITS
-from dmcm.quadruped.data.windows import OUTPUTS, output, states
+from dmcm.quadruped.data.recording import delayed
+from dmcm.quadruped.data.windows import (
+    OUTCOMES,
+    OUTPUTS,
+    SECOND,
+    STEP_OUTPUTS,
+    WindowConfig,
+    cut,
+    output,
+    states,
+)
+from dmcm.quadruped.dynamics.base import base_errors
 from dmcm.quadruped.dynamics.cells import ROBOT, TERRAIN, TRUE_ROBOT, Cells
 from dmcm.quadruped.dynamics.donors import robot_donors, strangers, terrain_donors
 from dmcm.quadruped.dynamics.evaluation import (
@@ -23,9 +36,14 @@ from dmcm.quadruped.dynamics.evaluation import (
     rollout_errors,
     second_half_errors,
 )
+from dmcm.quadruped.dynamics.log_fit import DELAYS, near_fit
+from dmcm.quadruped.dynamics.measured import filled, only_outputs
+from dmcm.quadruped.dynamics.model import DynamicsModel
+from dmcm.quadruped.world.simulation import CONTROL_PERIOD_S
+from dmcm.solvers.set_encoder import SetEncoder
 
 SECONDS = (1.0, 2.0, 5.0, 10.0, 20.0)
-"""Lengths of data to adapt to."""
+"""Lengths of data to adapt to, what samples look ahead to included."""
 _APART = ("unseen_pair",)
 
 _Origin = Callable[[np.ndarray], Contexts]
@@ -42,9 +60,20 @@ class Measures:
         wrong: np.ndarray,
         base: Learner,
         learner: Learner | None,
+        windows: WindowConfig,
     ):
+        """Keep what is measured.
+
+        Args:
+            collection: the recordings.
+            cells: their samples.
+            wrong: what the base network gets wrong there.
+            base: the base network.
+            learner: of its errors; None for the base network alone.
+            windows: how the samples were cut.
+        """
         self.collection, self.cells, self.wrong = collection, cells, wrong
-        self.base, self.learner = base, learner
+        self.base, self.learner, self.windows = base, learner, windows
         self.spread = _spread(collection, cells)
         everyone = np.arange(len(cells.sound))
         self.robot_donor, self.terrain_donor = robot_donors(cells, everyone), terrain_donors(cells, everyone)
@@ -53,6 +82,8 @@ class Measures:
     def everything(self, detailed: bool) -> dict[str, Any]:
         """Errors with vectors of every origin; in detail also with one left out or wrong, and probes."""
         assert self.learner is not None
+        # An encoder knows samples with all outputs only.
+        adapts = not isinstance(self.learner.solver, SetEncoder)
         everyone = np.flatnonzero(self.cells.sound)
         contexts = self._adapt(everyone)
         row = np.full(len(self.cells.sound), -1)
@@ -64,6 +95,8 @@ class Measures:
                 ("terrain_donor", self.terrain_donor),
             ):
                 found[name] = self.errors(lambda which, donors=donors: _rows(contexts, row[donors[which]]))
+            if adapts:
+                found["robot_donor_near"] = self._near_errors(None)
         if set(self.learner.factors) != {ROBOT, TERRAIN} or not self.learner.solver.needs_data():
             return found
         unknown = self.learner.prior_contexts()
@@ -85,6 +118,8 @@ class Measures:
 
         robot, terrain = self.robot_donor, self.terrain_donor
         found["recombined"] = self.errors(mixed(contexts, robot, terrain))
+        if adapts:
+            found["recombined_near"] = self._near_errors(lambda which: contexts[TERRAIN][row[terrain[which]]])
         if not detailed:
             return found
         found["robot_only"] = self.errors(mixed(contexts, robot, None))
@@ -101,13 +136,19 @@ class Measures:
         return found
 
     def errors(
-        self, contexts: _Origin | None = None, *, rollouts: bool = True, splits: tuple[str, ...] = SPLITS
+        self,
+        contexts: _Origin | None = None,
+        *,
+        rollouts: bool = True,
+        outcomes: bool = True,
+        splits: tuple[str, ...] = SPLITS,
     ) -> dict[str, dict[str, float]]:
         """Normalised root mean squared error per split and output.
 
         Args:
             contexts: gives contexts for numbers of cells; None is the base network alone.
             rollouts: also roll states out.
+            outcomes: also measure outcomes of the coming second.
             splits: which to measure.
         """
         table: dict[str, dict[str, float]] = {}
@@ -120,6 +161,7 @@ class Measures:
             table[split] = {
                 name: float(np.sqrt(np.mean(squared[output(name)] / self.spread["outputs"][output(name)])))
                 for name in OUTPUTS
+                if outcomes or name not in OUTCOMES
             }
             if rollouts:
                 rolled = rollout_errors(self.base, self.learner, own, self.collection, self.cells, which)
@@ -132,15 +174,54 @@ class Measures:
                         )
         return table
 
+    def _near_errors(self, terrain: Callable[[np.ndarray], Array] | None) -> dict[str, dict[str, float]]:
+        """As `errors`, of what follows from next steps, with the robot's vector made of next steps alone.
+
+        Joint targets of a robot that acts late, by its donor's log, are moved to when they act.
+
+        Args:
+            terrain: gives vectors of the grounds for numbers of cells; None if the robot's vector is the only
+                one.
+        """
+        assert self.learner is not None
+        model, data = DynamicsModel(self.base, self.learner, self.windows), self.collection.data
+        fit = near_fit(model, data[:, : data.shape[1] // 2])
+        late = np.where(self.robot_donor >= 0, fit.delay_steps[self.robot_donor], 0)
+        moved = data.copy()
+        for steps in DELAYS:
+            moved[late == steps] = delayed(data[late == steps], steps)
+        cells = dataclasses.replace(self.cells, windows=cut(moved, self.windows))
+        collection = dataclasses.replace(self.collection, data=moved)
+        wrong = base_errors(cells.windows, self.base)
+        mine = Measures(collection, cells, wrong, self.base, self.learner, self.windows)
+        mine.spread = self.spread
+
+        def of(which: np.ndarray) -> Contexts:
+            values = {
+                name: jnp.asarray(value[self.robot_donor[which]]) for name, value in fit.vectors.items()
+            }
+            if terrain is not None:
+                values[TERRAIN] = terrain(which)
+            return Contexts(values, model.learner.fingerprint())
+
+        return mine.errors(of, outcomes=False)
+
     def _targets(self, split: str) -> np.ndarray:
         """Sound cells that have donors for both factors, so that all ways are compared on the same cells."""
         which = self.cells.of(split)
         return which[(self.robot_donor[which] >= 0) & (self.terrain_donor[which] >= 0)]
 
     def _adapt(self, which: np.ndarray, *, seconds: float = np.inf) -> Contexts:
+        """Contexts of cells, of next steps alone where no outcome is complete within the seconds."""
         assert self.learner is not None
-        cells = self.cells
-        return adapt_cells(self.learner, cells.windows, self.wrong, which, truth=cells.truth, seconds=seconds)
+        cells, learner, wrong, ahead = self.cells, self.learner, self.wrong, SECOND
+        if seconds <= (SECOND + self.windows.history) * CONTROL_PERIOD_S:
+            learner, wrong = only_outputs(learner, STEP_OUTPUTS), filled(learner, wrong, STEP_OUTPUTS)
+            ahead = 1
+        found = adapt_cells(
+            learner, cells.windows, wrong, which, truth=cells.truth, seconds=seconds, ahead=ahead
+        )
+        return Contexts(found.values, self.learner.fingerprint())
 
     def _probes(self, contexts: Contexts, everyone: np.ndarray) -> dict[str, dict[str, float]]:
         """What a kernel probe reads off each vector of robots and grounds of training.

@@ -11,7 +11,7 @@ from jax.typing import ArrayLike
 from jaxtyping import Array, Float
 
 from dmcm.contexts import Contexts
-from dmcm.errors import FactorError, ShapeError
+from dmcm.errors import FactorError, ShapeError, StorageError
 from dmcm.learner import Learner
 from dmcm.models import load_learner
 from dmcm.quadruped.data.windows import OUTPUTS, STATE_SIZE, WindowConfig, inputs_at
@@ -45,15 +45,9 @@ class DynamicsModel(eqx.Module):
 
         Raises:
             ConfigError: windows out of range.
-            FactorError: the learner's factors are not robot and terrain.
             ShapeError: other numbers of input or output columns than those of the windows.
         """
         wanted = (_inputs(windows.check()), sum(OUTPUTS.values()))
-        if set(learner.factors) != {ROBOT, TERRAIN}:
-            raise FactorError(
-                f"the model has the factors {', '.join(learner.factors)}; {ROBOT} and {TERRAIN} are needed. "
-                "Take the run dmcm/seed-… of `dmcm quadruped dynamics`."
-            )
         for name, part in (("base network", base), ("model", learner)):
             if (part.inputs, part.outputs) != wanted:
                 raise ShapeError(
@@ -71,7 +65,7 @@ class DynamicsModel(eqx.Module):
         only: Iterable[str] | None = None,
         given: Contexts | Mapping[str, ArrayLike] | None = None,
     ) -> Contexts:
-        """Vectors of a robot and of a terrain, from samples of that robot on that terrain.
+        """Vectors from samples of one robot on one terrain.
 
         Args:
             x: inputs, shape (n, inputs).
@@ -90,7 +84,7 @@ class DynamicsModel(eqx.Module):
         """Outputs for inputs.
 
         Args:
-            contexts: a vector for the robot and one for the terrain; None is the base network alone.
+            contexts: a vector for each of the learner's factors; None is the base network alone.
             x: inputs, shape (n, inputs).
 
         Raises:
@@ -101,7 +95,7 @@ class DynamicsModel(eqx.Module):
 
 
 def load_dynamics_model(*, base_path: Path | None = None, path: Path | None = None) -> DynamicsModel:
-    """Read a model of the default windows.
+    """Read a model of the default windows with a vector for the robot and one for the terrain.
 
     Args:
         base_path: file of the base network; `BASE_MODEL` unless given.
@@ -109,10 +103,41 @@ def load_dynamics_model(*, base_path: Path | None = None, path: Path | None = No
 
     Raises:
         StorageError: a file that is missing, damaged, or holds no learner.
-        FactorError, ShapeError: as `DynamicsModel`.
+        FactorError: the learner's factors are not robot and terrain.
+        ShapeError: as `DynamicsModel`.
     """
     base, learner = load_learner(base_path or BASE_MODEL), load_learner(path or MODEL)
+    if set(learner.factors) != {ROBOT, TERRAIN}:
+        raise FactorError(
+            f"the model has the factors {', '.join(learner.factors)}; {ROBOT} and {TERRAIN} are needed. "
+            "Take the run dmcm/seed-… of `dmcm quadruped dynamics`."
+        )
     return DynamicsModel(base, learner, WindowConfig())
+
+
+def trained_model(folder: Path, method: str, seed: int) -> DynamicsModel:
+    """A model of a comparison, of the default windows.
+
+    Args:
+        folder: of `dmcm quadruped dynamics`.
+        method: name of the learner.
+        seed: of the learner and its base network.
+
+    Raises:
+        StorageError: a model that is missing or damaged.
+        ShapeError: as `DynamicsModel`.
+    """
+    base, learner = (load_learner(_trained(folder, name, seed)) for name in ("base", method))
+    return DynamicsModel(base, learner, WindowConfig())
+
+
+def _trained(folder: Path, method: str, seed: int) -> Path:
+    path = folder / method / f"seed-{seed}" / "model.safetensors"
+    if not path.exists():
+        raise StorageError(
+            f"there is no model {path}. Train it: dmcm quadruped dynamics --seeds {seed + 1} --out {folder}"
+        )
+    return path
 
 
 def _inputs(windows: WindowConfig) -> int:

@@ -33,6 +33,10 @@ SPLIT_TITLES: Mapping[str, str] = {
 }
 """What the splits are called."""
 _ENDINGS: Mapping[str, str] = {
+    "_recombined_near": "as the row before, but the robot's vector made of next steps alone; targets of "
+    "late robots moved to when they act",
+    "_from_robot_near": "as the row before, but the vector made of next steps alone; targets of late robots "
+    "moved to when they act",
     "_recombined": "robot vector from another ground, ground vector from another robot",
     "_in_place": "vectors from the cell's own first half",
     "_robot_only": "robot vector from another ground, ground unknown",

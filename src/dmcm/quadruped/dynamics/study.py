@@ -74,7 +74,9 @@ def run_dynamics(config: DynamicsConfig, *, progress: bool = True) -> dict[str, 
         base = train_base(cells, folder, steps=3 * config.steps, seed=seed, progress=progress)
         wrong = base_errors(cells.windows, base)
         sampler = CellSampler(cells, wrong, cells.of("seen_pair"), base=base)
-        seen: dict[str, Any] = {"none": Measures(collection, cells, wrong, base, None).errors()}
+        seen: dict[str, Any] = {
+            "none": Measures(collection, cells, wrong, base, None, config.windows).errors()
+        }
         for name in names:
             console.print(f"[bold]{name}[/bold], seed {seed}")
             folder = config.out / name / f"seed-{seed}"
@@ -85,7 +87,7 @@ def run_dynamics(config: DynamicsConfig, *, progress: bool = True) -> dict[str, 
                 base: Learner = base,
                 detailed: bool = name == MAIN,
             ) -> dict[str, Any]:
-                return Measures(collection, cells, wrong, base, learner).everything(detailed)
+                return Measures(collection, cells, wrong, base, learner, config.windows).everything(detailed)
 
             cell = run_cell(
                 METHODS[name],

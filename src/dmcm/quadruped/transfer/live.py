@@ -7,12 +7,13 @@ from typing import Any
 
 import numpy as np
 
-from dmcm.quadruped.conditioned.models import BELIEVED, DELAYS, Model
 from dmcm.quadruped.data.recording import COLUMNS, after_step, before_step, delayed, without_truth
 from dmcm.quadruped.data.windows import STEP_OUTPUTS, WindowConfig, Windows, cut
 from dmcm.quadruped.dynamics.base import base_errors
 from dmcm.quadruped.dynamics.cells import ROBOT, TERRAIN
 from dmcm.quadruped.dynamics.evaluation import adapt_cells
+from dmcm.quadruped.dynamics.log_fit import BELIEVED, DELAYS, torque_error
+from dmcm.quadruped.dynamics.model import DynamicsModel
 from dmcm.quadruped.walking.environment import WalkEnvironment
 from dmcm.quadruped.walking.guides import Vectors
 from dmcm.streaming import ContextFilter
@@ -22,7 +23,7 @@ _RECENT = 0.1
 _STEP_COLUMNS = slice(0, sum(STEP_OUTPUTS.values()))
 
 
-def step_noise(model: Model, windows: Windows) -> np.ndarray:
+def step_noise(model: DynamicsModel, windows: Windows) -> np.ndarray:
     """How far next steps are from good predictions, as a filter takes it.
 
     Args:
@@ -57,7 +58,13 @@ class LiveVectors:
     """
 
     def __init__(
-        self, model: Model, terrain: np.ndarray, noise: np.ndarray, *, samples: int, forgetting: float = 0.99
+        self,
+        model: DynamicsModel,
+        terrain: np.ndarray,
+        noise: np.ndarray,
+        *,
+        samples: int,
+        forgetting: float = 0.99,
     ):
         """Know no robot yet.
 
@@ -109,7 +116,7 @@ class LiveVectors:
             own = self._filters[self._place[row]]
             states[row] = own.update(states[row], windows.x[row, 0, 0], wrong[row, 0, 0])
             contexts = own.contexts(states[row])
-            error = self._model.torque_error(contexts, windows.x[row, 0, :1], wrong[row, 0, :1])
+            error = torque_error(self._model, contexts, windows.x[row, 0, :1], wrong[row, 0, :1])
             before = error**2 if np.isinf(errors[row]) else errors[row]
             errors[row] = before + _RECENT * (error**2 - before)
             self._vectors[which, row] = contexts[ROBOT]

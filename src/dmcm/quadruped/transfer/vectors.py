@@ -11,12 +11,13 @@ from dmcm.errors import DataError
 from dmcm.quadruped.body.properties import draw_robots, nominal
 from dmcm.quadruped.body.robot_table import RobotTable
 from dmcm.quadruped.conditioned.logs import log_recording
-from dmcm.quadruped.conditioned.models import dynamics_model
 from dmcm.quadruped.conditioned.robot_fit import REFERENCE_ROBOTS
 from dmcm.quadruped.data.recording import COLUMNS, TRUTH, without_truth
 from dmcm.quadruped.data.windows import WindowConfig, cut
 from dmcm.quadruped.dynamics.cells import ROBOT, TERRAIN, robot_truth, terrain_truth
+from dmcm.quadruped.dynamics.log_fit import log_vectors, near_vectors
 from dmcm.quadruped.dynamics.measured import measured_outputs
+from dmcm.quadruped.dynamics.model import trained_model
 from dmcm.quadruped.identification.evolution import identify
 from dmcm.quadruped.standin.gap import RealityGap
 from dmcm.quadruped.standin.simulation import stand_in
@@ -97,7 +98,7 @@ class VectorSource:
         Args:
             seed: of the dynamics models.
         """
-        model = dynamics_model(self._config.dynamics, "dmcm", seed)
+        model = trained_model(self._config.dynamics, "dmcm", seed)
         logs = cut(self._reference(), WindowConfig(), parts=1)
         terrain = self._on_each_ground(self._simulated(seed)[TERRAIN][1:])
         return LiveVectors(model, terrain, step_noise(model, logs), samples=int(logs.count.max()))
@@ -120,7 +121,7 @@ class VectorSource:
             places,
             seed=(self._config.seed, 6),
         )
-        return dynamics_model(self._config.dynamics, "dmcm", seed).log_vectors(data)
+        return log_vectors(trained_model(self._config.dynamics, "dmcm", seed), data)
 
     def _reference(self) -> np.ndarray:
         """Logs of simulated robots of training on flat ground, shape (robots, steps, columns)."""
@@ -133,16 +134,16 @@ class VectorSource:
     ) -> dict[str, np.ndarray]:
         """Vectors of the flat logs, or of their next steps; flat ground's own is held where there is one."""
         given = {TERRAIN: self._simulated(seed)[TERRAIN][0]} if method == "dmcm" else None
-        model = dynamics_model(self._config.dynamics, method, seed)
+        model = trained_model(self._config.dynamics, method, seed)
         used = _beginning(self._log("flat", gap), data_s)
         if near:
-            return model.near_vectors(used, given=given)
-        return model.log_vectors(used, outputs=MEASURED, given=given)
+            return near_vectors(model, used, given=given)
+        return log_vectors(model, used, outputs=MEASURED, given=given)
 
     def _here(self, method: str, seed: int, gap: float, data_s: float) -> dict[str, np.ndarray]:
         """Vectors of the next steps of logs on the very ground."""
-        model = dynamics_model(self._config.dynamics, method, seed)
-        return model.near_vectors(_beginning(self._log("here", gap), data_s))
+        model = trained_model(self._config.dynamics, method, seed)
+        return near_vectors(model, _beginning(self._log("here", gap), data_s))
 
     def _identified(self, gap: float, data_s: float) -> np.ndarray:
         """What the oracle is told, of properties found in flat logs; as published where one is too short."""
