@@ -8,6 +8,7 @@ import pytest
 
 from dmcm.bank import ContextBank
 from dmcm.cli import main
+from dmcm.contexts import Contexts
 from dmcm.errors import ConfigError, DataError
 from dmcm.quadruped.body.properties import RobotProperties, nominal
 from dmcm.quadruped.body.robot_table import load_robot
@@ -220,6 +221,7 @@ class TestLabels:
             Terrain(friction=0.3),
             Terrain("slope_up", 0.12),
             Terrain("stairs_down", 0.08, friction=0.5),
+            Terrain("stairs_up", 0.08, 0.25),
             Terrain("rough", 0.06, 0.2, seed=3),
             Terrain("waves", 0.12, 1.0, friction=0.4),
         ],
@@ -234,6 +236,8 @@ class TestLabels:
             ("waves-0.12-each-1", "no label"),
             ("slope_up-steep", "no label"),
             ("rough-0.05-every", "no label"),
+            ("rough-0.05-seed-1.5", "no label"),
+            ("rough-0.05-seed-1e400", "no label"),
             ("flat-0.1", "no label"),
             ("stairs_up", "above 0"),
         ],
@@ -259,6 +263,16 @@ class TestCommand:
         assert {entry.model for entry in entries.values()} == {model.learner.fingerprint()}
         assert main(command) == 2
         assert "overwrite" in capsys.readouterr().err
+        # A ground's vector that somebody else put there stays.
+        own = Contexts({"terrain": np.ones(4, np.float32)}, model.learner.fingerprint())
+        ContextBank(bank).save("flat", own, model.learner, source="a real floor", samples=9, overwrite=True)
+        assert main([*command[:-1], "theirs"]) == 0
+        assert "keeps its own vector of terrain 'flat' (a real floor)" in " ".join(
+            capsys.readouterr().out.split()
+        )
+        there = {entry.name: entry for entry in ContextBank(bank).entries()}
+        assert set(there) == {"ours", "theirs", "flat"}
+        assert there["flat"].source == "a real floor"
 
     def test_bad_input_is_refused(self, tmp_path, capsys):
         for arguments, advice in (

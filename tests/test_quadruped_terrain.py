@@ -127,6 +127,7 @@ def test_seeds_make_other_grounds_of_a_kind():
         (Terrain("slope_up", float("nan")), "size.*finite"),
         (Terrain("rough", 0.1, float("inf")), "length_m.*finite"),
         (Terrain("rough", 0.1, 0.12), "length_m.*0.05"),
+        (Terrain("rough", 0.1, 2.0), "below 2 m"),
         (Terrain("waves", 0.1, 0.05), "length_m"),
         (Terrain("waves", 0.1, 6.0), "length_m"),
         (Terrain("stairs_up", 0.1, 0.02), "length_m"),

@@ -139,7 +139,7 @@ def save_arrays(path: Path, arrays: Mapping[str, Any], about: Mapping[str, Any])
         text = json.dumps(about, sort_keys=True, allow_nan=False)
     except (TypeError, ValueError) as error:
         raise StorageError(f"cannot write {path}: no JSON to keep beside the arrays, {error}.") from error
-    metadata = {"format": _FORMAT, "about": text, "sha256": _digest(tensors, text)}
+    metadata = {"format": _FORMAT, "about": text, "sha256": digest(tensors, text)}
     write_atomic(path, _in_order(save_tensors(tensors, metadata=metadata)))
 
 
@@ -168,7 +168,7 @@ def load_arrays(path: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
         raise StorageError(f"{path} is damaged or no safetensors file: {error}.") from error
     if metadata.get("format") != _FORMAT or not {"about", "sha256"} <= metadata.keys():
         raise StorageError(f"{path} was not written by this library (no '{_FORMAT}' mark).")
-    if metadata["sha256"] != _digest(tensors, metadata["about"]):
+    if metadata["sha256"] != digest(tensors, metadata["about"]):
         raise StorageError(f"{path} was altered or damaged: its digest does not match its content.")
     about = json.loads(metadata["about"])
     if not isinstance(about, dict):
@@ -210,14 +210,15 @@ def fill_tree(tree: Any, arrays: Mapping[str, np.ndarray], prefix: str = "") -> 
     return eqx.combine(jax.tree_util.tree_map_with_path(stored, dynamic), static)
 
 
-def _digest(tensors: Mapping[str, np.ndarray], text: str) -> str:
-    digest = hashlib.sha256(text.encode())
-    for name in sorted(tensors):
-        array = tensors[name]
+def digest(arrays: Mapping[str, np.ndarray], text: str = "") -> str:
+    """Hash of named arrays and of text about them, the same wherever and in whatever order it is made."""
+    found = hashlib.sha256(text.encode())
+    for name in sorted(arrays):
+        array = arrays[name]
         # Single precision is the rule and goes unnamed.
         kind = "" if array.dtype == np.float32 else array.dtype.str
-        digest.update(f"{name}{kind}{array.shape}".encode() + array.tobytes())
-    return digest.hexdigest()
+        found.update(f"{name}{kind}{array.shape}".encode() + array.tobytes())
+    return found.hexdigest()
 
 
 def _finite(value: Any) -> Any:

@@ -24,7 +24,7 @@ from dmcm.samplers import Sampler
 from dmcm.storage import read_json, write_json
 from dmcm.training import FitConfig, fit
 
-STUDENT_95 = {
+_STUDENT_95 = {
     2: 12.706,
     3: 4.303,
     4: 3.182,
@@ -35,7 +35,7 @@ STUDENT_95 = {
     9: 2.306,
     10: 2.262,
 }
-"""Two-sided 95 % quantiles of Student's t by number of seeds."""
+_NORMAL_95 = 1.959964
 
 
 @dataclasses.dataclass(frozen=True)
@@ -221,8 +221,36 @@ def summarise_numbers(values: Sequence[float | None]) -> dict[str, Any]:
     count = len(numbers)
     half = None
     if count > 1:
-        half = float(STUDENT_95.get(count, 2.0) * numbers.std(ddof=1) / math.sqrt(count))
+        half = float(student_95(count) * numbers.std(ddof=1) / math.sqrt(count))
     return {"mean": float(numbers.mean()), "ci95": half, "per_seed": numbers.tolist()}
+
+
+def student_95(count: int) -> float:
+    """Two-sided 95 % quantile of Student's t for the mean of some numbers, two at least.
+
+    For more than ten by its expansion about the normal quantile (Abramowitz and Stegun 1964, 26.7.5), right
+    to a thousandth.
+    """
+    if count in _STUDENT_95:
+        return _STUDENT_95[count]
+    z, freedom = _NORMAL_95, count - 1
+    return (
+        z
+        + (z**3 + z) / (4 * freedom)
+        + (5 * z**5 + 16 * z**3 + 3 * z) / (96 * freedom**2)
+        + (3 * z**7 + 19 * z**5 + 17 * z**3 - 15 * z) / (384 * freedom**3)
+    )
+
+
+def wilson(successes: int, trials: int) -> float:
+    """How far from a share its 95 % interval by Wilson (1927) reaches, on the side where it reaches further.
+
+    It is not centred on the share, least of all near 0 and 1: of 64 successes in 64 it says 0.94 to 1.
+    """
+    z, share = _NORMAL_95, successes / trials
+    shrink = 1 + z**2 / trials
+    half = z / shrink * math.sqrt(share * (1 - share) / trials + z**2 / (4 * trials**2))
+    return half + abs((share + z**2 / (2 * trials)) / shrink - share)
 
 
 def summarise_seeds(values: Sequence[Mapping[str, Any]]) -> dict[str, Any]:

@@ -81,14 +81,23 @@ def run(config: AdaptLog) -> None:
         samples=fit.samples,
         overwrite=config.overwrite,
     )
-    bank.save(
-        ground.label,
-        fit.contexts.select(TERRAIN),
-        learner,
-        source=f"simulated log of the nominal {table.name} on {ground.label}",
-        samples=reference.samples,
-        overwrite=True,
-    )
+    simulated = f"simulated log of the nominal {table.name} on {ground.label}"
+    there = [e.source for e in bank.entries() if (e.factor, e.name) == (TERRAIN, ground.label)]
+    if config.overwrite or there in ([], [simulated]):
+        bank.save(
+            ground.label,
+            fit.contexts.select(TERRAIN),
+            learner,
+            source=simulated,
+            samples=reference.samples,
+            overwrite=True,
+        )
+    else:
+        say(
+            f"note: the bank keeps its own vector of terrain '{ground.label}' ({there[0]}); the robot's was "
+            "adapted with a simulated one.",
+            "dim",
+        )
     _show(fit)
     if fit.delay_steps:
         late_ms = 1e3 * CONTROL_PERIOD_S * fit.delay_steps
@@ -111,8 +120,8 @@ def _show(fit: RobotFit) -> None:
         Table(
             ("number", "robot's vector", "robots differ by"),
             rows,
-            "± half of the 95 % interval: how far the vector of another log could lie. Robots of training "
-            "differ by the standard deviation at the right.",
+            "± half of the 95 % interval, by the scatter within the log. Robots of training differ by the "
+            "standard deviation at the right.",
         )
     )
     if fit.errors:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
+import json
 import tomllib
 from collections.abc import Mapping
 from importlib import resources
@@ -108,6 +110,11 @@ class RobotTable:
     """Dry friction of a joint."""
     joint_damping_nms_per_rad: float
     """Viscous friction of a joint."""
+
+    @property
+    def digest(self) -> str:
+        """Hash of all facts, by which what is made with this robot knows it."""
+        return hashlib.sha256(json.dumps(dataclasses.asdict(self), sort_keys=True).encode()).hexdigest()
 
     @property
     def mass_kg(self) -> float:

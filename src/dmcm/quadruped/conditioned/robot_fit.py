@@ -24,7 +24,7 @@ from dmcm.quadruped.logs.log import RobotLog
 from dmcm.quadruped.walking.policy import Policy
 from dmcm.quadruped.world.simulation import CONTROL_PERIOD_S
 from dmcm.quadruped.world.terrain import Terrain
-from dmcm.studies import STUDENT_95
+from dmcm.studies import student_95
 
 REFERENCE_ROBOTS = 16
 """Simulated robots of training whose vectors say how much robots differ."""
@@ -56,8 +56,9 @@ class RobotFit:
     contexts: Contexts
     """The robot's vector, and the ground's that was held."""
     half_width: np.ndarray
-    """Half of the 95 % interval of each number, shape (size,): how far another log of the same robot could
-    lie from this one. It does not say how wrong the model is about this robot."""
+    """Half of the 95 % interval of each number, shape (size,). In two logs of a robot a number differs by
+    less than the root of both half-widths squared and added, 95 times in 100. It does not say how wrong the
+    model is about this robot."""
     spread: np.ndarray
     """Standard deviation of each number between robots of training, shape (size,)."""
     samples: int
@@ -94,7 +95,7 @@ def make_reference(
         seed: of bodies, commands and starts.
 
     Raises:
-        DataError: the nominal robot fell all the time.
+        DataError: the nominal robot fell all the time, or all but one of the robots of training did.
     """
     robots = [nominal(table), *draw_robots(np.random.default_rng([seed, 3]), REFERENCE_ROBOTS)]
     windows = log_samples(policy, table, robots, [ground] * len(robots), seed=(seed, 4))
@@ -102,6 +103,11 @@ def make_reference(
     enough = windows.count[:, 0] >= LEAST_SAMPLES
     if not enough[0]:
         raise DataError(f"the nominal robot cannot walk on {ground.label}, so this ground has no vector.")
+    if enough.sum() < 3:
+        raise DataError(
+            f"{REFERENCE_ROBOTS} robots of training cannot walk on {ground.label}: nothing says by how much "
+            "robots differ there. Record on easier ground."
+        )
     near = next_steps(outputs)
     x, y, _ = _part(windows, wrong, 0, 0)
     terrain = model.learner.adapt(x, y)[TERRAIN]
@@ -156,14 +162,14 @@ def fit_robot(model: DynamicsModel, log: RobotLog, reference: Reference) -> Robo
 
 
 def interval(deviations: np.ndarray, step: np.ndarray) -> np.ndarray:
-    """Half of the 95 % interval of a vector's numbers: how far another log of the same robot could lie.
+    """Half of the 95 % interval of a vector's numbers; see `RobotFit.half_width`.
 
     Args:
         deviations: standard deviation of each number by the scatter over stretches of the log, shape (size,).
         step: control steps of the samples, shape (n,).
     """
     blocks = len(np.unique(step // round(BLOCK_S / CONTROL_PERIOD_S)))
-    return BETWEEN_LOGS * STUDENT_95.get(blocks, 2.0) * deviations
+    return BETWEEN_LOGS * student_95(blocks) * deviations
 
 
 def _held_out(

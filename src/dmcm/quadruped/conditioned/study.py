@@ -18,18 +18,13 @@ from dmcm.quadruped.conditioned.methods import METHODS
 from dmcm.quadruped.conditioned.sources import SOURCES, told
 from dmcm.quadruped.conditioned.suite import CONDITIONS, ENOUGH, GROUNDS, TRAINING
 from dmcm.quadruped.conditioned.suite_vectors import PARTS, VectorMaker
-from dmcm.quadruped.conditioned.table import (
-    OUTSIDE,
-    differences,
-    earlier_table,
-    over_seeds,
-    with_earlier,
-)
+from dmcm.quadruped.conditioned.table import OUTSIDE, differences, over_seeds
 from dmcm.quadruped.dynamics.model import trained_model
 from dmcm.quadruped.walking.guides import Guide, History, Vectors
 from dmcm.quadruped.walking.policy import POLICY_FILE, Policy, load_policy
+from dmcm.results import earlier_table, with_earlier
 from dmcm.runs import environment
-from dmcm.storage import read_json, write_json
+from dmcm.storage import digest, read_json, tree_arrays, write_json
 
 SHOWN = "dmcm_ground"
 """The method whose gait is looked at along its two vectors."""
@@ -52,8 +47,8 @@ class PolicyStudy:
     suite: SuiteConfig = dataclasses.field(default_factory=SuiteConfig)
     """Size of the suite."""
     results: Path | None = None
-    """File for the table, e.g. results/policy.json. Rows of the same suite and seeds that it has already, and
-    that are not evaluated now, stay with the command that made them."""
+    """File for the table, e.g. results/policy.json. What it has already of the same suite and seeds, and what
+    is not evaluated now, stays with the command that made it."""
 
 
 def run_policy_study(config: PolicyStudy, *, progress: bool = True) -> dict[str, Any]:
@@ -88,7 +83,7 @@ def run_policy_study(config: PolicyStudy, *, progress: bool = True) -> dict[str,
         "titles": {name: f"{METHODS[SOURCES[name].method].title}: {SOURCES[name].title}" for name in names},
         "conditions": {name: condition.title for name, condition in CONDITIONS.items()},
         "suite": _frozen(suite),
-        "differences": differences(methods, OUTSIDE),
+        "seeds": config.seeds,
         "gait": _gaits(config, table, vectors[0]) if SHOWN in names else {},
         "command": (
             f"dmcm quadruped evaluate-policy --policies {config.policies} --dynamics {config.dynamics} "
@@ -98,7 +93,9 @@ def run_policy_study(config: PolicyStudy, *, progress: bool = True) -> dict[str,
         "environment": environment(),
     }
     if config.results is not None:
-        results = with_earlier(results, earlier, OUTSIDE)
+        results = with_earlier(results, earlier, same=("suite", "seeds"), parts=("methods", "titles", "gait"))
+    results["differences"] = differences(results["methods"], OUTSIDE)
+    if config.results is not None:
         write_json(config.results, results)
     return results
 
@@ -140,11 +137,14 @@ def _evaluated(
     """All cells of one policy, from its folder if they were evaluated before."""
     source, suite = SOURCES[name], config.suite
     folder = config.policies / source.method / f"seed-{seed}"
-    policy, about = trained_policy(config.policies, config.dynamics, source.method, seed, config.robot)
+    policy, _ = trained_policy(config.policies, config.dynamics, source.method, seed, config.robot)
+    values = {name: told(source, vectors[name], suite.episodes) for name in CONDITIONS}
     asked = {
         "suite": _frozen(suite),
-        "policy": about["training"],
+        "robot": table.digest,
+        "policy": digest(tree_arrays(policy)),
         "source": list(source.parts),
+        "vectors": digest({name: value for name, value in values.items() if value is not None}),
     }
     file = folder / f"suite-{name}.json"
     kept = read_json(file) if file.exists() else {}
@@ -152,7 +152,7 @@ def _evaluated(
     for condition in CONDITIONS:
         if condition not in cells:
             count = len(next(iter(vectors[condition].values())))
-            guide = guide_of(source.method, told(source, vectors[condition], suite.episodes), count)
+            guide = guide_of(source.method, values[condition], count)
             cells[condition] = evaluate_condition(policy, table, condition, suite, guide)
             write_json(file, {"asked": asked, "cells": cells})
         advance()

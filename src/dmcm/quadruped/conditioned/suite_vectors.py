@@ -19,7 +19,7 @@ from dmcm.quadruped.dynamics.log_fit import cell_vectors, log_vectors, near_vect
 from dmcm.quadruped.dynamics.model import DynamicsModel, trained_model
 from dmcm.quadruped.walking.policy import POLICY, Policy, load_policy
 from dmcm.quadruped.world.terrain import Terrain
-from dmcm.storage import load_arrays, save_arrays
+from dmcm.storage import digest, load_arrays, save_arrays, tree_arrays
 
 KIND = "quadruped suite vectors"
 PARTS: Mapping[str, tuple[str, ...]] = {
@@ -88,14 +88,20 @@ class VectorMaker:
         self, origin: str, models: Sequence[Sequence[DynamicsModel]], advance: Callable[[], None]
     ) -> list[SuiteVectors]:
         """Vectors of one origin, from files or made anew, the logs of all seeds being the same."""
-        size = {"episodes": self.suite.episodes, "seed": self.suite.seed, "origin": origin}
-        about = [{**size, "models": [model.learner.fingerprint() for model in seed]} for seed in models]
+        walker = load_policy(POLICY)[0]
+        logs = {
+            "episodes": self.suite.episodes,
+            "seed": self.suite.seed,
+            "origin": origin,
+            "robot": self.table.digest,
+            "walker": digest(tree_arrays(walker)),
+        }
+        about = [{**logs, "models": [model.learner.fingerprint() for model in seed]} for seed in models]
         files = [self.folder / f"{origin}-seed-{seed}.safetensors" for seed in range(self.seeds)]
         found = [_kept(file, told) or {} for file, told in zip(files, about, strict=True)]
         lacking = [seed for seed, vectors in enumerate(found) if not vectors]
-        walker = load_policy(POLICY)[0] if lacking else None
         for condition in CONDITIONS:
-            if walker is not None:
+            if lacking:
                 some = [models[seed] for seed in lacking]
                 made = _made(walker, self.table, some, condition, origin, self.suite)
                 for seed, vectors in zip(lacking, made, strict=True):

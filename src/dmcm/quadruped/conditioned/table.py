@@ -3,16 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from dmcm.errors import StorageError
 from dmcm.quadruped.conditioned.suite import CONDITIONS, TRAINING
-from dmcm.quadruped.walking.suite import wilson
-from dmcm.storage import read_json
-from dmcm.studies import summarise_numbers
+from dmcm.studies import summarise_numbers, wilson
 
 OUTSIDE = "outside"
 """Name of the mean over all conditions but that of training."""
@@ -73,44 +69,3 @@ def differences(methods: Mapping[str, Mapping[str, Any]], over: str) -> dict[str
         return {}
     own = success.pop("dmcm")
     return {name: summarise_numbers(list(own - values)) for name, values in success.items()}
-
-
-def earlier_table(path: Path | None) -> dict[str, Any]:
-    """The table that a file holds already; empty where there is none.
-
-    Raises:
-        StorageError: the file holds something else.
-    """
-    found = read_json(path) if path is not None and path.exists() else {}
-    if not isinstance(found, dict):
-        raise StorageError(f"{path} holds no table of results, which are kept: choose another file.")
-    return found
-
-
-def with_earlier(results: Mapping[str, Any], earlier: Mapping[str, Any], over: str) -> dict[str, Any]:
-    """A table with the rows of an earlier one that it has not, where both are of the same suite and seeds.
-
-    Args:
-        results: in the layout of results/policy.json.
-        earlier: another; what made each row of it that stays is in "earlier" of the table.
-        over: as in `differences`.
-    """
-    seeds = _seeds(results, over)
-    if earlier.get("suite") != results["suite"] or _seeds(earlier, over) != seeds:
-        return dict(results)
-    kept = [name for name in earlier["methods"] if name not in results["methods"]]
-    made = {key: earlier[key] for key in ("command", "environment")}
-    merged = {
-        part: {**results[part], **{name: earlier[part][name] for name in kept}}
-        for part in ("methods", "titles")
-    }
-    return {
-        **results,
-        **merged,
-        "differences": differences(merged["methods"], over),
-        "earlier": {name: earlier.get("earlier", {}).get(name, made) for name in kept},
-    }
-
-
-def _seeds(table: Mapping[str, Any], over: str) -> set[int]:
-    return {cells[over]["seeds"] for cells in table.get("methods", {}).values()}

@@ -31,7 +31,7 @@ from dmcm.quadruped.world.arena import Arena
 class PolicyTraining(Schedule):
     """How a policy that is told something is trained."""
 
-    method: str = "dmcm"
+    method: str = "vanilla"
     """What it is told: vanilla, single, dmcm, history, oracle, dmcm_ground, single_told, ground_told,
     dmcm_told or oracle_told."""
     data: Path = Path("runs/quadruped-data")
@@ -150,7 +150,7 @@ def train_policy(config: PolicyTraining, out: Path, *, resume: bool = False, pro
     """Train a policy; `out` becomes a run folder as in `loop.train_in_phases`.
 
     Raises:
-        ConfigError: settings out of range.
+        ConfigError: settings out of range, or `start` is not of the method whose actor this one has.
         DmcmError: data, models, a bank or a policy that cannot be used; as `train_in_phases`.
     """
     config = config.check()
@@ -159,6 +159,13 @@ def train_policy(config: PolicyTraining, out: Path, *, resume: bool = False, pro
     which = cells.of("seen_pair")
     vectors, told = told_vectors(config, collection, cells, which)
     start, first_about = load_policy(config.start)
+    actor, trained = METHODS[config.method].actor, first_about.get("training", {})
+    if actor is not None and trained.get("method") != actor:
+        raise ConfigError(
+            f"method {config.method} has the trained actor of {actor}, and {config.start} is "
+            f"{trained.get('method') or 'the walking policy'}. Start from a policy of {actor}, as `dmcm "
+            f"quadruped train-policy --methods {config.method}` does, which trains that first."
+        )
     table = load_robot(collection.config["robot"])
     robots = [collection.grid.robots[cells.robot[cell]] for cell in which]
     gains = read_gains(config.method, vectors, robots, table)
@@ -167,9 +174,9 @@ def train_policy(config: PolicyTraining, out: Path, *, resume: bool = False, pro
     for name in ("threads", "dynamics", "banks"):
         del about[name]
     about |= {"start": config.start.name, "data": collection.config}
-    if METHODS[config.method].actor is not None:
+    if actor is not None:
         # Nothing is to be learned: the actor is trained, and the reader was fitted.
-        about["actor"] = first_about.get("training", {})
+        about["actor"] = trained
         save_policy(out / POLICY_FILE, first, {"training": about})
         return first
     scene = CellScene(collection, which, config.method, vectors, config, config.noise)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import hashlib
 import json
 from collections.abc import Iterator
@@ -97,6 +98,11 @@ class Collection:
     """Robots, grounds and cells."""
     data: np.ndarray
     """Shape (cells, steps, columns), single precision, cells in the grid's order."""
+
+    @functools.cached_property
+    def digest(self) -> str:
+        """Hash of all that was recorded, by which what is made of it knows it."""
+        return hashlib.sha256(np.ascontiguousarray(self.data).data).hexdigest()
 
     def __getitem__(self, name: str) -> np.ndarray:
         """One column of all cells, shape (cells, steps, size)."""

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -15,14 +17,26 @@ from dmcm.quadruped.dynamics.sampler import CellSampler
 from dmcm.studies import run_cell
 
 
-def train_base(cells: Cells, folder: Path, *, steps: int, seed: int, progress: bool = True) -> Learner:
+def train_base(
+    cells: Cells, folder: Path, *, steps: int, seed: int, about: Sequence[Any] = (), progress: bool = True
+) -> Learner:
     """The network that knows neither robot nor ground, from a finished run or trained.
+
+    Args:
+        cells: whose seen pairs it learns from.
+        folder: its run folder.
+        steps: outer steps.
+        seed: of initial weights and of training batches.
+        about: JSON values that say what the cells are; a finished run of others is refused.
+        progress: show a progress bar.
 
     Raises:
         DmcmError: as `run_cell`.
     """
     sampler = CellSampler(cells, cells.windows.y, cells.of("seen_pair"))
-    run_cell(BASE, seed, sampler, folder, lambda _: {}, steps=steps, precision=1.0, progress=progress)
+    run_cell(
+        BASE, seed, sampler, folder, lambda _: {}, steps=steps, precision=1.0, about=about, progress=progress
+    )
     return load_learner(folder / "model.safetensors")
 
 

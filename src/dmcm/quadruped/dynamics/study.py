@@ -22,6 +22,7 @@ from dmcm.quadruped.dynamics.measures import Measures
 from dmcm.quadruped.dynamics.methods import METHODS
 from dmcm.quadruped.dynamics.sampler import CellSampler
 from dmcm.quadruped.dynamics.table import summarise
+from dmcm.results import earlier_table, with_earlier
 from dmcm.runs import environment
 from dmcm.storage import write_json
 from dmcm.studies import chosen_methods, run_cell
@@ -47,7 +48,8 @@ class DynamicsConfig:
     out: Path = Path("runs/quadruped-dynamics")
     """Folder with a run folder per method and seed; those already finished are not run again."""
     results: Path | None = None
-    """File for the table, e.g. results/dynamics.json."""
+    """File for the table, e.g. results/dynamics.json. What it has already of the same data, seeds and steps,
+    and what is not measured now, stays with the command that made it."""
 
 
 def run_dynamics(config: DynamicsConfig, *, progress: bool = True) -> dict[str, Any]:
@@ -59,7 +61,7 @@ def run_dynamics(config: DynamicsConfig, *, progress: bool = True) -> dict[str, 
         DmcmError: settings out of range, or data that cannot be used.
     """
     names = chosen_methods(config.methods, METHODS, seeds=config.seeds, steps=config.steps)
-    console = Console(stderr=True, quiet=not progress)
+    earlier, console = earlier_table(config.results), Console(stderr=True, quiet=not progress)
     collection = read_collection(config.data)
     cells = describe_cells(collection, cut(collection.data, config.windows))
     if len(cells.of("seen_pair")) < 20:
@@ -67,11 +69,12 @@ def run_dynamics(config: DynamicsConfig, *, progress: bool = True) -> dict[str, 
             f"{config.data}: only {len(cells.of('seen_pair'))} cells have enough samples without a fall "
             "to learn from. Collect more or longer, or with a policy that falls less."
         )
+    about = ["dynamics", collection.digest, dataclasses.asdict(config.windows)]
     measured: list[dict[str, Any]] = []
     for seed in range(config.seeds):
         console.print(f"[bold]base network[/bold], seed {seed}")
         folder = config.out / "base" / f"seed-{seed}"
-        base = train_base(cells, folder, steps=3 * config.steps, seed=seed, progress=progress)
+        base = train_base(cells, folder, steps=3 * config.steps, seed=seed, about=about, progress=progress)
         wrong = base_errors(cells.windows, base)
         sampler = CellSampler(cells, wrong, cells.of("seen_pair"), base=base)
         seen: dict[str, Any] = {
@@ -97,7 +100,7 @@ def run_dynamics(config: DynamicsConfig, *, progress: bool = True) -> dict[str, 
                 measure,
                 steps=config.steps,
                 precision=1.0,
-                about=["dynamics", str(config.data), dataclasses.asdict(config.windows)],
+                about=about,
                 progress=progress,
             )
             seen[name] = cell
@@ -122,5 +125,11 @@ def run_dynamics(config: DynamicsConfig, *, progress: bool = True) -> dict[str, 
         "environment": environment(),
     }
     if config.results is not None:
+        table = with_earlier(
+            table,
+            earlier,
+            same=("data", "cells", "seeds", "steps"),
+            parts=("methods", "seconds", "probes", "adapt_ms"),
+        )
         write_json(config.results, table)
     return table

@@ -221,20 +221,17 @@ class BulletRobot:
         return parts
 
     def _height_map(self, terrain: Terrain) -> int:
-        margin = round(MARGIN_M / CELL_M)
-        period = terrain.height_map()
-        index = np.arange(-margin, len(period) + margin + 1) % len(period)
-        heights = period[np.ix_(index, index)]
+        heights = terrain.height_map(MARGIN_M)
         shape = pybullet.createCollisionShape(
             pybullet.GEOM_HEIGHTFIELD,
             meshScale=[CELL_M, CELL_M, 1.0],
             heightfieldData=heights.T.ravel().tolist(),
-            numHeightfieldRows=len(index),
-            numHeightfieldColumns=len(index),
+            numHeightfieldRows=len(heights),
+            numHeightfieldColumns=len(heights),
             physicsClientId=self._client,
         )
         # Bullet puts the middle of a height map's bounds where it is placed.
-        middle = (len(index) - 1) * CELL_M / 2 - MARGIN_M
+        middle = (len(heights) - 1) * CELL_M / 2 - MARGIN_M
         at = [middle, middle, (heights.min() + heights.max()) / 2]
         return pybullet.createMultiBody(0, shape, -1, at, physicsClientId=self._client)
 

@@ -104,8 +104,8 @@ class TransferConfig:
     out: Path = Path("runs/quadruped-transfer")
     """Folder for logs and what was evaluated; what is there is not done again."""
     results: Path | None = None
-    """File for the table, e.g. results/transfer.json. Rows of the same robots and seeds that it has already,
-    and that are not evaluated now, stay with the command that made them."""
+    """File for the table, e.g. results/transfer.json. What it has already of the same robots and seeds, and
+    what is not evaluated now, stays with the command that made it."""
 
     def check(self) -> TransferConfig:
         """Return self, or raise `ConfigError` for settings out of range."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 from collections.abc import Mapping
 from typing import Any
 
@@ -11,14 +10,7 @@ from dmcm.progress import piece_bar
 from dmcm.quadruped.body.robot_table import RobotTable, load_robot
 from dmcm.quadruped.conditioned.evaluation import summarise_walk
 from dmcm.quadruped.conditioned.study import guide_of, trained_policy
-from dmcm.quadruped.conditioned.table import (
-    differences,
-    earlier_table,
-    mean_over_seeds,
-    overall,
-    together,
-    with_earlier,
-)
+from dmcm.quadruped.conditioned.table import differences, mean_over_seeds, overall, together
 from dmcm.quadruped.standin.gap import RealityGap
 from dmcm.quadruped.standin.simulation import stand_in
 from dmcm.quadruped.transfer.scenario import GROUNDS, WAYS, TransferConfig, stand_ins
@@ -27,8 +19,9 @@ from dmcm.quadruped.transfer.vectors import VectorSource
 from dmcm.quadruped.walking.evaluation import evaluate_walking
 from dmcm.quadruped.walking.policy import POLICY, Policy, load_policy
 from dmcm.quadruped.walking.suite import OVER_GROUND
+from dmcm.results import earlier_table, with_earlier
 from dmcm.runs import environment
-from dmcm.storage import read_json, write_json
+from dmcm.storage import digest, read_json, tree_arrays, write_json
 
 SHORTENED = ("single", "dmcm")
 """Ways that are looked at with less data."""
@@ -66,7 +59,7 @@ def run_transfer(config: TransferConfig, *, progress: bool = True) -> dict[str, 
     table, (walker, _) = load_robot(config.robot), load_policy(POLICY)
     cases, source = _cases(config), VectorSource(config, table, walker)
     policies = {
-        (method, seed): _policy(config, method, seed)
+        (method, seed): trained_policy(config.policies, config.dynamics, method, seed, config.robot)[0]
         for method in {WAYS[name].policy: None for name in config.names()}
         for seed in range(config.seeds)
     }
@@ -79,15 +72,12 @@ def run_transfer(config: TransferConfig, *, progress: bool = True) -> dict[str, 
             bar.advance(task)
     results = _table(config, cells)
     if config.results is not None:
-        results = with_earlier(results, earlier, ALL)
+        parts = ("methods", "titles", "seconds", "gap")
+        results = with_earlier(results, earlier, same=("suite", "seeds"), parts=parts)
+    results["differences"] = differences(results["methods"], ALL)
+    if config.results is not None:
         write_json(config.results, results)
     return results
-
-
-def _policy(config: TransferConfig, method: str, seed: int) -> tuple[Policy, Mapping[str, Any]]:
-    """A trained policy, and how it was trained."""
-    policy, about = trained_policy(config.policies, config.dynamics, method, seed, config.robot)
-    return policy, about["training"]
 
 
 def _cases(config: TransferConfig) -> list[_Case]:
@@ -116,26 +106,27 @@ def _evaluated(
     config: TransferConfig,
     table: RobotTable,
     source: VectorSource,
-    trained: tuple[Policy, Mapping[str, Any]],
+    policy: Policy,
     case: _Case,
 ) -> dict[str, Any]:
     """What came of the episodes on each ground, from a file if they were walked before."""
-    way, (policy, training) = WAYS[case.way], trained
+    way, n = WAYS[case.way], config.robots
+    values = source.told(way.parts, seed=case.seed, gap=case.gap, data_s=case.data_s)
     asked = {
-        "robots": config.robots,
+        "robots": n,
         "seconds": config.seconds,
         "seed": config.seed,
-        "parts": way.parts,
-        "live": way.live,
-        "policy": training,
+        "robot": table.digest,
+        "policy": digest(tree_arrays(policy)),
+        "parts": list(way.parts),
+        "vectors": None if values is None else digest({"told": values}),
+        "live": source.model(case.seed).learner.fingerprint() if way.live else None,
     }
-    asked = json.loads(json.dumps(asked))  # as read back
     file = config.out / f"{case.name}.json"
     kept = read_json(file) if file.exists() else {}
     if kept.get("asked") == asked:
         return kept["cells"]
-    robots, n = stand_ins(config), config.robots
-    values = source.told(way.parts, seed=case.seed, gap=case.gap, data_s=case.data_s)
+    robots = stand_ins(config)
     if way.live:
         live = source.live(seed=case.seed)
         guide, watch = live.guide, live.watch
@@ -183,7 +174,7 @@ def _table(config: TransferConfig, cells: Mapping[_Case, Mapping[str, Any]]) -> 
             for name in GAPPED
             if name in names
         },
-        "differences": differences(methods, ALL),
+        "seeds": config.seeds,
         "suite": {"robots": config.robots, "seconds": config.seconds, "seed": config.seed},
         "command": (
             f"dmcm quadruped transfer --policies {config.policies} --dynamics {config.dynamics} --ways "

@@ -17,7 +17,7 @@ from dmcm.quadruped.data.windows import WindowConfig, cut
 from dmcm.quadruped.dynamics.cells import ROBOT, TERRAIN, robot_truth, terrain_truth
 from dmcm.quadruped.dynamics.log_fit import log_vectors, near_vectors
 from dmcm.quadruped.dynamics.measured import measured_outputs
-from dmcm.quadruped.dynamics.model import trained_model
+from dmcm.quadruped.dynamics.model import DynamicsModel, trained_model
 from dmcm.quadruped.identification.evolution import identify
 from dmcm.quadruped.standin.gap import RealityGap
 from dmcm.quadruped.standin.simulation import stand_in
@@ -26,7 +26,7 @@ from dmcm.quadruped.transfer.scenario import GROUNDS, TransferConfig, stand_ins
 from dmcm.quadruped.walking.policy import Policy
 from dmcm.quadruped.world.simulation import CONTROL_PERIOD_S
 from dmcm.quadruped.world.terrain import Terrain
-from dmcm.storage import load_arrays, save_arrays
+from dmcm.storage import digest, load_arrays, save_arrays, tree_arrays
 
 MEASURED = measured_outputs(set(COLUMNS) - set(TRUTH))
 """Outputs that a real robot can be adapted to."""
@@ -92,13 +92,22 @@ class VectorSource:
         """
         return without_truth(self._log("flat", gap))
 
+    def model(self, seed: int, method: str = "dmcm") -> DynamicsModel:
+        """The dynamics model that makes vectors.
+
+        Args:
+            seed: of the model.
+            method: name of its learner.
+        """
+        return trained_model(self._config.dynamics, method, seed)
+
     def live(self, *, seed: int) -> LiveVectors:
         """Vectors of robots that begin unknown and are filtered as they walk, the ground's being held.
 
         Args:
             seed: of the dynamics models.
         """
-        model = trained_model(self._config.dynamics, "dmcm", seed)
+        model = self.model(seed)
         logs = cut(self._reference(), WindowConfig(), parts=1)
         terrain = self._on_each_ground(self._simulated(seed)[TERRAIN][1:])
         return LiveVectors(model, terrain, step_noise(model, logs), samples=int(logs.count.max()))
@@ -121,7 +130,7 @@ class VectorSource:
             places,
             seed=(self._config.seed, 6),
         )
-        return log_vectors(trained_model(self._config.dynamics, "dmcm", seed), data)
+        return log_vectors(self.model(seed), data)
 
     def _reference(self) -> np.ndarray:
         """Logs of simulated robots of training on flat ground, shape (robots, steps, columns)."""
@@ -134,7 +143,7 @@ class VectorSource:
     ) -> dict[str, np.ndarray]:
         """Vectors of the flat logs, or of their next steps; flat ground's own is held where there is one."""
         given = {TERRAIN: self._simulated(seed)[TERRAIN][0]} if method == "dmcm" else None
-        model = trained_model(self._config.dynamics, method, seed)
+        model = self.model(seed, method)
         used = _beginning(self._log("flat", gap), data_s)
         if near:
             return near_vectors(model, used, given=given)
@@ -142,7 +151,7 @@ class VectorSource:
 
     def _here(self, method: str, seed: int, gap: float, data_s: float) -> dict[str, np.ndarray]:
         """Vectors of the next steps of logs on the very ground."""
-        model = trained_model(self._config.dynamics, method, seed)
+        model = self.model(seed, method)
         return near_vectors(model, _beginning(self._log("here", gap), data_s))
 
     def _identified(self, gap: float, data_s: float) -> np.ndarray:
@@ -177,7 +186,13 @@ class VectorSource:
         self, name: str, array: str, about: Mapping[str, object], make: Callable[[], np.ndarray]
     ) -> np.ndarray:
         """An array of these robots from its file, or made and kept there."""
-        about = {**about, "robots": self._config.robots, "seed": self._config.seed}
+        about = {
+            **about,
+            "robots": self._config.robots,
+            "seed": self._config.seed,
+            "robot": self._table.digest,
+            "walker": digest(tree_arrays(self._walker)),
+        }
         path = self._config.out / f"{name}.safetensors"
         if path.exists():
             arrays, found = load_arrays(path)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import math
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +17,7 @@ from dmcm.quadruped.walking.policy import POLICY, load_policy
 from dmcm.quadruped.world.terrain import OOD_TERRAINS, TRAINING_TERRAINS, Terrain
 from dmcm.runs import environment
 from dmcm.storage import write_json
+from dmcm.studies import wilson
 
 _STILL = (0.0, 0.0)
 _FOREVER_S = 60.0
@@ -105,9 +105,3 @@ def _cell(walk: Walk) -> dict[str, Any]:
         "yaw_error_rad_s": float(np.median(walk.yaw_error_rad_s)),
         "energy_j_per_m": float(np.sum(walk.energy_j) / max(np.sum(walk.path_m), 1e-9)),
     }
-
-
-def wilson(successes: int, trials: int) -> float:
-    """Half-width of Wilson's 95 % interval of a share (Wilson 1927), which is sound at 0 and 1 too."""
-    z, p = 1.96, successes / trials
-    return z / (1 + z**2 / trials) * math.sqrt(p * (1 - p) / trials + z**2 / (4 * trials**2))

@@ -91,17 +91,13 @@ def _add_ground(spec: mujoco.MjSpec, arena: Arena) -> None:
 def _add_height_map(
     spec: mujoco.MjSpec, terrain: Terrain, corner_m: np.ndarray, bits: dict[str, object]
 ) -> None:
-    margin = round(MARGIN_M / CELL_M)
-    period = terrain.height_map()
-    # One point more than cells, and the period repeated into the margin.
-    index = np.arange(-margin, len(period) + margin + 1) % len(period)
-    heights = period[np.ix_(index, index)]
+    heights = terrain.height_map(MARGIN_M)
     low, top = heights.min(), heights.max() - heights.min()
-    half = (len(index) - 1) * CELL_M / 2
+    half = (len(heights) - 1) * CELL_M / 2
     spec.add_hfield(
         name=terrain.label,
-        nrow=len(index),
-        ncol=len(index),
+        nrow=len(heights),
+        ncol=len(heights),
         size=[half, half, top, 0.5],
         userdata=((heights - low) / top).T.ravel(),  # MuJoCo's rows run along y
     )

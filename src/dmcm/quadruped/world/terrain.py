@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import math
+from typing import Any
 
 import numpy as np
 
@@ -20,6 +21,8 @@ MAPPED = ("rough", "waves")
 
 MIN_PERIOD_M, MAX_PERIOD_M = 2.0, 5.0
 _DEPTH_M = 0.5
+_STEP_M = 0.3
+"""Depth of a step of stairs whose label does not name it."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -31,7 +34,7 @@ class Terrain:
     size: float = 0.0
     """Vertical size in metres: height of a step or block, crest to trough of waves, range of roughness. For
     slopes the rise per metre."""
-    length_m: float = 0.3
+    length_m: float = _STEP_M
     """Horizontal size: depth of a step, wavelength, edge of a block, distance of the roughness's grid points.
     Flat ground and slopes do not use it."""
     friction: float = 0.8
@@ -45,7 +48,8 @@ class Terrain:
         parts = [self.kind]
         if self.kind != "flat":
             parts.append(f"{self.size:g}")
-        if self.kind in ("rough", "waves", "blocks"):
+        stairs = self.kind in ("stairs_up", "stairs_down") and self.length_m != _STEP_M
+        if self.kind in ("rough", "waves", "blocks") or stairs:
             parts.append(f"every-{self.length_m:g}")
         if self.seed:
             parts.append(f"seed-{self.seed}")
@@ -101,6 +105,11 @@ class Terrain:
                     f"terrain {self.kind}: length_m = {self.length_m} does not fit the height map. Use a "
                     f"multiple of its cell, {CELL_M} m, from {2 * CELL_M} to {MAX_PERIOD_M:g} m."
                 )
+            if self.kind == "rough" and self.length_m >= MIN_PERIOD_M:
+                raise ConfigError(
+                    f"terrain rough: length_m = {self.length_m} leaves one grid point in a period, which is "
+                    f"flat. It must be below {MIN_PERIOD_M:g} m."
+                )
         elif not 0.1 <= self.length_m <= MAX_PERIOD_M:
             raise ConfigError(
                 f"terrain {self.kind}: length_m = {self.length_m} must lie between 0.1 and "
@@ -125,9 +134,18 @@ class Terrain:
             return _triangulated(_height_map(self), x, y)
         return np.zeros(np.broadcast_shapes(np.shape(x), np.shape(y)))
 
-    def height_map(self) -> np.ndarray:
-        """Heights of one period of rough ground or waves, shape (cells along x, cells along y), metres."""
-        return _height_map(self)
+    def height_map(self, margin_m: float) -> np.ndarray:
+        """Heights of rough ground or waves over a period and a margin, a point every `CELL_M`, metres.
+
+        Args:
+            margin_m: how far the ground goes on before and after the period.
+
+        Returns:
+            Shape (points along x, points along y), one point more than cells.
+        """
+        period, margin = _height_map(self), round(margin_m / CELL_M)
+        index = np.arange(-margin, len(period) + margin + 1) % len(period)
+        return period[np.ix_(index, index)]
 
     def boxes(self, margin_m: float) -> list[Box]:
         """The boxes that flat ground, slopes, stairs and blocks are made of, over a period and a margin."""
@@ -199,22 +217,21 @@ def parse_terrain(label: str) -> Terrain:
     kind, *rest = label.split("-")
     if kind not in KINDS:
         raise ConfigError(unknown_name("kind of terrain", kind, KINDS))
-    values: dict[str, float] = {}
-    names = {"every": "length_m", "seed": "seed", "friction": "friction"}
+    values: dict[str, Any] = {}
+    names = {"every": ("length_m", float), "seed": ("seed", int), "friction": ("friction", float)}
     try:
         if kind != "flat" and rest and rest[0] not in names:
             values["size"] = float(rest.pop(0))
         while rest:
             name, number, *rest = rest
-            values[names[name]] = float(number)
+            field, read = names[name]
+            values[field] = read(number)
     except (KeyError, ValueError):
         raise ConfigError(
             f"'{label}' is no label of a ground. Labels are a kind, its size and more, such as "
             "stairs_up-0.08, waves-0.12-every-1, rough-0.06-every-0.2-seed-3 or flat-friction-0.3."
         ) from None
-    if "seed" in values:
-        values["seed"] = int(values["seed"])
-    return Terrain(kind, **values).check()  # type: ignore[arg-type]
+    return Terrain(kind, **values).check()
 
 
 @functools.lru_cache(maxsize=256)
