@@ -6,6 +6,8 @@ import sys
 
 os.environ["MPLBACKEND"] = "Agg"
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
+# An error that no command expected must fail the test.
+os.environ["DMCM_TRACEBACK"] = "1"
 # Compiling takes most of the time. What one process compiled, all others and the next run find here.
 os.environ.setdefault(
     "JAX_COMPILATION_CACHE_DIR", str(pathlib.Path(__file__).parents[1] / ".pytest_cache" / "jax")

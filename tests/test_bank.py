@@ -386,3 +386,19 @@ def test_no_damage_ends_in_another_error(tmp_path_factory, content, at):
         return
     # Damage that changed nothing that is stored.
     np.testing.assert_array_equal(loaded["amplitude"], contexts_of()["amplitude"])
+
+
+def test_entries_may_be_called_after_their_labels(bank):
+    bank.save("variety=A, year=1990", contexts_of(seed=7), LEARNER, source="run", samples=3)
+    np.testing.assert_array_equal(
+        bank.load("phase", "variety=A, year=1990", LEARNER)["phase"], contexts_of(seed=7)["phase"]
+    )
+
+
+def test_numbers_without_a_type_here_hide_no_other_entry(bank):
+    header = json.dumps({"value": {"dtype": "BF16", "shape": [1], "data_offsets": [0, 2]}}).encode()
+    foreign = bank.path / "phase" / "foreign.safetensors"
+    foreign.write_bytes(len(header).to_bytes(8, "little") + header + b"\x00\x00")
+    found = {entry.name: entry.problem for entry in bank.entries() if entry.factor == "phase"}
+    assert found["a"] is None
+    assert "foreign" in found["foreign"]

@@ -641,3 +641,102 @@ def test_ranges():
     for text in ("x=0:1", "y=0:1:1", "x=a:1:1", "x=0:1:0", "x=0:nan:1", "x=0:1e9:1e-3", ""):
         with pytest.raises(ConfigError, match="--range"):
             parse_range(text, ["x"])
+
+
+def test_adapt_saves_all_entries_or_none(table_run, plants, tmp_path, capsys):
+    rows = "".join(f"{plot},{day},{day}\n" for plot in ("p1", "P1", "q") for day in range(4))
+    bank = tmp_path / "bank"
+    for old, new, says in (("q,", "q,", "capitals alone"), ("P1,", "bad/name,", "cannot name an entry")):
+        (tmp_path / "new.csv").write_text("plot,day,weight_g\n" + rows.replace(old, new))
+        said = fails(capsys, "adapt", table_run, tmp_path / "new.csv", "--bank", bank)
+        assert says in said
+        assert "othing was" in said
+        assert not bank.exists()
+    whole = ("adapt", table_run, plants, "--bank", bank)
+    held = ("--given", "variety=1988F0", "year=1988F0")
+    assert main([str(word) for word in whole]) == 0
+    assert "nothing to adapt" in fails(capsys, *whole, *held)
+    assert "no place" in fails(capsys, *whole, "--pool", "variety", "--given", "variety=1988F0")
+
+
+def test_a_single_sample_is_a_situation_too(table_run, tmp_path):
+    (tmp_path / "new.csv").write_text("plot,day,weight_g\none,1,2\nother,1,2\nother,1.000001,2\n")
+    bank = tmp_path / "bank"
+    assert main(["adapt", str(table_run), str(tmp_path / "new.csv"), "--bank", str(bank)]) == 0
+    learner = load_learner(table_run / "model.safetensors")
+    stored = ContextBank(bank).mix(learner, variety="one", year="one")
+    expected = learner.adapt([[1.0]], [[2.0]])
+    for name in learner.factors:
+        np.testing.assert_allclose(stored[name], expected[name], rtol=1e-4, atol=1e-5)
+    assert {entry.samples for entry in ContextBank(bank).entries()} == {1, 2}
+
+
+def test_tasks_without_names_are_kept_by_their_labels(plants, tmp_path):
+    out, bank = tmp_path / "run", tmp_path / "bank"
+    bare = [word for word in FIT if word not in ("--task", "plot")]
+    assert main(["fit", str(plants), *bare, *TINY, "--steps", "2", "--out", str(out)]) == 0
+    assert main(["adapt", str(out), str(plants), "--bank", str(bank)]) == 0
+    names = {entry.name for entry in ContextBank(bank).entries()}
+    assert names == {f"variety={variety}, year={year}" for variety in VARIETIES for year in YEARS}
+
+
+def test_fit_errors_are_told_for_the_smallest_units(tmp_path):
+    days = np.linspace(0, 3, 8)
+    with (tmp_path / "small.csv").open("w") as handle:
+        handle.write("plot,variety,year,day,weight_g\n")
+        for variety in VARIETIES:
+            for year in YEARS[:2]:
+                for day in days:
+                    handle.write(
+                        f"{variety}{year},{variety},{year},{day},{1e-23 * growth(variety, year, day)}\n"
+                    )
+    run, bank = tmp_path / "run", tmp_path / "bank"
+    assert main(["fit", str(tmp_path / "small.csv"), *FIT, *TINY, "--steps", "2", "--out", str(run)]) == 0
+    shown = []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("dmcm.cli.adapt.show_table", lambda table, *_: shown.append(table))
+        assert main(["adapt", str(run), str(tmp_path / "small.csv"), "--bank", str(bank)]) == 0
+    assert all(1e-26 < row[-1] < 1e-21 for row in shown[0].rows)
+
+
+def test_predict_replaces_predictions_alone(table_run, bank, plants, tmp_path, capsys):
+    mix = ("predict", table_run, "--bank", bank, "--mix", "variety=P", "year=1990")
+    for table in ("mine.csv", "grid.csv"):
+        (tmp_path / table).write_bytes(plants.read_bytes() if table == "mine.csv" else b"day\n1\n2\n")
+    before = (tmp_path / "mine.csv").read_bytes()
+    said = fails(capsys, *mix, "--range", "day=0:2:1", "--out", tmp_path / "mine.csv")
+    assert "is there already, with columns plot, variety" in said
+    assert (tmp_path / "mine.csv").read_bytes() == before
+    said = fails(capsys, *mix, "--inputs", tmp_path / "grid.csv", "--out", tmp_path / "grid.csv")
+    assert "would replace the inputs" in said
+    for _ in range(2):  # predictions of before are replaced
+        use = (*mix, "--inputs", tmp_path / "grid.csv", "--out", tmp_path / "out.csv")
+        assert main([str(word) for word in use]) == 0
+
+
+def test_npz_files_name_no_columns(tmp_path, capsys):
+    np.savez(tmp_path / "a.npz", x=np.zeros((4, 6, 1)), y=np.zeros((4, 6, 1)), label_robot=list("abab"))
+    use = ("fit", tmp_path / "a.npz", "--factors", "robot=2", "--out", tmp_path / "run")
+    for more in (("--inputs", "u"), ("--outputs", "v"), ("--task", "w")):
+        assert "NPZ file, which names no columns" in fails(capsys, *use, *more)
+
+
+def test_what_nobody_expected_ends_in_a_line_too(monkeypatch, capsys, tmp_path):
+    monkeypatch.setattr("dmcm.cli.contexts.ContextBank", lambda *_: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        main(["contexts", str(tmp_path)])
+    monkeypatch.delenv(app.TRACEBACK)
+    said = fails(capsys, "contexts", tmp_path)
+    assert "ZeroDivisionError" in said
+    assert "DMCM_TRACEBACK=1" in said
+
+
+def test_a_terminal_without_every_letter_is_enough():
+    done = subprocess.run(
+        [sys.executable, "-m", "dmcm", "--help"],
+        env={**os.environ, "PYTHONIOENCODING": "ascii"},
+        capture_output=True,
+        timeout=120,
+        check=True,
+    )
+    assert b"usage: dmcm COMMAND ?" in done.stdout

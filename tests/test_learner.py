@@ -320,3 +320,33 @@ def test_samples_are_checked_alike_for_one_and_many():
     assert as_samples(np.zeros((2, 3, 1)), np.zeros((2, 3, 2)), 1, 2).weight.shape == (2, 3)
     with pytest.raises(ShapeError, match="and tasks"):
         as_samples(np.zeros((2, 3, 1)), np.zeros((3, 3, 1)), 1, 1)
+
+
+def test_outputs_of_another_unit_are_refused():
+    x, y = sine(1, 0)
+    model = learner(scaler=Scaler.from_samples(x, y))
+    model.adapt(x, 1e3 * y)  # far, but seen
+    pairs = ((model.adapt, (x, 1e8 * y)), (model.adapt_many, (x[None], 1e8 * y[None])))
+    for adapt, data in pairs:
+        with pytest.raises(DataError, match=r"standard deviations from their mean.*another unit"):
+            adapt(*data)
+    with pytest.raises(DataError, match="another unit"):
+        model.adapt_pooled([(x, y), (x, 1e8 * y)], shared=next(iter(model.factors)))
+
+
+def test_missing_values_and_dates_are_no_numbers(model, tasks):
+    x, y = tasks[0]
+    hidden = np.ma.masked_array(y, mask=np.arange(len(y))[:, None] == 2)
+    with pytest.raises(DataError, match="masked values are missing"):
+        model.adapt(x, hidden)
+    same = model.adapt(x, np.ma.masked_array(y, mask=False))
+    np.testing.assert_array_equal(same["amplitude"], model.adapt(x, y)["amplitude"])
+    days = np.arange(len(x)).astype("datetime64[D]")[:, None]
+    with pytest.raises(DataError, match="datetime64"):
+        model.adapt(days, y)
+
+
+def test_contexts_that_are_no_numbers_predict_nothing(model, singles):
+    spoiled = Contexts({name: value * NAN for name, value in singles[0].values.items()}, singles[0].model)
+    with pytest.raises(DataError, match="context of 'amplitude' has NaN"):
+        model.predict(spoiled, np.zeros((3, 1)))

@@ -264,7 +264,7 @@ class TestCommand:
         assert main(command) == 2
         assert "overwrite" in capsys.readouterr().err
         # A ground's vector that somebody else put there stays.
-        own = Contexts({"terrain": np.ones(4, np.float32)}, model.learner.fingerprint())
+        own = Contexts({"terrain": jnp.ones(4)}, model.learner.fingerprint())
         ContextBank(bank).save("flat", own, model.learner, source="a real floor", samples=9, overwrite=True)
         assert main([*command[:-1], "theirs"]) == 0
         assert "keeps its own vector of terrain 'flat' (a real floor)" in " ".join(

@@ -18,7 +18,7 @@ from dmcm.quadruped.standin.gap import RealityGap
 from dmcm.quadruped.standin.motors import Motors, torque_share
 from dmcm.quadruped.standin.sensors import StandInSensors
 from dmcm.quadruped.standin.simulation import SUBSTEPS, StandIn, stand_in
-from dmcm.quadruped.walking.environment import WalkEnvironment
+from dmcm.quadruped.walking.environment import WalkConfig, WalkEnvironment
 from dmcm.quadruped.walking.policy import POLICY, load_policy, mean_action
 from dmcm.quadruped.world.arena import Arena
 from dmcm.quadruped.world.physics import SENSED
@@ -293,6 +293,29 @@ class TestStandIn:
         for simulation in (fresh, used):
             self.walk(simulation, 10)
         np.testing.assert_array_equal(fresh.qpos, used.qpos)
+
+    def test_placing_one_leaves_the_readings_of_the_others(self):
+        simulation = self.make(gap=RealityGap())
+        self.walk(simulation, 5)
+        before = {name: getattr(simulation, name).copy() for name in SENSED}
+        held = simulation.joint_angles_rad
+        simulation.place(np.array([1]), simulation.tile[1:])
+        for name, values in before.items():
+            np.testing.assert_array_equal(getattr(simulation, name)[0], values[0])
+            assert not np.array_equal(getattr(simulation, name)[1], values[1])
+        np.testing.assert_array_equal(held, before["joint_angles_rad"])
+
+    def test_pushes_are_refused_where_nothing_would_happen(self):
+        arena = Arena([Terrain()])
+        with pytest.raises(ConfigError, match="push_m_s=0"):
+            WalkEnvironment(
+                GO1,
+                arena,
+                [RobotProperties()],
+                [0],
+                WalkConfig(push_m_s=0.5),
+                physics=stand_in(RealityGap(), 0),
+            )
 
     def test_another_body_keeps_its_motion(self):
         simulation = self.make()

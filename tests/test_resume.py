@@ -9,6 +9,7 @@ import sys
 import time
 
 import equinox as eqx
+import numpy as np
 import pytest
 from tests.helpers import ROOT, learner, same_bits, sine, sines
 
@@ -231,3 +232,48 @@ def test_two_do_not_train_in_one_folder(tmp_path):
     with sole_writer(tmp_path / "run"), pytest.raises(StorageError, match="another process"):
         train(tmp_path / "run", resume=True)
     assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before
+
+
+def test_a_run_goes_on_with_its_own_data_only(tmp_path):
+    """The same numbers under other labels are other data."""
+    short = dataclasses.replace(CONFIG, steps=10)
+    train(tmp_path, short)
+    same = train(tmp_path, short, resume=True)
+    data = sines()
+    name = data.factor_names[0]
+    moved = dataclasses.replace(data, labels={**data.labels, name: np.roll(data.labels[name], 1)})
+    for other in (moved, dataclasses.replace(data, shots=data.shots - 1)):
+        with pytest.raises(CheckpointError, match="other data"):
+            train(tmp_path, short, data=other, resume=True)
+    assert same_bits(numbers(train(tmp_path, short, resume=True).learner), numbers(same.learner))
+
+
+@pytest.mark.parametrize("name", ["model.safetensors", "report.html", "metrics.json"])
+def test_files_that_a_run_would_replace_stay(tmp_path, name):
+    (tmp_path / name).write_bytes(b"mine")
+    with pytest.raises(CheckpointError, match=rf"would replace \({name}\)"):
+        train(tmp_path)
+    assert (tmp_path / name).read_bytes() == b"mine"
+
+
+def test_damaged_lines_of_metrics_are_left_out(tmp_path):
+    folder = RunFolder(tmp_path)
+    lines = [
+        b'{"step": 5, "own": 1.0}',
+        b"5",
+        b'{"own": 2.0}',
+        b"\xff\xfe",
+        b'{"step": 10, "own": 0.5}',
+        b'{"st',
+    ]
+    (tmp_path / "metrics.jsonl").write_bytes(b"\n".join(lines))
+    assert [line["step"] for line in folder.history()] == [5, 10]
+    folder.rewind(5)
+    assert (tmp_path / "metrics.jsonl").read_text() == '{"step": 5, "own": 1.0}\n'
+    (tmp_path / "metrics.jsonl").unlink()
+    (tmp_path / "metrics.jsonl").mkdir()
+    with pytest.raises(StorageError, match="cannot be read"):
+        folder.history()
+    (tmp_path / "metrics.json").write_text("[]")
+    with pytest.raises(StorageError, match="holds no measures"):
+        folder.read_metrics()

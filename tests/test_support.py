@@ -18,12 +18,20 @@ from dmcm.sinusoid.support import (
     draw_support,
     grid_values,
     largest_share,
-    reachable,
 )
 from dmcm.sinusoid.support_study import SupportConfig, SupportSampler, run_support, splits
 
 SHARES = (1.0, 0.7, 0.5, 0.3, 0.15)
 CASES = [(name, share) for name in LAYOUTS for share in SHARES if share <= largest_share(name)]
+
+
+def reachable(seen: np.ndarray) -> np.ndarray:
+    """Component of each label in the graph of seen pairs: amplitudes first, then phases."""
+    rows, columns = seen.shape
+    name = np.arange(rows + columns)
+    for row, column in np.argwhere(seen):
+        name[name == name[rows + column]] = name[row]
+    return np.unique(name, return_inverse=True)[1]
 
 
 def test_every_share_exists_that_can():

@@ -12,7 +12,7 @@ from tests.helpers import FACTORS, learner, same_bits, sine, sines, solver
 
 from dmcm import FactorDataset, FitConfig, fit, load_learner
 from dmcm.checkpoints import load_checkpoint
-from dmcm.errors import ConfigError, DivergenceError, InterruptedRun, ShapeError
+from dmcm.errors import ConfigError, DataError, DivergenceError, InterruptedRun, ShapeError
 from dmcm.runs import RunFolder
 from dmcm.storage import load_arrays, tree_arrays
 
@@ -281,3 +281,10 @@ def test_penalty_on_dependence_takes_part():
     config = FitConfig(steps=1, dependence=0.5, outlier_scale=1.0)
     done = train(learner(solver=solver("set_encoder", width=4)), config=config)
     assert all(0 < line["dependence"] <= 1 for line in done.history)
+
+
+@pytest.mark.parametrize("scale", [1e-38, 1e35])
+def test_units_beyond_single_precision_are_refused(scale):
+    x = np.linspace(0, 1, 12).reshape(2, 6, 1)
+    with pytest.raises(DataError, match=r"cannot scale\. Choose a unit"):
+        FactorDataset.from_arrays(x, scale * np.sin(x), {"place": ["a", "b"]})

@@ -1,7 +1,5 @@
 """`python -m dmcm`."""
 
-import sys
+from dmcm.cli import entry
 
-from dmcm.cli import main
-
-sys.exit(main())
+entry()

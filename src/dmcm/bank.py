@@ -19,7 +19,7 @@ from dmcm.errors import BankError, DmcmError, FactorError, StorageError, unknown
 from dmcm.learner import Learner
 from dmcm.storage import load_arrays, read_json, save_arrays, write_json
 
-_NAME = re.compile(r"[A-Za-z0-9_](?:[A-Za-z0-9_.\- ]*[A-Za-z0-9_\-])?")
+_NAME = re.compile(r"[A-Za-z0-9_](?:[A-Za-z0-9_.,=\- ]*[A-Za-z0-9_\-])?")
 _LONGEST_NAME = 100
 # Windows opens devices under these names, whatever the suffix.
 _RESERVED = {"con", "prn", "aux", "nul"} | {f"{port}{i}" for port in ("com", "lpt") for i in range(10)}
@@ -107,13 +107,15 @@ class ContextBank:
             StorageError: a file cannot be written.
         """
         _check_name(name)
+        if not isinstance(contexts, Contexts):
+            raise BankError(f"a bank keeps Contexts, as adapt returns them, not {type(contexts).__name__}.")
         chosen = contexts.select(*_names(factors, contexts))
         self._check_contexts(chosen, learner)
-        if not source.strip():
+        if not isinstance(source, str) or not source.strip():
             raise BankError("say which data the context comes from: source='…'.")
-        if isinstance(samples, bool) or samples < 0:
+        if isinstance(samples, bool) or not isinstance(samples, (int, np.integer)) or samples < 0:
             raise BankError(f"samples={samples!r}: give the number of samples the context was fitted to.")
-        self._check_free(name, chosen.values, overwrite)
+        self.check_free(name, chosen.values, overwrite=overwrite)
         # Labels of entries, not results: the clock decides nothing.
         created = datetime.now(UTC).isoformat(timespec="seconds")
         mean, precision = learner.prior.start(), learner.prior.precision()
@@ -245,9 +247,11 @@ class ContextBank:
             if not np.all(np.isfinite([value, mean[factor], precision[factor]])):
                 raise BankError(f"not saved: the context or the prior of '{factor}' is not finite: {value}.")
 
-    def _check_free(self, name: str, factors: Iterable[str], overwrite: bool) -> None:
+    def check_free(self, name: str, factors: Iterable[str], *, overwrite: bool = False) -> None:
+        """Raise `BankError` unless `save` could keep entries of this name, or replace them if asked to."""
+        _check_name(name)
         for factor in factors:
-            for other in self._names(factor) if (self.path / factor).is_dir() else []:
+            for other in self._names(factor) if (self.path / factor).is_dir() else ():
                 if other == name and not overwrite:
                     raise BankError(
                         f"{self.path} already has an entry '{name}' of '{factor}'. Choose another name, or "
@@ -327,11 +331,16 @@ def _names(factors: Iterable[str] | None, contexts: Contexts) -> tuple[str, ...]
 
 
 def _check_name(name: str) -> None:
-    if not _NAME.fullmatch(name) or len(name) > _LONGEST_NAME or name.partition(".")[0].lower() in _RESERVED:
+    if (
+        not isinstance(name, str)
+        or not _NAME.fullmatch(name)
+        or len(name) > _LONGEST_NAME
+        or name.partition(".")[0].lower() in _RESERVED
+    ):
         raise BankError(
             f"{name!r} cannot name an entry, because it becomes a file name: up to {_LONGEST_NAME} letters "
-            "a–z, digits, '_' and '-' are valid, with dots and spaces inside, and no device name such as "
-            "'con'."
+            "a–z, digits, '_' and '-' are valid, with dots, commas, '=' and spaces inside, and no device "
+            "name such as 'con'."
         )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -82,6 +82,10 @@ class FactorDataset:
             ShapeError: arrays that do not fit together.
             DataError: no tasks, NaN or infinite values, too few samples, missing labels.
         """
+        if not isinstance(labels, Mapping):
+            raise DataError("labels are a mapping: per factor, one label a task, {'robot': ['a', 'b', …]}.")
+        if task_names is not None and not isinstance(task_names, Iterable):
+            raise DataError(f"task_names are a list of names, not {task_names!r}.")
         xs, ys = split_tasks(x, "x"), split_tasks(y, "y")
         if len(xs) != len(ys):
             raise ShapeError(f"x has {len(xs)} tasks, y has {len(ys)}; both need one entry per task.")
@@ -344,9 +348,11 @@ class FactorDataset:
         return Scaler.from_samples(self.x[real], self.y[real])
 
     def _check_shots(self) -> None:
-        needed = self.shots if self.query is not None else self.shots + 1
         if not isinstance(self.shots, int) or self.shots < 1:
-            raise DataError(f"shots={self.shots}: give a whole number of at least one support sample a task.")
+            raise DataError(
+                f"shots={self.shots!r}: give a whole number of at least one support sample a task."
+            )
+        needed = self.shots if self.query is not None else self.shots + 1
         counts = self.weight.sum(axis=1).astype(int)
         short = [f"{self.task_names[i]} ({counts[i]})" for i in np.flatnonzero(counts < needed)]
         if short:

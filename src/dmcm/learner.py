@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sized
 
 import equinox as eqx
 import jax
@@ -18,9 +18,12 @@ from dmcm.fingerprints import fingerprint_of
 from dmcm.networks.base import Network
 from dmcm.pooling import solve_pooled
 from dmcm.priors import Prior
-from dmcm.samples import AnyArray, Samples, as_inputs, as_samples
+from dmcm.samples import AnyArray, Samples, as_inputs, as_numbers, as_samples
 from dmcm.scaling import Scaler
 from dmcm.solvers.base import Solver, Values
+
+_FARTHEST = 1e6
+"""Standard deviations of training: beyond, single precision does not see an inner loop's steps any more."""
 
 
 class Learner(eqx.Module):
@@ -109,7 +112,7 @@ class Learner(eqx.Module):
 
         Raises:
             ShapeError: arrays that do not fit the model; several tasks go to `adapt_many`.
-            DataError: no sample, or NaN or infinite values.
+            DataError: no sample, NaN or infinite values, or outputs of another unit than those of training.
             FactorError: an unknown factor in `only` or `given`.
             ContextMismatchError: `given` of another model or size.
         """
@@ -118,6 +121,7 @@ class Learner(eqx.Module):
             raise ShapeError(
                 f"adapt takes one task, x (n, {self.inputs}); use adapt_many for {samples.x.shape}."
             )
+        _check_units(self, samples.y)
         held = held_contexts(self, only, given, batch_shape=())
         return Contexts(_checked(self, _adapt(self, samples, held)), fingerprint_of(self))
 
@@ -164,6 +168,7 @@ class Learner(eqx.Module):
             given: as in `adapt_many`.
             truth: true factor values, for the oracle alone.
         """
+        _check_units(self, samples.y)
         held = held_contexts(self, only, given, batch_shape=(samples.x.shape[0],))
         return Contexts(_checked(self, _adapt_many(self, samples, held, truth)), fingerprint_of(self))
 
@@ -190,18 +195,20 @@ class Learner(eqx.Module):
             DataError: no task, or as `adapt`.
             ShapeError, FactorError, ContextMismatchError: as `adapt`.
         """
-        names = (shared,) if isinstance(shared, str) else tuple(shared)
+        names = _factor_names(shared, "shared")
         self.factors.check(names)
         if not names:
             raise FactorError(f"name the factor the tasks share; valid: {', '.join(self.factors)}.")
         pairs = list(tasks)
         if not pairs:
             raise DataError("no tasks to pool: give at least one pair (x, y).")
-        if any(len(pair) != 2 for pair in pairs):
+        if any(not isinstance(pair, Sized) or len(pair) != 2 for pair in pairs):
             raise ShapeError("adapt_pooled takes a list of pairs, [(x1, y1), (x2, y2), …].")
         parts = [as_samples(x, y, self.inputs, self.outputs) for x, y in pairs]
         if any(part.x.ndim != 2 for part in parts):
             raise ShapeError(f"adapt_pooled takes pairs x (n, {self.inputs}), y (n, {self.outputs}).")
+        for part in parts:
+            _check_units(self, part.y)
         longest = max(part.x.shape[0] for part in parts)
 
         def pad(leaf: AnyArray) -> Array:
@@ -223,11 +230,14 @@ class Learner(eqx.Module):
             Outputs in raw units, shape (n, outputs), or (tasks, n, outputs) for batched contexts.
 
         Raises:
-            ShapeError, DataError: inputs that do not fit or are not finite.
+            ShapeError, DataError: inputs that do not fit, or inputs or contexts that are not finite.
             FactorError: a factor without context.
             ContextMismatchError: contexts of another model or size.
         """
         check_compatible(contexts, self.factors, fingerprint_of(self))
+        for name, value in contexts.values.items():
+            if not isinstance(value, jax.core.Tracer) and not np.all(np.isfinite(np.asarray(value))):
+                raise DataError(f"the context of '{name}' has NaN or infinite values.")
         inputs = as_inputs(x, self.inputs)
         batch = contexts.batch_shape
         if len(batch) > 1 or inputs.ndim - 2 > len(batch) or (inputs.ndim == 3 and inputs.shape[:1] != batch):
@@ -279,7 +289,7 @@ def held_contexts(
         learner.factors.check(values)
         check_sizes(values, learner.factors)
     if only is not None:
-        moving = (only,) if isinstance(only, str) else tuple(only)
+        moving = _factor_names(only, "only")
         learner.factors.check(moving)
         if not moving:
             raise FactorError(
@@ -294,6 +304,27 @@ def held_contexts(
                 f"it needs {(learner.factors[name],)} or {(*batch_shape, learner.factors[name])}."
             )
     return {name: jnp.broadcast_to(v, (*batch_shape, v.shape[-1])) for name, v in values.items()}
+
+
+def _factor_names(names: str | Iterable[str], option: str) -> tuple[str, ...]:
+    if isinstance(names, str):
+        return (names,)
+    if not isinstance(names, Iterable):
+        raise FactorError(f"{option} takes names of factors, not {names!r}.")
+    return tuple(names)
+
+
+def _check_units(learner: Learner, y: AnyArray) -> None:
+    """Refuse outputs so far from those of training that no step of the inner loop would show, where known."""
+    scaler = learner.scaler
+    if scaler is None or isinstance(y, jax.core.Tracer) or isinstance(scaler.y_std, jax.core.Tracer):
+        return
+    away = np.abs(np.asarray(y) - np.asarray(scaler.y_mean)) / np.asarray(scaler.y_std)
+    if away.size and away.max() > _FARTHEST:
+        raise DataError(
+            f"outputs lie up to {away.max():.1e} standard deviations from their mean in training: are they "
+            "in another unit?"
+        )
 
 
 def _checked(learner: Learner, values: dict[str, Float[Array, "..."]]) -> dict[str, Float[Array, "..."]]:
@@ -313,8 +344,8 @@ def _vector(name: str, value: ArrayLike) -> Float[Array, "..."]:
     if isinstance(value, jax.core.Tracer):
         return value
     try:
-        array = np.asarray(value, np.float32)
-    except (TypeError, ValueError) as error:
+        array = as_numbers(value, np.float32)
+    except (TypeError, ValueError, OverflowError) as error:
         raise DataError(f"the given context of '{name}' is not a vector of numbers: {error}.") from error
     if not np.all(np.isfinite(array)):
         raise DataError(f"the given context of '{name}' has NaN or infinite values.")

@@ -20,6 +20,8 @@ from tensorboardX import SummaryWriter
 from dmcm.errors import StorageError
 from dmcm.storage import make_folder, read_json, write_atomic, write_json
 
+_TRAINED = ("model.safetensors", "training.json", "metrics.jsonl", "metrics.json", "report.html")
+"""Files of a run that training and what follows it write."""
 _PACKAGES = ("dmcm", "jax", "jaxlib", "equinox", "optax", "numpy")
 
 
@@ -60,6 +62,12 @@ class RunFolder:
         """Folder of the plots."""
         return self.path / "plots"
 
+    def traces(self) -> list[str]:
+        """Names in the folder that a training would replace, or go on from."""
+        files = [name for name in _TRAINED if (self.path / name).exists()]
+        held = self.checkpoints.is_dir() and any(self.checkpoints.iterdir())
+        return [*files, *([self.checkpoints.name] if held else [])]
+
     def write_config(self, config: Any) -> None:
         """Write the full configuration and the environment it ran in."""
         value = dataclasses.asdict(config) if dataclasses.is_dataclass(config) else config  # type: ignore[arg-type]
@@ -86,14 +94,22 @@ class RunFolder:
             raise StorageError(f"cannot write metrics to {self.path}: {error.strerror or error}.") from error
 
     def history(self) -> list[dict[str, float | int]]:
-        """All complete lines of metrics so far; a line cut by a crash is left out."""
+        """All complete lines of metrics so far; a line cut by a crash, or damaged, is left out.
+
+        Raises:
+            StorageError: the file cannot be read.
+        """
         file = self.path / "metrics.jsonl"
+        try:
+            text = file.read_bytes().decode(errors="replace") if file.exists() else ""
+        except OSError as error:
+            raise StorageError(f"{file} cannot be read: {error.strerror or error}.") from error
         lines: list[dict[str, float | int]] = []
-        for line in file.read_text(encoding="utf-8").splitlines() if file.exists() else []:
-            try:
-                lines.append(json.loads(line))
-            except json.JSONDecodeError:
-                continue
+        for line in text.splitlines():
+            with contextlib.suppress(json.JSONDecodeError):
+                found = json.loads(line)
+                if isinstance(found, dict) and isinstance(found.get("step"), int):
+                    lines.append(found)
         return lines
 
     def rewind(self, step: int) -> None:
@@ -109,9 +125,12 @@ class RunFolder:
         """The final measures.
 
         Raises:
-            StorageError: the run has none.
+            StorageError: the run has none, or they are damaged.
         """
-        return read_json(self.path / "metrics.json")
+        found = read_json(self.path / "metrics.json")
+        if not isinstance(found, dict):
+            raise StorageError(f"{self.path / 'metrics.json'} holds no measures: it was damaged or replaced.")
+        return found
 
     def close(self) -> None:
         """Flush the events; those that a full disk refuses are lost, they are a copy of the metrics."""

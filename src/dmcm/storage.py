@@ -164,7 +164,8 @@ def load_arrays(path: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
         metadata = header.get("__metadata__", {})
     except FileNotFoundError as error:
         raise StorageError(f"there is no file {path}.") from error
-    except (OSError, SafetensorError, ValueError, struct.error) as error:
+    # KeyError: of numbers that NumPy has no type for, such as bfloat16.
+    except (OSError, SafetensorError, ValueError, KeyError, struct.error) as error:
         raise StorageError(f"{path} is damaged or no safetensors file: {error}.") from error
     if metadata.get("format") != _FORMAT or not {"about", "sha256"} <= metadata.keys():
         raise StorageError(f"{path} was not written by this library (no '{_FORMAT}' mark).")

@@ -81,9 +81,10 @@ class ContextFilter:
             DataError: noise that is not made of numbers.
             FactorError, ContextMismatchError, DataError: as `Learner.adapt` of `only` and `given`.
         """
-        if samples < 1 or not 0 < forgetting <= 1:
+        if not isinstance(samples, (int, np.integer)) or samples < 1 or not 0 < forgetting <= 1:
             raise ConfigError(
-                f"samples={samples} must be at least 1, forgetting={forgetting} above 0 and at most 1."
+                f"samples={samples!r} must be a whole number of at least 1, forgetting={forgetting!r} above "
+                "0 and at most 1."
             )
         scale = np.ones(learner.outputs) if learner.scaler is None else np.asarray(learner.scaler.y_std)
         wide = _numbers("noise", noise, np.float64)

@@ -13,13 +13,15 @@ import numpy as np
 
 from dmcm.contexts import Factors
 from dmcm.data import FactorDataset
-from dmcm.errors import ConfigError, DataError
+from dmcm.errors import ConfigError, DataError, unknown_name
 from dmcm.learner import Learner
 from dmcm.models import build_network, build_solver
 from dmcm.run_config import claim_run
 from dmcm.runs import RunFolder
 from dmcm.training import FitConfig, FitResult, fit
 
+SOLVERS = ("levenberg_marquardt", "gradient_descent", "set_encoder")
+"""Inner loops that a table can be learned with."""
 KIND = "table"
 """What `config.json` of these runs says under "kind"."""
 
@@ -81,11 +83,16 @@ class TableConfig:
         """The tasks of the run's table, or of another one with the same columns.
 
         Raises:
-            ConfigError: no input or output column was named.
+            ConfigError: no input or output column was named, or one of an NPZ file.
             DmcmError: as `FactorDataset.from_table` and `FactorDataset.from_npz`.
         """
         path = self.table if table is None else table
         if path.suffix.lower() == ".npz":
+            if self.inputs or self.outputs or self.task is not None:
+                raise ConfigError(
+                    f"{path.name} is an NPZ file, which names no columns: leave --inputs, --outputs and "
+                    "--task out."
+                )
             data = FactorDataset.from_npz(path, shots=self.shots)
             missing = [name for name in self.factors if name not in data.factor_names]
             if missing:
@@ -170,6 +177,8 @@ def train_table(
         CheckpointError: the folder holds another run.
         DmcmError: as `fit`.
     """
+    if config.solver not in SOLVERS:
+        raise ConfigError(unknown_name("solver", config.solver, SOLVERS))
     factors = Factors(**config.factors)
     network_key, solver_key = jax.random.split(jax.random.key(config.fit.seed))
     sizes: dict[str, Any] = {"factors": factors, "inputs": split.train.inputs, "outputs": split.train.outputs}

@@ -32,7 +32,8 @@ def read_tasks(
 
     Rows of a task need not be neighbours; their order is kept. Label columns of numbers become ordered
     numbers, all others text. Text that would lose by it stays text: with leading zeros, or whole numbers too
-    large for 64 bits.
+    large for 64 bits. Two ways to write one number, such as 1.1 and 1.10, are refused: they may be one label
+    or two.
 
     Args:
         path: `.csv`, `.tsv` or `.tab` (UTF-8, one header line), `.parquet` or `.pq`.
@@ -46,8 +47,8 @@ def read_tasks(
 
     Raises:
         StorageError: no such file, or one that cannot be read.
-        DataError: missing columns, no rows, missing labels, values that are not finite numbers, a task with
-            two labels of one factor, or too few samples.
+        DataError: missing columns, no rows, missing or ambiguous labels, values that are not finite numbers,
+            a task with two labels of one factor, or too few samples.
     """
     path = Path(path)
     roles = {
@@ -261,12 +262,12 @@ def _numbers(frame: pl.DataFrame, columns: Iterable[str], path: Path) -> np.ndar
 def _labels(frame: pl.DataFrame, name: str, path: Path) -> list[Any]:
     """Labels of all rows: whole numbers, numbers or text."""
     column = frame[name]
-    if column.dtype.is_nested() or column.dtype in (pl.Object, pl.Binary):
+    if column.dtype.is_nested() or column.dtype in (pl.Object, pl.Binary, pl.Duration):
         raise DataError(
             f"{path.name}: column '{name}' holds {column.dtype} values; labels are numbers or text."
         )
     if column.dtype.is_decimal():
-        column = column.cast(pl.Float64)
+        column = column.cast(pl.String)
     if column.dtype.is_float():
         column = column.fill_nan(None)
     if not column.dtype.is_numeric():
@@ -280,7 +281,13 @@ def _labels(frame: pl.DataFrame, name: str, path: Path) -> list[Any]:
             "rows without."
         )
     if column.dtype == pl.String:
-        column = _as_numbers(column)
+        text, column = column, _as_numbers(column)
+        if column.n_unique() < text.n_unique():
+            first, second = _written_twice(text, column)
+            raise DataError(
+                f"{path.name}: column '{name}' has '{first}' and '{second}', which are one number. Write it "
+                "in one way if they are one label, or put a letter before all of them if they are two."
+            )
     if column.dtype.is_float() and bool((column == column.round()).all()) and column.abs().max() < 2**53:  # type: ignore[operator]
         column = column.cast(pl.Int64)
     return column.to_list()
@@ -294,6 +301,15 @@ def _as_numbers(text: pl.Series) -> pl.Series:
     numbers = text.cast(pl.Float64, strict=False)
     plain = bool(text.str.contains(r"^[+-]?(0|[1-9]\d{0,14})?(\.\d+)?([eE][+-]?\d+)?$").all())
     return numbers if plain and bool(numbers.is_finite().all()) else text
+
+
+def _written_twice(text: pl.Series, numbers: pl.Series) -> tuple[str, str]:
+    """Two texts that mean the same number."""
+    seen: dict[Any, str] = {}
+    for written, number in zip(text, numbers, strict=True):
+        if seen.setdefault(number, written) != written:
+            return seen[number], written
+    raise AssertionError("no number is written in two ways")
 
 
 def _check_one_label(rows: Mapping[str, list[int]], factor: str, column: Sequence[Any], path: Path) -> None:

@@ -9,16 +9,16 @@ import jax
 import numpy as np
 
 from dmcm.errors import DataError, ShapeError
+from dmcm.samples import as_numbers
+
+_LARGEST = 1e30
 
 
 def split_tasks(array: Any, name: str) -> list[np.ndarray]:
     """One float array (n, columns) per task."""
     try:
-        arrays = [np.asarray(one) for one in array]
-        if any(np.iscomplexobj(one) for one in arrays):
-            raise TypeError("complex numbers cannot be used")
-        tasks = [one.astype(np.float64) for one in arrays]
-    except (TypeError, ValueError) as error:
+        tasks = [as_numbers(one, np.float64) for one in array]
+    except (TypeError, ValueError, OverflowError) as error:
         raise DataError(f"{name} is not a list of arrays of numbers: {error}.") from error
     if not tasks:
         raise DataError(f"{name} has no tasks.")
@@ -94,8 +94,13 @@ def check_resolution(values: np.ndarray, names: tuple[str, ...]) -> None:
     largest, spread = np.abs(values).max(axis=0), values.std(axis=0)
     step = np.spacing(largest.astype(np.float32))
     for name, s, top, gap in zip(names, spread, largest, step, strict=True):
-        # Columns that differ by rounding alone count as constant.
-        if 1e-12 * top < s < 100 * gap:
+        varies = s > 1e-12 * top  # not by rounding alone
+        if top > _LARGEST or (varies and s < 1 / _LARGEST):
+            raise DataError(
+                f"column {name} varies by {s:.3g} with values up to {top:.3g}, which single precision cannot "
+                f"scale. Choose a unit in which both lie between {1 / _LARGEST:g} and {_LARGEST:g}."
+            )
+        if varies and s < 100 * gap:
             raise DataError(
                 f"column {name} varies by {s:.3g} around values up to {top:.3g}, which single precision "
                 f"resolves to {gap:.3g} only. Subtract an offset from it first."

@@ -12,6 +12,7 @@ from typing import Any
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 from jaxtyping import Array, Float, PRNGKeyArray
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
@@ -32,7 +33,7 @@ from dmcm.objective import outer_loss
 from dmcm.runs import RunFolder, environment
 from dmcm.samplers import Sampler
 from dmcm.samples import Batch
-from dmcm.storage import sole_writer, write_json
+from dmcm.storage import digest, sole_writer, write_json
 
 
 @dataclasses.dataclass(frozen=True)
@@ -73,6 +74,11 @@ class FitConfig:
 
     def check(self) -> None:
         """Raise `ConfigError` for a setting outside its range."""
+        values = {
+            name: value for name, value in vars(self).items() if name != "outlier_scale" or value is not None
+        }
+        if odd := [f"{k}={v!r}" for k, v in values.items() if not isinstance(v, (int, float))]:
+            raise ConfigError(f"training settings are numbers, not {', '.join(odd)}.")
         limits = {
             "steps": self.steps >= 1,
             "learning_rate": 0 < self.learning_rate < float("inf"),
@@ -159,6 +165,11 @@ def fit(
             `run_dir`.
     """
     config = FitConfig() if config is None else config
+    if not isinstance(config, FitConfig) or not isinstance(learner, Learner):
+        raise ConfigError(
+            f"fit takes a Learner, data and a FitConfig, not {type(learner).__name__} and "
+            f"{type(config).__name__}."
+        )
     config.check()
     if config.patience and validation is None:
         raise ConfigError("patience needs validation data to stop on: pass `validation`, or set patience=0.")
@@ -196,7 +207,7 @@ def _train(
     state = _State(trained, optimiser.init(trained), trained, jnp.asarray(jnp.inf), jnp.asarray(0))
     # Weakly typed leaves would compile the first chunk twice.
     state = jax.tree.map(lambda leaf: jnp.asarray(leaf, leaf.dtype), state)
-    done, mark = 0, _mark(learner, config, validated=checker is not None)
+    done, mark = 0, _mark(learner, config, sampler, checker)
     if folder is not None:
         state, done = _open_run(folder, state, mark, resume)
         about = {"settings": dataclasses.asdict(config), "learner": describe(learner)}
@@ -254,11 +265,12 @@ def _train(
             save(done)
         except KeyboardInterrupt:
             save(done)
-            where = (
-                f"Step {done} is saved; go on with resume=True (--resume)."
-                if folder
-                else "Nothing was kept: no run_dir."
-            )
+            if folder is None:
+                where = "Nothing was kept: no run_dir."
+            elif done:
+                where = f"Step {done} is saved; go on with resume=True (--resume)."
+            else:
+                where = "No step was done; start again with resume=True (--resume)."
             raise InterruptedRun(f"stopped by the user. {where}") from None
         finally:
             if folder is not None:
@@ -390,19 +402,30 @@ def _check_fits(learner: Learner, sampler: Sampler, recombination: float) -> Non
         )
 
 
-def _mark(learner: Learner, config: FitConfig, *, validated: bool) -> str:
-    """Identifies runs that may resume each other: same start, same settings but for when to save."""
+def _mark(learner: Learner, config: FitConfig, sampler: Sampler, checker: Sampler | None) -> str:
+    """Identifies runs that may resume each other: same start, data and settings but for when to save."""
     settings = dataclasses.asdict(config)
     del settings["checkpoint_seconds"]
-    text = json.dumps([settings, describe(learner), learner.fingerprint(), validated], sort_keys=True)
+    data = [None if part is None else _content(part) for part in (sampler, checker)]
+    text = json.dumps([settings, describe(learner), learner.fingerprint(), data], sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _content(sampler: Sampler) -> list[Any]:
+    """What a sampler holds, as far as it can be told: a digest of its arrays, and its plain settings."""
+    named = vars(sampler) if hasattr(sampler, "__dict__") else {}
+    plain = {name: value for name, value in named.items() if isinstance(value, (bool, int, float, str))}
+    leaves = [leaf for leaf in jax.tree.leaves(sampler) if isinstance(leaf, (jax.Array, np.ndarray))]
+    arrays = {str(i): np.asarray(leaf) for i, leaf in enumerate(leaves)}
+    return [type(sampler).__name__, digest(arrays), plain]
 
 
 def _open_run(folder: RunFolder, state: _State, mark: str, resume: bool) -> tuple[_State, int]:
     """State to start from: fresh, or the newest checkpoint's."""
-    if not resume and (folder.checkpoints.is_dir() and any(folder.checkpoints.iterdir())):
+    if not resume and (there := folder.traces()):
         raise CheckpointError(
-            f"{folder.path} already holds a run. Go on with resume=True (--resume), or choose another folder."
+            f"{folder.path} already holds a run, or files that one would replace ({', '.join(there)}). Go on "
+            "with resume=True (--resume), or choose another folder."
         )
     found = load_checkpoint(folder.checkpoints, state) if resume else None
     if found is None:
@@ -411,8 +434,8 @@ def _open_run(folder: RunFolder, state: _State, mark: str, resume: bool) -> tupl
     stored, about, _ = found
     if about.get("mark") != mark:
         raise CheckpointError(
-            f"the checkpoint in {folder.path} is of other settings or another starting point. Resume with "
-            "the settings in its config.json, or choose another folder."
+            f"the checkpoint in {folder.path} is of other settings, other data or another starting point. "
+            "Resume with its own settings and data, or choose another folder."
         )
     folder.rewind(about["step"])
     return stored, about["step"]

@@ -1,5 +1,5 @@
 """The command line: parses, calls, prints. `dmcm --help` starts here."""
 
-from dmcm.cli.app import main
+from dmcm.cli.app import entry, main
 
-__all__ = ["main"]
+__all__ = ["entry", "main"]

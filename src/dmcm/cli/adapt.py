@@ -82,6 +82,10 @@ def run(config: AdaptConfig) -> None:
     opened.learner.factors.check([*config.only, *([config.pool] if config.pool else [])])
     if config.pool and config.only:
         raise ConfigError("--pool adapts the pooled factor alone, so --only has no place beside it.")
+    if config.pool in held:
+        raise ConfigError(f"--pool adapts {config.pool}, so --given has no place for it.")
+    if not config.only and not set(opened.learner.factors) - set(held):
+        raise ConfigError("--given holds every factor, so there is nothing to adapt. Leave one out.")
     needs_labels = bool(where or config.pool)
     found = read_situations(opened, config.table, labelled=needs_labels, name=config.name)
     found = found.select(config.task, where)
@@ -124,7 +128,8 @@ def _each(opened: Run, found: Situations, config: AdaptConfig, given: Contexts |
     """Every situation on its own."""
     learner = opened.learner
     contexts = learner.adapt_samples(found.samples, only=config.only or None, given=given)
-    gaps = np.asarray(learner.predict(contexts, found.samples.x)) - np.asarray(found.samples.y)
+    # In double precision: squares of very small or large units leave single precision.
+    gaps = np.asarray(learner.predict(contexts, found.samples.x), float) - np.asarray(found.samples.y)
     if len(opened.outputs) > 1 and learner.scaler is not None:
         gaps = gaps / np.asarray(learner.scaler.y_std)
     weight = np.asarray(found.samples.weight)
@@ -162,13 +167,25 @@ def _pooled(opened: Run, found: Situations, config: AdaptConfig, given: Contexts
 
 def _check_free(bank: ContextBank, entries: list[_Entry], overwrite: bool) -> None:
     """Refuse before anything is saved, so that it is all entries or none."""
-    if overwrite or not bank.path.is_dir():
-        return
-    taken = {(entry.factor, entry.name) for entry in bank.entries()}
-    clashes = [f"{f}/{e.name}" for e in entries for f in e.contexts.values if (f, e.name) in taken]
+    names = [entry.name for entry in entries]
+    if alike := [name for name in names if sum(n.casefold() == name.casefold() for n in names) > 1]:
+        raise BankError(
+            f"entries {', '.join(alike)} differ in capitals alone, which some file systems take for one. "
+            "Nothing was saved. Adapt one at a time with --task and --name."
+        )
+    clashes = []
+    for entry in entries:
+        for factor in entry.contexts.values:
+            try:
+                bank.check_free(entry.name, [factor], overwrite=overwrite)
+            except BankError as error:
+                clashes.append((f"{factor}/{entry.name}", error))
+    if len(clashes) == 1:
+        raise BankError(f"{clashes[0][1]} Nothing was saved.")
     if clashes:
+        named = ", ".join(name for name, _ in clashes[:4])
         more = f" and {len(clashes) - 4} more" if len(clashes) > 4 else ""
         raise BankError(
-            f"{bank.path} already has {', '.join(clashes[:4])}{more}. Nothing was saved. Replace them with "
-            "--overwrite, or choose another --name or --bank."
+            f"{named}{more} cannot be saved. Nothing was saved. Of the first: {clashes[0][1]} Entries that are "
+            "there already are replaced with --overwrite; --name, with --task, gives another name."
         )

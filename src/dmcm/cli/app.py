@@ -5,12 +5,13 @@ from __future__ import annotations
 import dataclasses
 import importlib
 import inspect
+import io
 import itertools
 import logging
 import os
 import sys
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NoReturn
 
 import tyro
 from rich.console import Console
@@ -23,6 +24,8 @@ USAGE_ERROR = 2
 """Exit code of every error a user can cause."""
 INTERRUPTED = 130
 """Exit code after Ctrl-C."""
+TRACEBACK = "DMCM_TRACEBACK"
+"""Environment variable that lets an error nobody expected through, with its traceback."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -92,12 +95,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
         The exit code: 0, 2 for errors of use, 130 after Ctrl-C.
     """
     _quiet_jax()
+    for stream in (sys.stdout, sys.stderr):
+        # A terminal without, say, an ellipsis shows a question mark; it must not end a training.
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")
     try:
         return _dispatch([*(sys.argv[1:] if arguments is None else arguments)])
     except SystemExit as stop:  # tyro has printed help, or what it could not parse
         return stop.code if isinstance(stop.code, int) else USAGE_ERROR
     except InterruptedRun as error:
-        return _end("stopped", str(error), "yellow", INTERRUPTED)
+        return _end("stopped", str(error).removeprefix("stopped "), "yellow", INTERRUPTED)
     except KeyboardInterrupt:
         return _end("stopped", "by the user; nothing was left half-written.", "yellow", INTERRUPTED)
     except DmcmError as error:
@@ -113,6 +120,28 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _end(
             "error", "out of memory. Use fewer or smaller tasks, or a smaller network.", "red", USAGE_ERROR
         )
+    except Exception as error:
+        if os.environ.get(TRACEBACK):
+            raise
+        return _end(
+            "error",
+            f"dmcm did not expect this: {type(error).__name__}: {error}. Files that were written whole are "
+            f"intact. Check the input; if it is sound, this is a fault of dmcm: set {TRACEBACK}=1 to see "
+            "where, and report it.",
+            "red",
+            USAGE_ERROR,
+        )
+
+
+def entry() -> NoReturn:
+    """What `dmcm` and `python -m dmcm` call: the command of this process, and its end."""
+    code = main()
+    if code == INTERRUPTED:
+        # Threads that compile for JAX do not stop, and taking Python down around them crashes.
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
+    sys.exit(code)
 
 
 def _dispatch(arguments: list[str]) -> int:

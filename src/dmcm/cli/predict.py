@@ -16,7 +16,7 @@ from dmcm.cli.show import say, show_path, show_table
 from dmcm.errors import ConfigError
 from dmcm.plots import check_figure_path, prediction_curves, save_figure
 from dmcm.report import Table
-from dmcm.tables import read_samples, write_table
+from dmcm.tables import column_names, read_samples, write_table
 
 EXAMPLES = """
 dmcm predict runs/plants --bank bank --mix variety=P year=1990 --range day=14:84:7
@@ -56,6 +56,9 @@ def run(config: PredictConfig) -> None:
         check_figure_path(config.plot)
         if len(opened.inputs) != 1:
             raise ConfigError(f"--plot draws models with one input; this one has {', '.join(opened.inputs)}.")
+    names = [*opened.inputs, *opened.outputs]
+    if config.out is not None:
+        _check_out(config.out, config.inputs, names)
     pairs = parse_pairs(config.mix, "--mix", "variety=P year=1990")
     bank = ContextBank(config.bank)
     missing = [name for name in opened.learner.factors if name not in pairs]
@@ -68,7 +71,6 @@ def run(config: PredictConfig) -> None:
     contexts = bank.mix(opened.learner, **pairs)
     x = np.asarray(_read_inputs(config, opened), np.float64)
     y = np.asarray(opened.learner.predict(contexts, x), np.float64)
-    names = [*opened.inputs, *opened.outputs]
     columns = dict(zip(names, np.column_stack([x, y]).T, strict=True))
     if config.out is not None:
         write_table(config.out, columns)
@@ -87,6 +89,17 @@ def run(config: PredictConfig) -> None:
     for label, path in (("table", config.out), ("plot", config.plot)):
         if path is not None:
             show_path(label, path)
+
+
+def _check_out(out: Path, inputs: Path | None, names: list[str]) -> None:
+    """Refuse to replace a table of something else: the inputs themselves, or data of a training."""
+    if inputs is not None and out.resolve() == inputs.resolve():
+        raise ConfigError(f"--out {out} would replace the inputs; choose another name.")
+    if out.is_file() and (found := list(column_names(out))) != names:
+        raise ConfigError(
+            f"--out {out} is there already, with columns {', '.join(found[:6])} where predictions have "
+            f"{', '.join(names)}. Choose another name, or delete it first."
+        )
 
 
 def _read_inputs(config: PredictConfig, opened: Run) -> np.ndarray:

@@ -37,4 +37,5 @@ def run(config: PolicyExport) -> None:
     show_path("policy", path)
     for name, columns in contract.inputs.items():
         say(f"input {name}: {columns} columns")
-    say(f"output action: {len(contract.joints)} columns")
+    for name, columns in contract.outputs.items():
+        say(f"output {name}: {columns} columns")

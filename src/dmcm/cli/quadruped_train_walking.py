@@ -23,8 +23,8 @@ class TrainWalkingConfig(WalkTraining):
 CONFIG = TrainWalkingConfig
 EXAMPLES = """
 dmcm quadruped train-walking
-dmcm quadruped train-walking --rough-ground --iterations 600 --robots 280 --start
-runs/walking/policy.safetensors --out runs/rough
+dmcm quadruped train-walking --rough-ground --iterations 900 --robots 320 \\
+    --start runs/walking/policy.safetensors --out runs/rough
 """
 
 

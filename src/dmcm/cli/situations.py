@@ -7,13 +7,15 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import jax.numpy as jnp
 import numpy as np
 
 from dmcm.cli.runs import Run
 from dmcm.data import FactorDataset
 from dmcm.errors import ConfigError, DataError, unknown_name
 from dmcm.samples import Samples, as_samples
-from dmcm.tables import column_names, read_samples
+from dmcm.tables import column_names, read_samples, read_tasks
+from dmcm.task_arrays import pad_tasks
 
 
 @dataclasses.dataclass(frozen=True)
@@ -86,18 +88,18 @@ def read_situations(run: Run, path: Path, *, labelled: bool, name: str | None) -
 
     Raises:
         ConfigError: a single situation without a name.
-        DmcmError: as `FactorDataset.from_table`, `read_samples` and `FactorDataset.from_npz`.
+        DmcmError: as `read_tasks`, `read_samples` and `FactorDataset.from_npz`.
     """
     if path.suffix.lower() == ".npz":
         return _from_dataset(FactorDataset.from_npz(path, shots=1))
     columns = column_names(path)
     task = run.table.task if run.table is not None else None
     factors = run.learner.factors.names
-    use: dict[str, Any] = {"inputs": run.inputs, "outputs": run.outputs, "shots": 1}
+    use: dict[str, Any] = {"inputs": run.inputs, "outputs": run.outputs}
     if labelled or (task is None and all(factor in columns for factor in factors)):
-        return _from_dataset(FactorDataset.from_table(path, task=task, factors=factors, **use))
+        return _from_tasks(read_tasks(path, task=task, factors=factors, **use))
     if task is not None and task in columns:
-        found = _from_dataset(FactorDataset.from_table(path, factors=(task,), **use))
+        found = _from_tasks(read_tasks(path, factors=(task,), **use))
         return dataclasses.replace(found, names=tuple(str(own) for own in found.labels[task]), labels={})
     x, y = read_samples(path, run.inputs, run.outputs)
     assert y is not None
@@ -107,6 +109,13 @@ def read_situations(run: Run, path: Path, *, labelled: bool, name: str | None) -
             "NAME."
         )
     return Situations((name,), as_samples(x[None], y[None], len(run.inputs), len(run.outputs)), {})
+
+
+def _from_tasks(tasks: Mapping[str, Any]) -> Situations:
+    """Tasks of a table as they are: a data set to train on would ask more of them."""
+    samples = Samples(*(jnp.asarray(part) for part in pad_tasks(tasks["x"], tasks["y"])))
+    labels = {factor: tuple(column) for factor, column in tasks["labels"].items()}
+    return Situations(tuple(tasks["task_names"]), samples, labels)
 
 
 def _from_dataset(data: FactorDataset) -> Situations:

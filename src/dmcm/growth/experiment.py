@@ -167,7 +167,7 @@ def run(out: Path, *, seeds: int = 3, steps: int = STEPS, progress: bool = True)
     results = {
         "study": "soybean growth: contexts of variety and year put together for a held-out pair",
         "command": f"python -m dmcm.growth.experiment --out {out} --seeds {seeds} --steps {steps}",
-        "environment": {key: value for key, value in environment().items() if key != "command"},
+        "environment": environment(),
         "measure": "root mean square error over the samples of the held-out pair",
         "units": {"log": "natural logarithm of leaf weight per plant", "grams": "g leaf weight per plant"},
         "settings": {

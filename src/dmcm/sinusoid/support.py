@@ -80,15 +80,6 @@ def draw_support(layout: str, share: float, seed: int) -> np.ndarray:
     return seen
 
 
-def reachable(seen: np.ndarray) -> np.ndarray:
-    """Component of each label in the graph of seen pairs: amplitudes first, then phases."""
-    rows, columns = seen.shape
-    name = np.arange(rows + columns)
-    for row, column in np.argwhere(seen):
-        name[name == name[rows + column]] = name[row]
-    return np.unique(name, return_inverse=True)[1]
-
-
 def _add_tree(seen: np.ndarray, labels: np.ndarray, rng: np.random.Generator) -> None:
     """Mark a random spanning tree over the amplitudes and phases of some labels.
 

@@ -33,8 +33,8 @@ COLUMNS: Mapping[str, int] = {
 }
 """Columns of a recording in order, and their sizes. State, command, phase and targets are those at the start
 of a control step; torques are those at its end. `begins` marks the first step of an episode, `falls` the
-last before a fall, `diverges` a step that the simulation did not survive. Foot forces, trunk velocity and
-height are the truth."""
+last before a fall, `diverges` a step that the simulation did not survive. Trunk velocity and height are the
+truth, see `TRUTH`."""
 
 
 TRUTH = ("trunk_velocity_m_s", "height_m")

@@ -69,6 +69,7 @@ class StandIn:
         self.diverged, self.divergences = np.zeros(count, bool), 0
         self.properties = as_columns([RobotProperties()] * count)
         self._forces = np.zeros((count, 4))
+        self._sensed: dict[str, np.ndarray] = {}
         self.place(np.arange(count), self.tile)
 
     @property
@@ -86,7 +87,7 @@ class StandIn:
             own = self._robots[i]
             own.read()
             own.embody(self._robot(i), own.qpos.copy(), own.qvel.copy())
-        self._sense()
+        self._sense(ids)
 
     def place(
         self,
@@ -112,7 +113,7 @@ class StandIn:
         self._forces[ids] = 0.0
         self.moved_m[ids] = 0.0
         self.diverged[ids] = False
-        self._sense()
+        self._sense(ids)
 
     def step(self, targets_rad: np.ndarray) -> None:
         """As `Simulation.step`."""
@@ -141,7 +142,7 @@ class StandIn:
         for i in np.flatnonzero(np.abs(shift).max(axis=1) > 0):
             self._robots[i].move(shift[i])
         self.moved_m -= shift
-        self._sense()
+        self._sense(np.arange(self.count))
 
     @property
     def travelled_m(self) -> np.ndarray:
@@ -196,12 +197,12 @@ class StandIn:
     def _robot(self, i: int | np.integer) -> RobotProperties:
         return RobotProperties(**{name: float(self.properties[name][i]) for name in PROPERTY_NAMES})
 
-    def _sense(self) -> None:
-        """Collect the truth, and let the sensors read it once."""
+    def _sense(self, ids: np.ndarray) -> None:
+        """Collect the truth, and let sensors of some robots read it; the others keep their last reading."""
         for i, robot in enumerate(self._robots):
             self.qpos[i], self.qvel[i] = robot.qpos, robot.qvel
         self.qpos[:, :2] += self.arena.corner_m[self.tile]
-        self._sensed = self._sensors.read(
+        read = self._sensors.read(
             {
                 "joint_angles_rad": self.qpos[:, 7:],
                 "joint_speeds_rad_s": self.qvel[:, 6:],
@@ -211,6 +212,10 @@ class StandIn:
                 "foot_forces_n": self._forces,
             }
         )
+        for name, values in read.items():
+            # A new array: the last one may be in somebody's hands.
+            self._sensed[name] = found = self._sensed.get(name, values).copy()
+            found[ids] = values[ids]
 
 
 def stand_in(gap: RealityGap, seed: int) -> PhysicsMaker:

@@ -110,7 +110,7 @@ class WalkEnvironment(VectorEnv):
             seed: of everything drawn at random, until `reset(seed=…)`.
 
         Raises:
-            ConfigError: settings out of range, or a tile that the arena lacks.
+            ConfigError: settings out of range, a tile that the arena lacks, or pushes in an engine without.
             ShapeError: as many robots as tiles are needed.
         """
         self.config = (config or WalkConfig()).check()
@@ -120,6 +120,8 @@ class WalkEnvironment(VectorEnv):
         if len(tiles) and not 0 <= tiles.min() <= tiles.max() < len(arena.terrains):
             raise ConfigError(f"tiles must be numbers from 0 to {len(arena.terrains) - 1}.")
         self.simulation: Physics = physics(table, arena, len(robots), threads=threads)
+        if self.config.push_m_s and not isinstance(self.simulation, Simulation):
+            raise ConfigError("robots are pushed in MuJoCo alone: set push_m_s=0 for another engine.")
         self.simulation.set_robots(np.arange(len(robots)), robots)
         self.num_envs = len(robots)
         self.tiles = tiles

@@ -42,9 +42,9 @@ class Walk:
     (n,)."""
     yaw_error_rad_s: np.ndarray
     """Root mean square of yaw rate minus command, without the first second, averaged over a gait cycle,
-    (n,)."""
+    as the gyro tells, (n,)."""
     energy_j: np.ndarray
-    """Positive mechanical work of the motors, shape (n,)."""
+    """Positive mechanical work of the motors, as the engine's sensors tell torques and speeds, shape (n,)."""
     diverged: np.ndarray
     """Whether the simulation came apart, shape (n,)."""
 
