@@ -19,13 +19,13 @@ import numpy as np
 
 from dmcm.quadruped.body.properties import draw_robots, nominal
 from dmcm.quadruped.body.robot_table import load_robot
+from dmcm.quadruped.conditioned.live import step_noise
 from dmcm.quadruped.conditioned.logs import log_samples
 from dmcm.quadruped.data.windows import Windows
 from dmcm.quadruped.dynamics.base import base_errors
 from dmcm.quadruped.dynamics.cells import ROBOT, TERRAIN
 from dmcm.quadruped.dynamics.log_fit import cell_vectors
 from dmcm.quadruped.dynamics.model import trained_model
-from dmcm.quadruped.transfer.live import step_noise
 from dmcm.quadruped.walking.policy import POLICY, load_policy
 from dmcm.quadruped.world.terrain import Terrain
 from dmcm.runs import environment

@@ -17,6 +17,7 @@ import numpy as np
 
 from dmcm.quadruped.body.properties import RobotProperties, draw_robots, nominal
 from dmcm.quadruped.body.robot_table import load_robot
+from dmcm.quadruped.conditioned.live import LiveVectors, step_noise
 from dmcm.quadruped.conditioned.logs import log_recording
 from dmcm.quadruped.conditioned.study import trained_policy
 from dmcm.quadruped.conditioned.suite import ENOUGH
@@ -24,7 +25,6 @@ from dmcm.quadruped.data.windows import WindowConfig, cut
 from dmcm.quadruped.dynamics.cells import ROBOT, TERRAIN
 from dmcm.quadruped.dynamics.log_fit import log_vectors, near_vectors
 from dmcm.quadruped.dynamics.model import trained_model
-from dmcm.quadruped.transfer.live import LiveVectors, step_noise
 from dmcm.quadruped.walking.environment import WalkEnvironment
 from dmcm.quadruped.walking.evaluation import evaluate_walking
 from dmcm.quadruped.walking.guides import Vectors

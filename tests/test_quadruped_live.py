@@ -7,16 +7,24 @@ import pytest
 
 from dmcm.quadruped.body.properties import draw_robots, nominal
 from dmcm.quadruped.body.robot_table import load_robot
+from dmcm.quadruped.conditioned.export import export_policy
+from dmcm.quadruped.conditioned.live import LiveVectors, step_noise
 from dmcm.quadruped.conditioned.logs import log_recording
+from dmcm.quadruped.conditioned.widening import widen
 from dmcm.quadruped.data.recording import COLUMNS, TRUTH, after_step, before_step, column, delayed
 from dmcm.quadruped.data.windows import OUTPUTS, STEP_OUTPUTS, WindowConfig, cut, output
+from dmcm.quadruped.deployment.controller import Controller, Step
+from dmcm.quadruped.deployment.live import LiveTelling
+from dmcm.quadruped.deployment.outcome import StepRecord
+from dmcm.quadruped.deployment.robot import Reading
 from dmcm.quadruped.dynamics.base import base_errors
 from dmcm.quadruped.dynamics.cells import ROBOT, TERRAIN
 from dmcm.quadruped.dynamics.log_fit import DELAYS, torque_error
-from dmcm.quadruped.transfer.live import LiveVectors, step_noise
 from dmcm.quadruped.walking.environment import WalkConfig, WalkEnvironment
-from dmcm.quadruped.walking.policy import POLICY, load_policy, mean_action
+from dmcm.quadruped.walking.known_gains import GainReader
+from dmcm.quadruped.walking.policy import POLICY, load_policy, mean_action, save_policy
 from dmcm.quadruped.world.arena import Arena
+from dmcm.quadruped.world.physics import SENSED
 from dmcm.quadruped.world.terrain import Terrain
 from dmcm.streaming import ContextFilter
 from helpers import robot_model
@@ -59,7 +67,7 @@ def walked(live):
 
 
 def test_it_is_the_filter_over_the_recording(model, noise, monkeypatch):
-    monkeypatch.setattr("dmcm.quadruped.transfer.live.BELIEVED", np.inf)  # of an untrained model too
+    monkeypatch.setattr("dmcm.quadruped.conditioned.live.BELIEVED", np.inf)  # of an untrained model too
     rng = np.random.default_rng(1)
     terrain = rng.normal(0, 0.3, (2, model.learner.factors[TERRAIN])).astype(np.float32)
     live = LiveVectors(model, terrain, noise, samples=100)
@@ -104,7 +112,7 @@ def test_noise_is_of_next_steps_alone(noise):
 
 
 def test_a_vector_that_does_not_explain_the_torques_is_not_told(model, noise, monkeypatch):
-    monkeypatch.setattr("dmcm.quadruped.transfer.live.BELIEVED", 0.0)
+    monkeypatch.setattr("dmcm.quadruped.conditioned.live.BELIEVED", 0.0)
     live = LiveVectors(model, np.zeros((2, model.learner.factors[TERRAIN]), np.float32), noise, samples=100)
     walked(live)
     prior = np.asarray(model.learner.prior_contexts()[ROBOT])
@@ -112,7 +120,7 @@ def test_a_vector_that_does_not_explain_the_torques_is_not_told(model, noise, mo
 
 
 def test_the_truth_is_not_looked_at(model, noise, monkeypatch):
-    monkeypatch.setattr("dmcm.quadruped.transfer.live.BELIEVED", np.inf)
+    monkeypatch.setattr("dmcm.quadruped.conditioned.live.BELIEVED", np.inf)
     terrain = np.zeros((2, model.learner.factors[TERRAIN]), np.float32)
     usual = LiveVectors(model, terrain, noise, samples=100)
     walked(usual)
@@ -124,7 +132,39 @@ def test_the_truth_is_not_looked_at(model, noise, monkeypatch):
             row[:, column(name)] = 1e6
         return row
 
-    monkeypatch.setattr("dmcm.quadruped.transfer.live.before_step", lie)
+    monkeypatch.setattr("dmcm.quadruped.conditioned.live.before_step", lie)
     walked(spoiled)
     np.testing.assert_array_equal(usual.guide.values, spoiled.guide.values)
     assert sum(COLUMNS[name] for name in TRUTH) == 4
+
+
+def test_a_real_robot_is_told_what_a_simulated_one_is(model, noise, monkeypatch, tmp_path):
+    """The deployment loop's filter, fed with readings, against the environment's, over the same walk."""
+    monkeypatch.setattr("dmcm.quadruped.conditioned.live.BELIEVED", np.inf)
+    sizes = model.learner.factors.sizes
+    policy = widen(load_policy(POLICY)[0], "dmcm", {"robot": np.eye(sizes[ROBOT])}, GainReader(sizes[ROBOT]))
+    about = {"training": {"method": "dmcm", "told": {"vectors": {ROBOT: sizes[ROBOT]}, "model": None}}}
+    save_policy(tmp_path / "policy", policy, about)
+    path = export_policy(tmp_path / "policy", tmp_path / "policy.onnx")
+    controller = Controller(path, {ROBOT: np.zeros(sizes[ROBOT])})
+    terrain = np.zeros((1, sizes[TERRAIN]), np.float32)
+    simulated, real = (LiveVectors(model, terrain, noise, samples=100) for _ in range(2))
+    telling, told = LiveTelling(controller, real), []
+    monkeypatch.setattr(controller, "tell", lambda vectors: told.append(vectors[ROBOT].copy()))
+    walks = WalkEnvironment(GO1, Arena([Terrain()]), [nominal(GO1)], [0], WalkConfig(), threads=1, seed=0)
+    seen, _ = walks.reset(seed=0)
+    walker, changes = load_policy(POLICY)[0], 0
+    for step in range(STEPS):
+        simulation = walks.simulation
+        reading = Reading(0.02 * step, **{name: getattr(simulation, name)[0].copy() for name in SENSED})
+        decided = (walks.commands.velocity[0].copy(), walks.phase[0])
+        seen, _, fell, _, info = walks.step(np.asarray(mean_action(walker, seen)))
+        assert not fell[0]
+        # The environment looks after a step, the loop at the reading that follows it.
+        step_of = Step(decided[0], info["joint_targets_rad"][0], np.zeros(12), decided[1])
+        before = simulated.guide.values[0].copy()
+        telling(StepRecord(reading, step_of, 0.0))
+        np.testing.assert_allclose(told[-1], before, rtol=1e-4, atol=1e-5)
+        simulated.watch(walks, info, fell)
+        changes += not np.array_equal(before, simulated.guide.values[0])
+    assert changes > 5

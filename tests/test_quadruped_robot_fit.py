@@ -204,6 +204,16 @@ class TestFit:
         with pytest.raises(DataError, match="20 are the least"):
             fit_robot(model, as_log(recordings[0, :120]), reference)
 
+    def test_a_recording_is_a_log(self, model, recordings, reference):
+        data = without_truth(recordings[1])
+        log, own = RobotLog.of_recording(data, "walk"), as_log(recordings[1])
+        assert log.measured == frozenset(COLUMNS) - set(TRUTH)
+        one, other = (fit_robot(model, one, reference) for one in (log, own))
+        np.testing.assert_array_equal(one.contexts["robot"], other.contexts["robot"])
+        for bad in (data[:0], data[:, 1:], data[0]):
+            with pytest.raises(DataError, match="walk has shape"):
+                RobotLog.of_recording(bad, "walk")
+
     def test_a_robot_unlike_any_is_said_to_be(self, model, recordings, reference):
         near = dataclasses.replace(reference, robots=0.01 * reference.robots)
         fit = fit_robot(model, as_log(recordings[1]), near)

@@ -422,10 +422,15 @@ def _content(sampler: Sampler) -> list[Any]:
 
 def _open_run(folder: RunFolder, state: _State, mark: str, resume: bool) -> tuple[_State, int]:
     """State to start from: fresh, or the newest checkpoint's."""
-    if not resume and (there := folder.traces()):
+    there = [] if resume else folder.traces()
+    if folder.checkpoints.name in there:
         raise CheckpointError(
-            f"{folder.path} already holds a run, or files that one would replace ({', '.join(there)}). Go on "
-            "with resume=True (--resume), or choose another folder."
+            f"{folder.path} already holds a run. Go on with resume=True (--resume), or choose another folder."
+        )
+    if there:
+        raise CheckpointError(
+            f"{folder.path} holds files that a run would replace ({', '.join(there)}). Choose another "
+            "folder, or go on with resume=True (--resume) if they are of this run."
         )
     found = load_checkpoint(folder.checkpoints, state) if resume else None
     if found is None:
@@ -434,8 +439,8 @@ def _open_run(folder: RunFolder, state: _State, mark: str, resume: bool) -> tupl
     stored, about, _ = found
     if about.get("mark") != mark:
         raise CheckpointError(
-            f"the checkpoint in {folder.path} is of other settings, other data or another starting point. "
-            "Resume with its own settings and data, or choose another folder."
+            f"the checkpoint in {folder.path} is of other settings or another starting point, or of other "
+            "data. Resume with those in its config.json, or choose another folder."
         )
     folder.rewind(about["step"])
     return stored, about["step"]

@@ -186,6 +186,6 @@ def _check_free(bank: ContextBank, entries: list[_Entry], overwrite: bool) -> No
         named = ", ".join(name for name, _ in clashes[:4])
         more = f" and {len(clashes) - 4} more" if len(clashes) > 4 else ""
         raise BankError(
-            f"{named}{more} cannot be saved. Nothing was saved. Of the first: {clashes[0][1]} Entries that are "
-            "there already are replaced with --overwrite; --name, with --task, gives another name."
+            f"{named}{more} cannot be saved. Nothing was saved. Of the first: {clashes[0][1]} Entries that "
+            "are there already are replaced with --overwrite; --name, with --task, gives another name."
         )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import itertools
 from typing import Literal
 
 import numpy as np
@@ -26,6 +25,24 @@ class StepRecord:
     """What the policy decided, and was sent."""
     loop_s: float
     """Work between reading and sending, by the computer's own clock."""
+
+    def row(self) -> np.ndarray:
+        """It in the columns of `data.recording.COLUMNS`, shape (columns,), single precision.
+
+        As the first of an episode. Torques are not known yet, and NaN as what the robot does not measure.
+        """
+        out = np.full(sum(COLUMNS.values()), np.nan, np.float32)
+        for name in _MEASURED:
+            out[column(name)] = getattr(self.reading, name)
+        out[column("command")], out[column("gait_phase")] = self.step.command, self.step.phase
+        out[column("joint_targets_rad")] = self.step.joint_targets_rad
+        out[column("begins")], out[column("falls")], out[column("diverges")] = 1, 0, 0
+        return out
+
+
+def follows(reading: Reading, following: Reading, period_s: float) -> bool:
+    """Whether one control step lies between two readings."""
+    return _FOLLOWS[0] <= (following.time_s - reading.time_s) / period_s <= _FOLLOWS[1]
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -65,24 +82,14 @@ class Outcome:
         next reading, and NaN where none was made a control step later. There, after a stale reading or a late
         step, an episode `begins`, so that no window of time spans the gap.
         """
-        out = np.full((len(self.steps), sum(COLUMNS.values())), np.nan, np.float32)
-        if not len(out):
-            return out
+        if not self.steps:
+            return np.zeros((0, sum(COLUMNS.values())), np.float32)
+        out = np.stack([record.row() for record in self.steps])
         readings = [record.reading for record in self.steps]
-        for name in _MEASURED:
-            out[:, column(name)] = [getattr(reading, name) for reading in readings]
-        out[:, column("command")] = [record.step.command for record in self.steps]
-        out[:, column("gait_phase")] = [[record.step.phase] for record in self.steps]
-        out[:, column("joint_targets_rad")] = [record.step.joint_targets_rad for record in self.steps]
-        follows = np.array([self._follows(*pair) for pair in itertools.pairwise(readings)], bool)
-        out[:, column("begins")] = ~np.concatenate([[False], follows])[:, None]
-        out[:, column("falls")] = out[:, column("diverges")] = 0
-        out[-1, column("falls")] = self.fell
-        for row, (reading, following) in enumerate(zip(readings, [*readings[1:], self.after], strict=True)):
-            if following is not None and self._follows(reading, following):
+        for row, following in enumerate([*readings[1:], self.after]):
+            if following is not None and follows(readings[row], following, self.period_s):
                 out[row, column("torques_nm")] = following.torques_nm
+                if row + 1 < len(out):
+                    out[row + 1, column("begins")] = 0
+        out[-1, column("falls")] = self.fell
         return out
-
-    def _follows(self, reading: Reading, following: Reading) -> bool:
-        """Whether one control step lies between two readings."""
-        return _FOLLOWS[0] <= (following.time_s - reading.time_s) / self.period_s <= _FOLLOWS[1]

@@ -9,7 +9,7 @@ import numpy as np
 
 from dmcm.errors import DataError, StorageError
 from dmcm.quadruped.body.robot_table import RobotTable
-from dmcm.quadruped.data.recording import column
+from dmcm.quadruped.data.recording import COLUMNS, column
 from dmcm.quadruped.data.windows import SECOND, WindowConfig
 from dmcm.quadruped.logs.channels import Channel, with_gravity
 from dmcm.quadruped.logs.check_motion import check_motion
@@ -44,6 +44,25 @@ class RobotLog:
     """What the check found, worst first."""
     source: str
     """Name of the file."""
+
+    @classmethod
+    def of_recording(cls, data: np.ndarray, source: str) -> RobotLog:
+        """A recording that is at the control rate already, such as `deployment.outcome.Outcome.recording`.
+
+        Args:
+            data: shape (steps, columns); a column that is NaN all the time was not measured.
+            source: what to call it.
+
+        Raises:
+            DataError: another number of columns, or no step.
+        """
+        if data.ndim != 2 or data.shape[1] != sum(COLUMNS.values()) or not len(data):
+            raise DataError(
+                f"{source} has shape {data.shape}; a recording is (steps, {sum(COLUMNS.values())}), with one "
+                "step at least."
+            )
+        measured = frozenset(name for name in COLUMNS if not np.all(np.isnan(data[:, column(name)])))
+        return cls(data.astype(np.float32), measured, (), source)
 
     @property
     def seconds(self) -> float:

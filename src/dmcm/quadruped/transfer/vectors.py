@@ -10,6 +10,7 @@ import numpy as np
 from dmcm.errors import DataError
 from dmcm.quadruped.body.properties import draw_robots, nominal
 from dmcm.quadruped.body.robot_table import RobotTable
+from dmcm.quadruped.conditioned.live import LiveVectors, step_noise
 from dmcm.quadruped.conditioned.logs import log_recording
 from dmcm.quadruped.conditioned.robot_fit import REFERENCE_ROBOTS
 from dmcm.quadruped.data.recording import COLUMNS, TRUTH, without_truth
@@ -21,7 +22,6 @@ from dmcm.quadruped.dynamics.model import DynamicsModel, trained_model
 from dmcm.quadruped.identification.evolution import identify
 from dmcm.quadruped.standin.gap import RealityGap
 from dmcm.quadruped.standin.simulation import stand_in
-from dmcm.quadruped.transfer.live import LiveVectors, step_noise
 from dmcm.quadruped.transfer.scenario import GROUNDS, TransferConfig, stand_ins
 from dmcm.quadruped.walking.policy import Policy
 from dmcm.quadruped.world.simulation import CONTROL_PERIOD_S

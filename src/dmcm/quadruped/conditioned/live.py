@@ -49,7 +49,8 @@ def step_noise(model: DynamicsModel, windows: Windows) -> np.ndarray:
 class LiveVectors:
     """Robots' vectors that follow what each of them just did; those of the grounds are held.
 
-    `guide` tells them to a policy, `watch` is called after each control step. A sample is a short past and
+    `guide` tells them to a policy; `watch` is called after each control step of simulated robots, and
+    `deployment.live` does the same for a real one. A sample is a short past and
     the next step, as sensors have them, every `WindowConfig.stride` control steps; no sample spans a fall.
     There is a filter for each of `DELAYS`, and what is told is of the one that explains recent torques best.
 
@@ -96,8 +97,20 @@ class LiveVectors:
 
     def watch(self, environment: WalkEnvironment, info: Mapping[str, Any], fell: np.ndarray) -> None:
         """Look at the last control step; see `evaluation.Watch`."""
-        after_step(self._rows[:, -1], info, fell)
-        now = before_step(environment, environment.step_count == 0)
+        after_step(self.last, info, fell)
+        self.advance(before_step(environment, environment.step_count == 0))
+
+    @property
+    def last(self) -> np.ndarray:
+        """The control step that goes on, to be filled in before `advance`: a row a robot, (n, columns)."""
+        return self._rows[:, -1]
+
+    def advance(self, now: np.ndarray) -> None:
+        """The last control step is complete, the next one begins.
+
+        Args:
+            now: what is known at its start, in the columns of `recording.COLUMNS`, shape (n, columns).
+        """
         self._rows = np.concatenate([self._rows[:, 1:], now[:, None]], axis=1)
         self._steps += 1
         if self._steps % self._windows.stride == 0:
