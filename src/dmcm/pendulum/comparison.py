@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from rich.console import Console
 
+from dmcm.commands import command_of
 from dmcm.pendulum import protocol
 from dmcm.pendulum.family import BLOCK, RANGES, SHOTS, PendulumSampler
 from dmcm.pendulum.methods import METHODS, PRECISION
@@ -78,7 +79,7 @@ def run_pendulum(config: PendulumConfig, *, progress: bool = True) -> dict[str, 
         }
     results = {
         "study": "driven pendulums: three factors, no product",
-        "command": command(config),
+        "command": command_of("pendulum compare", config),
         "environment": environment(),
         "protocol": {
             "family": "angle'' = -d angle' - k sin(angle) + F cos(2 t), angle(0) = -1.5, at rest",
@@ -96,12 +97,3 @@ def run_pendulum(config: PendulumConfig, *, progress: bool = True) -> dict[str, 
     if config.results is not None:
         write_json(config.results, results)
     return results
-
-
-def command(config: PendulumConfig) -> str:
-    """The command that makes this table."""
-    return (
-        f"dmcm pendulum compare --methods {' '.join(config.methods)} --seeds {config.seeds} "
-        f"--steps {config.steps} --test-seed {config.test_seed} --out {config.out} "
-        f"--results {config.results}"
-    )

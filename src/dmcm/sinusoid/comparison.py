@@ -12,6 +12,7 @@ import numpy as np
 from rich.console import Console
 
 from dmcm import studies
+from dmcm.commands import command_of
 from dmcm.learner import Learner
 from dmcm.runs import environment
 from dmcm.sinusoid import protocol
@@ -69,7 +70,7 @@ def compare(config: ComparisonConfig, *, progress: bool = True) -> dict[str, Any
         methods[name] = summarise(name, cells)
     table = {
         "protocol": describe_protocol(config),
-        "command": command(config),
+        "command": command_of("sinusoid compare", config),
         "environment": environment(),
         "methods": methods,
     }
@@ -168,15 +169,3 @@ def describe_protocol(config: ComparisonConfig) -> dict[str, Any]:
         "total_context_size": TOTAL_SIZE,
         "ci95": "half-width of Student's t interval over seeds",
     }
-
-
-def command(config: ComparisonConfig) -> str:
-    """The command that makes this table."""
-    methods = " ".join(config.methods)
-    # Named only where it differs, so that the usual command stays short.
-    seed = "" if config.test_seed == protocol.TEST_SEED else f"--test-seed {config.test_seed} "
-    details = "--details " if config.details else ""
-    return (
-        f"dmcm sinusoid compare --methods {methods} --seeds {config.seeds} --steps {config.steps} "
-        f"{seed}{details}--out {config.out} --results {config.results}"
-    )

@@ -8,6 +8,7 @@ from typing import Any
 
 from rich.console import Console
 
+from dmcm.commands import command_of
 from dmcm.errors import ConfigError
 from dmcm.runs import environment
 from dmcm.sinusoid import protocol
@@ -81,7 +82,7 @@ def context_size_study(config: SizesConfig, *, progress: bool = True) -> dict[st
         }
     results = {
         "study": "error by context size per factor",
-        "command": command(config),
+        "command": command_of("sinusoid sizes", config),
         "environment": environment(),
         "method": config.method,
         "seeds": config.seeds,
@@ -92,13 +93,3 @@ def context_size_study(config: SizesConfig, *, progress: bool = True) -> dict[st
     if config.results is not None:
         write_json(config.results, results)
     return results
-
-
-def command(config: SizesConfig) -> str:
-    """The command that makes this table."""
-    sizes = " ".join(map(str, config.sizes))
-    return (
-        f"dmcm sinusoid sizes --sizes {sizes} --method {config.method} --seeds {config.seeds} "
-        f"--steps {config.steps} --test-seed {config.test_seed} --out {config.out} "
-        f"--results {config.results}"
-    )

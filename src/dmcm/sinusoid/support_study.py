@@ -13,6 +13,7 @@ import numpy as np
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 from rich.console import Console
 
+from dmcm.commands import command_of
 from dmcm.errors import ConfigError
 from dmcm.learner import Learner
 from dmcm.objective import choose_donors
@@ -156,7 +157,7 @@ def run_support(config: SupportConfig, *, progress: bool = True) -> dict[str, An
         }
     results = {
         "study": "error by share and connectivity of the pairs seen in training",
-        "command": command(config),
+        "command": command_of("sinusoid support", config),
         "environment": environment(),
         "grid": {"amplitudes": LABELS, "phases": LABELS, "pairs": LABELS**2},
         "seeds": config.seeds,
@@ -267,16 +268,6 @@ def evaluate(
         errors = [protocol.task_errors(learner, way, drawn) for way in ways]
         zero[name] = summarise_errors(min(errors, key=np.mean))
     return {"few_shot": few, "zero_shot": zero}
-
-
-def command(config: SupportConfig) -> str:
-    """The command that makes this table."""
-    return (
-        f"dmcm sinusoid support --layouts {' '.join(config.layouts)} "
-        f"--shares {' '.join(map(str, config.shares))} --methods {' '.join(config.methods)} "
-        f"--seeds {config.seeds} --steps {config.steps} --test-seed {config.test_seed} "
-        f"--out {config.out} --results {config.results}"
-    )
 
 
 def _curve(

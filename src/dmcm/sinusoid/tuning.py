@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from rich.console import Console
 
+from dmcm.commands import command_of
 from dmcm.runs import environment
 from dmcm.sinusoid import protocol
 from dmcm.sinusoid.family import SinusoidSampler
@@ -86,7 +87,7 @@ def tune(config: TuningConfig, *, progress: bool = True) -> dict[str, Any]:
         table[name] = {"scores": scores, "best": min(scores, key=lambda setting: scores[setting])}
     results = {
         "study": "outer-loop settings by method, on validation tasks",
-        "command": command(config),
+        "command": command_of("sinusoid tune", config),
         "environment": environment(),
         "score": "geometric mean of mean squared errors: few-shot, zero-shot x seen, unseen pair x seeds",
         "losses": LOSSES,
@@ -113,11 +114,3 @@ def score(measures: Mapping[str, Any]) -> float:
     if any(mean is None for mean in means):
         return math.inf
     return math.exp(float(np.mean(np.log(np.maximum(means, 1e-12)))))
-
-
-def command(config: TuningConfig) -> str:
-    """The command that makes this table."""
-    return (
-        f"dmcm sinusoid tune --methods {' '.join(config.methods)} --seeds {config.seeds} "
-        f"--steps {config.steps} --out {config.out} --results {config.results}"
-    )

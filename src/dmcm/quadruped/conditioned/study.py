@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from dmcm.commands import command_of
 from dmcm.errors import BankError, ConfigError, StorageError, unknown_name
 from dmcm.progress import piece_bar
 from dmcm.quadruped.body.robot_table import RobotTable, load_robot
@@ -85,11 +86,7 @@ def run_policy_study(config: PolicyStudy, *, progress: bool = True) -> dict[str,
         "suite": _frozen(suite),
         "seeds": config.seeds,
         "gait": _gaits(config, table, vectors[0]) if SHOWN in names else {},
-        "command": (
-            f"dmcm quadruped evaluate-policy --policies {config.policies} --dynamics {config.dynamics} "
-            f"--sources {' '.join(config.sources)} --seeds {config.seeds} --suite.episodes {suite.episodes}"
-            + (f" --results {config.results}" if config.results else "")
-        ),
+        "command": command_of("quadruped evaluate-policy", config),
         "environment": environment(),
     }
     if config.results is not None:

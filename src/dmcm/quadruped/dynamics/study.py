@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from rich.console import Console
 
+from dmcm.commands import command_of
 from dmcm.errors import DataError
 from dmcm.learner import Learner
 from dmcm.models import load_learner
@@ -117,11 +118,7 @@ def run_dynamics(config: DynamicsConfig, *, progress: bool = True) -> dict[str, 
         "seeds": config.seeds,
         "steps": config.steps,
         "data": collection.config,
-        "command": (
-            f"dmcm quadruped dynamics --data {config.data} --methods {' '.join(config.methods)} "
-            f"--seeds {config.seeds} --steps {config.steps} --out {config.out}"
-            + (f" --results {config.results}" if config.results else "")
-        ),
+        "command": command_of("quadruped dynamics", config),
         "environment": environment(),
     }
     if config.results is not None:

@@ -6,6 +6,7 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
+from dmcm.commands import command_of
 from dmcm.progress import piece_bar
 from dmcm.quadruped.body.robot_table import RobotTable, load_robot
 from dmcm.quadruped.conditioned.evaluation import summarise_walk
@@ -176,12 +177,6 @@ def _table(config: TransferConfig, cells: Mapping[_Case, Mapping[str, Any]]) -> 
         },
         "seeds": config.seeds,
         "suite": {"robots": config.robots, "seconds": config.seconds, "seed": config.seed},
-        "command": (
-            f"dmcm quadruped transfer --policies {config.policies} --dynamics {config.dynamics} --ways "
-            f"{' '.join(config.ways)} --seeds {config.seeds} --robots {config.robots} --data-s "
-            f"{' '.join(f'{length:g}' for length in config.data_s)} --gaps "
-            f"{' '.join(f'{size:g}' for size in config.gaps)} --seed {config.seed}"
-            + (f" --results {config.results}" if config.results else "")
-        ),
+        "command": command_of("quadruped transfer", config),
         "environment": environment(),
     }

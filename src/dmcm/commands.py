@@ -1,0 +1,37 @@
+"""The command line that a configuration stands for, to be kept beside what it made."""
+
+from __future__ import annotations
+
+import dataclasses
+import shlex
+from collections.abc import Iterator
+from typing import Any
+
+
+def command_of(name: str, config: Any) -> str:
+    """A command with every setting but those that are None, nested ones by `group.setting`.
+
+    Settings of the default are named too: defaults may change, and the command shall not.
+
+    Args:
+        name: of the command, such as "quadruped transfer".
+        config: a dataclass of its settings.
+    """
+    return shlex.join(["dmcm", *name.split(), *_options(config, "")])
+
+
+def _options(config: Any, group: str) -> Iterator[str]:
+    for field in dataclasses.fields(config):
+        value, option = getattr(config, field.name), f"{group}{field.name.replace('_', '-')}"
+        if dataclasses.is_dataclass(value):
+            yield from _options(value, f"{option}.")
+        elif isinstance(value, bool):
+            yield from (f"--{option}",) if value else ()
+        elif isinstance(value, tuple):
+            yield from (f"--{option}", *map(_text, value))
+        elif value is not None:
+            yield from (f"--{option}", _text(value))
+
+
+def _text(value: Any) -> str:
+    return f"{value:g}" if isinstance(value, float) and float(f"{value:g}") == value else str(value)
