@@ -13,6 +13,7 @@ from dmcm.errors import ConfigError, unknown_name
 from dmcm.learner import Learner
 from dmcm.samples import Samples
 from dmcm.sinusoid.family import AMPLITUDE, BLOCK, INPUT, PHASE, SHOTS
+from dmcm.studies import summarise_errors
 
 SPLITS = ("seen", "unseen_pair", "range")
 """Outside the held-out block; inside it; beyond the training range of A or φ."""
@@ -158,22 +159,14 @@ def evaluate(
     zero: dict[str, dict[str, Any]] = {}
     for split in SPLITS:
         drawn = draw_tasks(split, seed=seed, tasks=tasks, shots=shots)
-        few[split] = _summary(task_errors(learner, few_shot_contexts(learner, drawn), drawn))
+        few[split] = summarise_errors(task_errors(learner, few_shot_contexts(learner, drawn), drawn))
         ways = {
-            way: _summary(task_errors(learner, contexts, drawn))
+            way: summarise_errors(task_errors(learner, contexts, drawn))
             for way, contexts in zero_shot_contexts(learner, drawn).items()
         }
         best = min(ways, key=lambda way: ways[way]["mean"])
         zero[split] = {**ways[best], "way": best}
     return {"few_shot": few, "zero_shot": zero}
-
-
-def _summary(errors: np.ndarray) -> dict[str, Any]:
-    return {
-        "mean": float(np.mean(errors)),
-        "median": float(np.median(errors)),
-        "max": float(np.max(errors)),
-    }
 
 
 def _truth_for(learner: Learner, tasks: TestTasks, which: str) -> dict[str, Any] | None:
