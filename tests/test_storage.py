@@ -233,10 +233,9 @@ def test_the_two_newest_checkpoints_are_kept(tmp_path):
         "step-000000010.safetensors",
         "step-000100000.safetensors",
     ]
-    state, about, problems = load_checkpoint(tmp_path, tree())
+    state, about = load_checkpoint(tmp_path, tree())
     assert same_bits(state.a, tree(100_000.0).a)
     assert about == {"step": 100_000, "mark": "m"}
-    assert problems == []
 
 
 def test_a_damaged_checkpoint_falls_back_to_the_one_before(tmp_path):
@@ -244,11 +243,11 @@ def test_a_damaged_checkpoint_falls_back_to_the_one_before(tmp_path):
         save_checkpoint(tmp_path, step, tree(float(step)), {})
     older, newest = sorted(tmp_path.iterdir())
     newest.write_bytes(newest.read_bytes()[:-5])
-    state, about, problems = load_checkpoint(tmp_path, tree())
+    with pytest.warns(UserWarning, match=rf"{newest.name}.*goes on from step-000000001") as told:
+        state, about = load_checkpoint(tmp_path, tree())
     assert same_bits(state.a, tree(1.0).a)
     assert about["step"] == 1
-    assert len(problems) == 1
-    assert newest.name in problems[0]
+    assert len(told) == 1
     older.write_bytes(b"")
     with pytest.raises(
         CheckpointError, match=r"no checkpoint can be used: .*Start anew in another run folder"

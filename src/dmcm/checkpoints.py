@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import re
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -26,15 +27,15 @@ def save_checkpoint(folder: Path, step: int, state: Any, about: dict[str, Any]) 
             old.unlink()
 
 
-def load_checkpoint(folder: Path, like: Any) -> tuple[Any, dict[str, Any], list[str]] | None:
-    """The newest readable checkpoint.
+def load_checkpoint(folder: Path, like: Any) -> tuple[Any, dict[str, Any]] | None:
+    """The newest readable checkpoint; warns of every damaged one that it passes over.
 
     Args:
         folder: where checkpoints lie.
         like: a state of the same structure.
 
     Returns:
-        State, the JSON beside it and a note per damaged file passed over; None without any checkpoint.
+        State and the JSON beside it; None without any checkpoint.
 
     Raises:
         CheckpointError: there are checkpoints, and none can be used.
@@ -44,9 +45,13 @@ def load_checkpoint(folder: Path, like: Any) -> tuple[Any, dict[str, Any], list[
     for path in candidates:
         try:
             arrays, about = load_arrays(path)
-            return fill_tree(like, arrays), about, problems
+            state = fill_tree(like, arrays)
         except StorageError as error:
             problems.append(str(error))
+            continue
+        for problem in problems:
+            warnings.warn(f"{problem} The run goes on from {path.name}.", stacklevel=2)
+        return state, about
     if candidates:
         raise CheckpointError(
             "no checkpoint can be used: " + " ".join(problems) + " Start anew in another run folder."

@@ -436,7 +436,7 @@ def _open_run(folder: RunFolder, state: _State, mark: str, resume: bool) -> tupl
     if found is None:
         folder.rewind(0)
         return state, 0
-    stored, about, _ = found
+    stored, about = found
     if about.get("mark") != mark:
         raise CheckpointError(
             f"the checkpoint in {folder.path} is of other settings or another starting point, or of other "

@@ -129,7 +129,7 @@ def _train(
     trainee = Trainee(first, schedule.ppo)
     done = 0
     if (found := load_checkpoint(folder.checkpoints, {"trainee": trainee})) is not None:
-        state, beside, _ = found
+        state, beside = found
         trainee, done = state["trainee"], beside["step"]
         scene.restore(beside)
     folder.rewind(done)
