@@ -82,7 +82,7 @@ class FactorDataset:
             ShapeError: arrays that do not fit together.
             DataError: no tasks, NaN or infinite values, too few samples, missing labels.
         """
-        if not isinstance(labels, Mapping):
+        if not hasattr(labels, "items"):
             raise DataError("labels are a mapping: per factor, one label a task, {'robot': ['a', 'b', …]}.")
         if task_names is not None and not isinstance(task_names, Iterable):
             raise DataError(f"task_names are a list of names, not {task_names!r}.")
