@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from dmcm.columns import slices
 from dmcm.quadruped.body.properties import RobotProperties
 from dmcm.quadruped.body.robot_table import RobotTable
 from dmcm.quadruped.walking.environment import WalkConfig, WalkEnvironment
@@ -41,11 +42,12 @@ TRUTH = ("trunk_velocity_m_s", "height_m")
 """Columns that no robot measures of itself."""
 
 
+_WHERE = slices(COLUMNS)
+
+
 def column(name: str) -> slice:
     """Where a column is."""
-    names = list(COLUMNS)
-    start = sum(COLUMNS[before] for before in names[: names.index(name)])
-    return slice(start, start + COLUMNS[name])
+    return _WHERE[name]
 
 
 def without_truth(data: np.ndarray) -> np.ndarray:

@@ -10,6 +10,7 @@ import numpy as np
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float
 
+from dmcm.columns import slices
 from dmcm.errors import ConfigError
 from dmcm.quadruped.data.recording import column
 from dmcm.quadruped.walking.observations import CONTACT_N
@@ -99,11 +100,12 @@ class Windows:
         return np.arange(self.x.shape[2]) < self.count[..., None]
 
 
+_WHERE = slices(OUTPUTS)
+
+
 def output(name: str) -> slice:
     """Where an output is."""
-    names = list(OUTPUTS)
-    start = sum(OUTPUTS[before] for before in names[: names.index(name)])
-    return slice(start, start + OUTPUTS[name])
+    return _WHERE[name]
 
 
 def states(data: np.ndarray) -> np.ndarray:

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
+from dmcm.columns import slices
 from dmcm.errors import ConfigError
 from dmcm.quadruped.body.properties import PROPERTY_NAMES
 from dmcm.quadruped.world.physics import Physics
@@ -64,11 +65,12 @@ REALISTIC_NOISE = NoiseScales(gyro_rad_s=0.1, gravity=0.02, joint_rad=0.01, join
 """About what a Go1's sensors show."""
 
 
+_WHERE = slices(OBSERVATION)
+
+
 def part(name: str) -> slice:
     """Columns of a part of an observation."""
-    names = list(OBSERVATION)
-    start = sum(OBSERVATION[before] for before in names[: names.index(name)])
-    return slice(start, start + OBSERVATION[name])
+    return _WHERE[name]
 
 
 class Sensors:
