@@ -1,6 +1,7 @@
 """The robot's demonstration: the model against its parts, vectors from where they must come, the page."""
 
 import dataclasses
+import json
 import re
 
 import jax.numpy as jnp
@@ -20,7 +21,7 @@ from dmcm.quadruped.data.windows import OUTPUTS, WindowConfig, cut, output
 from dmcm.quadruped.demo import QUANTITIES, SLOPE, UNSEEN, WAYS, Demo, mix_and_predict, run_demo, simulate
 from dmcm.quadruped.demo_walk import SOFT, STAIRS, TOLD, WalkDemo, run_walk_demo
 from dmcm.quadruped.dynamics import model as dynamics_model
-from dmcm.quadruped.dynamics.model import DynamicsModel, load_dynamics_model
+from dmcm.quadruped.dynamics.model import BASE_OF, DynamicsModel, load_dynamics_model, trained_model
 from dmcm.quadruped.walking.evaluation import Walk
 from dmcm.quadruped.walking.policy import POLICY, load_policy
 from dmcm.quadruped.world.terrain import TRAINING_TERRAINS
@@ -125,6 +126,19 @@ def test_models_are_read_from_their_files(model, tmp_path, monkeypatch):
     assert same_bits(load_dynamics_model(), model)
     with pytest.raises(StorageError, match=r"nowhere\.safetensors"):
         load_dynamics_model(path=tmp_path / "nowhere.safetensors")
+
+
+def test_a_learner_of_another_base_network_is_refused(model, tmp_path):
+    for name, learner in (("base", model.base), ("dmcm", model.learner)):
+        save_learner(tmp_path / name / "seed-0" / "model.safetensors", learner)
+    beside = tmp_path / "dmcm" / "seed-0" / "cell.json"
+    for told in (None, {"seed": 0}, {BASE_OF: model.base.fingerprint()}):
+        if told is not None:
+            beside.write_text(json.dumps(told))
+        assert same_bits(trained_model(tmp_path, "dmcm", 0), model)
+    beside.write_text(json.dumps({BASE_OF: model.learner.fingerprint()}))
+    with pytest.raises(StorageError, match="dmcm of seed 0 learned what another base network gets wrong"):
+        trained_model(tmp_path, "dmcm", 0)
 
 
 def test_the_robot_is_new_and_neither_it_nor_the_slope_is_extreme():

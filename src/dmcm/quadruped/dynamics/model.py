@@ -17,12 +17,15 @@ from dmcm.models import load_learner
 from dmcm.quadruped.data.windows import OUTPUTS, STATE_SIZE, WindowConfig, inputs_at
 from dmcm.quadruped.dynamics.cells import ROBOT, TERRAIN
 from dmcm.samples import as_samples
+from dmcm.storage import read_json
 
 _MODELS = Path(__file__).parent / "models"
 BASE_MODEL = _MODELS / "go1-base.safetensors"
 """The base network that comes with the package."""
 MODEL = _MODELS / "go1-dynamics.safetensors"
 """What explains that network's errors, with a vector for the robot and one for the terrain."""
+BASE_OF = "base"
+"""Where `cell.json` of a comparison has the fingerprint of the base network that a learner corrects."""
 
 
 class DynamicsModel(eqx.Module):
@@ -124,10 +127,18 @@ def trained_model(folder: Path, method: str, seed: int) -> DynamicsModel:
         seed: of the learner and its base network.
 
     Raises:
-        StorageError: a model that is missing or damaged.
+        StorageError: a model that is missing or damaged, or one that corrects another base network.
         ShapeError: as `DynamicsModel`.
     """
     base, learner = (load_learner(_trained(folder, name, seed)) for name in ("base", method))
+    beside = folder / method / f"seed-{seed}" / "cell.json"
+    told = read_json(beside) if beside.exists() else {}
+    corrects = told.get(BASE_OF) if isinstance(told, dict) else None
+    if corrects not in (None, base.fingerprint()):
+        raise StorageError(
+            f"{folder}: {method} of seed {seed} learned what another base network gets wrong than the one "
+            "that is there. Put its own back, or train both anew in another folder."
+        )
     return DynamicsModel(base, learner, WindowConfig())
 
 

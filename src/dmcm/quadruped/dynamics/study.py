@@ -21,6 +21,7 @@ from dmcm.quadruped.dynamics.cells import describe_cells
 from dmcm.quadruped.dynamics.evaluation import GROUPS, adapt_milliseconds
 from dmcm.quadruped.dynamics.measures import Measures
 from dmcm.quadruped.dynamics.methods import METHODS
+from dmcm.quadruped.dynamics.model import BASE_OF
 from dmcm.quadruped.dynamics.sampler import CellSampler
 from dmcm.quadruped.dynamics.table import summarise
 from dmcm.results import earlier_table, with_earlier
@@ -91,7 +92,8 @@ def run_dynamics(config: DynamicsConfig, *, progress: bool = True) -> dict[str, 
                 base: Learner = base,
                 detailed: bool = name == MAIN,
             ) -> dict[str, Any]:
-                return Measures(collection, cells, wrong, base, learner, config.windows).everything(detailed)
+                found = Measures(collection, cells, wrong, base, learner, config.windows).everything(detailed)
+                return {BASE_OF: base.fingerprint(), **found}
 
             cell = run_cell(
                 METHODS[name],
@@ -101,7 +103,7 @@ def run_dynamics(config: DynamicsConfig, *, progress: bool = True) -> dict[str, 
                 measure,
                 steps=config.steps,
                 precision=1.0,
-                about=about,
+                about=[*about, base.fingerprint()],
                 progress=progress,
             )
             seen[name] = cell
