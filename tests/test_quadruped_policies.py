@@ -39,7 +39,7 @@ from dmcm.quadruped.dynamics.model import trained_model
 from dmcm.quadruped.walking import loop
 from dmcm.quadruped.walking.evaluation import evaluate_walking
 from dmcm.quadruped.walking.observations import OBSERVATION
-from dmcm.quadruped.walking.policy import POLICY, load_policy
+from dmcm.quadruped.walking.policy import POLICY, load_policy, save_policy
 from dmcm.quadruped.walking.ppo import PpoConfig, improve
 from dmcm.quadruped.walking.suite import OVER_GROUND
 from dmcm.quadruped.world.terrain import TRAINING_TERRAINS, Terrain
@@ -543,6 +543,31 @@ def test_the_table_keeps_its_contract_and_goes_on_where_it_stopped(studied, monk
     with pytest.raises(StorageError, match="choose another file"):
         run_policy_study(studied, progress=False)
     studied.results.unlink()
+
+
+def test_another_policy_under_the_same_name_is_evaluated_anew(studied, place, monkeypatch):
+    """What is kept belongs to weights and vectors, not to a folder and its settings."""
+    walked, path = [], place / "policies" / "vanilla" / "seed-0" / "policy.safetensors"
+    cell = dict.fromkeys(("success", "distance_m", "velocity_rmse", "energy_j_per_m"), 0.5)
+    cell |= {"falls": 0, "episodes": 2}
+
+    def counting(policy, table, condition, suite, guide):
+        walked.append(condition)
+        return dict.fromkeys(study.GROUNDS, cell)
+
+    monkeypatch.setattr(study, "evaluate_condition", counting)
+    before, config = path.read_bytes(), dataclasses.replace(studied, sources=("vanilla",), results=None)
+    kept = path.parent / "suite-vanilla.json"
+    kept.unlink(missing_ok=True)
+    for _ in range(2):
+        run_policy_study(config, progress=False)
+    assert walked == [TRAINING, "soft"]
+    policy, about = load_policy(path)
+    save_policy(path, eqx.tree_at(lambda p: p.log_deviation, policy, policy.log_deviation + 1), about)
+    run_policy_study(config, progress=False)
+    assert len(walked) == 4
+    path.write_bytes(before)
+    kept.unlink()
 
 
 def test_a_policy_of_another_model_is_refused(studied, place, tmp_path):
