@@ -44,6 +44,7 @@ from dmcm.quadruped.dynamics.measures import Measures
 from dmcm.quadruped.dynamics.methods import METHODS
 from dmcm.quadruped.dynamics.sampler import NOISE, CellSampler
 from dmcm.quadruped.dynamics.study import DynamicsConfig, run_dynamics
+from dmcm.quadruped.dynamics.table import _with_shares
 from dmcm.solvers import LevenbergMarquardt
 
 STEPS = 300
@@ -411,6 +412,23 @@ def test_the_whole_comparison_runs_resumes_and_measures(tmp_path, monkeypatch):
             assert all(np.isfinite(cell["nrmse"]) for cell in outputs.values())
     oracle = stored["methods"]["oracle"]["seen_pair"]
     assert all(c["gain_share"] is None or abs(c["gain_share"] - 1) < 1e-9 for c in oracle.values())
+
+
+def test_shares_are_of_mean_gains():
+    """A seed in which the oracle gains nothing has no share of its own, and must not rule the mean."""
+
+    def runs(values):
+        return [{"unseen_pair": {"torque_nm": value}} for value in values]
+
+    none, oracle, own = runs([1.0, 1.0, 1.0]), runs([0.9, 0.8, 1.0]), runs([0.8, 0.7, 0.9])
+    cell = _with_shares(own, none, oracle)["unseen_pair"]["torque_nm"]
+    assert cell["oracle_gain"] == pytest.approx(0.1)
+    assert cell["gain_share"] == pytest.approx(0.2 / 0.1)
+    # Gains 0.2, 0.3, 0.1 against twice 0.1, 0.2, 0: off by 0, -0.1, 0.1.
+    assert cell["gain_share_ci95"] == pytest.approx(4.303 * 0.1 / np.sqrt(3) / 0.1)
+    assert _with_shares(none, none, oracle)["unseen_pair"]["torque_nm"]["gain_share"] == pytest.approx(0)
+    little = runs([0.99, 0.98, 0.97])
+    assert _with_shares(own, none, little)["unseen_pair"]["torque_nm"]["gain_share"] is None
 
 
 def test_data_that_is_not_there_is_refused(tmp_path):

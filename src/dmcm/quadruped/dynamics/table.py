@@ -77,10 +77,21 @@ def _with_shares(
                 best = np.array([run[split][name] for run in oracle])
                 cell["oracle_gain"] = float(np.mean(1 - best / without))
                 if cell["oracle_gain"] >= LEAST_GAIN:
-                    share = summarise_numbers(((without - errors) / (without - best)).tolist())
-                    cell |= {"gain_share": share["mean"], "gain_share_ci95": share["ci95"]}
+                    share, half = _ratio(without - errors, without - best)
+                    cell |= {"gain_share": share, "gain_share_ci95": half}
             table[split][name] = cell
     return table
+
+
+def _ratio(part: np.ndarray, whole: np.ndarray) -> tuple[float, float | None]:
+    """Mean of one number a seed over the mean of another, and half of its 95 % interval.
+
+    Not the mean of ratios: in a seed in which the oracle gains next to nothing, its share means nothing. The
+    interval is that of a ratio of paired means (Cochran 1977, Sampling Techniques, 6.4).
+    """
+    share = float(part.mean() / whole.mean())
+    half = summarise_numbers((part - share * whole).tolist())["ci95"]
+    return share, None if half is None else half / abs(float(whole.mean()))
 
 
 def _mean_tree(trees: list[Mapping[str, Any]]) -> dict[str, Any]:
