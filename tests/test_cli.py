@@ -665,7 +665,7 @@ def test_a_single_sample_is_a_situation_too(table_run, tmp_path):
     assert main(["adapt", str(table_run), str(tmp_path / "new.csv"), "--bank", str(bank)]) == 0
     learner = load_learner(table_run / "model.safetensors")
     stored = ContextBank(bank).mix(learner, variety="one", year="one")
-    expected = learner.adapt([[1.0]], [[2.0]])
+    expected = learner.adapt(np.array([[1.0]]), np.array([[2.0]]))
     for name in learner.factors:
         np.testing.assert_allclose(stored[name], expected[name], rtol=1e-4, atol=1e-5)
     assert {entry.samples for entry in ContextBank(bank).entries()} == {1, 2}
