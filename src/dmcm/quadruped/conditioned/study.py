@@ -65,6 +65,12 @@ def run_policy_study(config: PolicyStudy, *, progress: bool = True) -> dict[str,
     names = _chosen(config)
     suite, table = config.suite.check(), load_robot(config.robot)
     earlier = earlier_table(config.results)
+    # Before the vectors, which take minutes: a policy that cannot walk is told at once.
+    policies = {
+        (method, seed): trained_policy(config.policies, config.dynamics, method, seed, config.robot)[0]
+        for method in {SOURCES[name].method: None for name in names}
+        for seed in range(config.seeds)
+    }
     cells: dict[str, list[dict[str, Any]]] = {name: [] for name in names}
     with piece_bar(show=progress) as bar:
         parts, maker = parts_of(names), vector_maker(config)
@@ -75,8 +81,9 @@ def run_policy_study(config: PolicyStudy, *, progress: bool = True) -> dict[str,
         for seed in range(config.seeds):
             for name in names:
                 bar.update(task, description=f"{name}, seed {seed}")
+                policy = policies[SOURCES[name].method, seed]
                 cells[name].append(
-                    _evaluated(config, table, name, seed, vectors[seed], lambda: bar.advance(task))
+                    _evaluated(config, table, name, seed, policy, vectors[seed], lambda: bar.advance(task))
                 )
     methods = {name: over_seeds(rows) for name, rows in cells.items()}
     results = {
@@ -128,13 +135,13 @@ def _evaluated(
     table: RobotTable,
     name: str,
     seed: int,
+    policy: Policy,
     vectors: Mapping[str, Mapping[str, np.ndarray]],
     advance: Callable[[], None],
 ) -> dict[str, Any]:
     """All cells of one policy, from its folder if they were evaluated before."""
     source, suite = SOURCES[name], config.suite
     folder = config.policies / source.method / f"seed-{seed}"
-    policy, _ = trained_policy(config.policies, config.dynamics, source.method, seed, config.robot)
     values = {name: told(source, vectors[name], suite.episodes) for name in CONDITIONS}
     asked = {
         "suite": _frozen(suite),
