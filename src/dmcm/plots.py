@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import math
 import re
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
@@ -331,6 +332,10 @@ def plain_decades(axis: Axis) -> None:
     axis.set_minor_formatter(NullFormatter())
 
 
+_LEGEND_ENTRY_IN, _LEGEND_LETTER_IN = 0.55, 0.07
+"""Width of an entry of a legend without its text, and of a letter, inches."""
+
+
 def shared_legend(figure: Figure, axes: Sequence[Axes]) -> None:
     """One legend for all panels, under them."""
     entries: dict[str, Any] = {}
@@ -338,7 +343,11 @@ def shared_legend(figure: Figure, axes: Sequence[Axes]) -> None:
         for handle, label in zip(*axis.get_legend_handles_labels(), strict=True):
             entries.setdefault(label, handle)
     if entries:
-        figure.legend(list(entries.values()), list(entries), loc="outside lower center", ncols=len(entries))
+        # As wide as the text is about, for what is beyond the figure is cut off.
+        wanted_in = sum(_LEGEND_ENTRY_IN + _LEGEND_LETTER_IN * len(label) for label in entries)
+        rows = math.ceil(wanted_in / figure.get_figwidth())
+        columns = math.ceil(len(entries) / rows)
+        figure.legend(list(entries.values()), list(entries), loc="outside lower center", ncols=columns)
 
 
 def _coloured_points(axis: Axes, points: np.ndarray, labels: Sequence[Any], name: str) -> None:
