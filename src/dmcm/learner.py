@@ -235,9 +235,8 @@ class Learner(eqx.Module):
             ContextMismatchError: contexts of another model or size.
         """
         check_compatible(contexts, self.factors, fingerprint_of(self))
-        for name, value in contexts.values.items():
-            if not isinstance(value, jax.core.Tracer) and not np.all(np.isfinite(np.asarray(value))):
-                raise DataError(f"the context of '{name}' has NaN or infinite values.")
+        if bad := _not_finite(contexts.values):
+            raise DataError(f"the context of '{bad[0]}' has NaN or infinite values.")
         inputs = as_inputs(x, self.inputs)
         batch = contexts.batch_shape
         if len(batch) > 1 or inputs.ndim - 2 > len(batch) or (inputs.ndim == 3 and inputs.shape[:1] != batch):
@@ -329,24 +328,25 @@ def _check_units(learner: Learner, y: AnyArray) -> None:
 
 def _checked(learner: Learner, values: dict[str, Float[Array, "..."]]) -> dict[str, Float[Array, "..."]]:
     """Refuse contexts that are not finite, where they are known."""
-    for name, value in values.items():
-        if not isinstance(value, jax.core.Tracer) and not np.all(np.isfinite(np.asarray(value))):
-            raise DataError(
-                f"adaptation did not end in finite numbers for '{name}': the inner loop exploded. Check "
-                "the units of the data against those trained on, or use the safeguarded solver "
-                "LevenbergMarquardt."
-            )
+    if bad := _not_finite(values):
+        raise DataError(
+            f"adaptation did not end in finite numbers for '{bad[0]}': the inner loop exploded. Check the "
+            "units of the data against those trained on, or use the safeguarded solver LevenbergMarquardt."
+        )
     return {name: values[name] for name in learner.factors if name in values}
+
+
+def _not_finite(values: Mapping[str, Array]) -> list[str]:
+    """Factors whose contexts have NaN or infinite values, where they are known."""
+    known = {name: value for name, value in values.items() if not isinstance(value, jax.core.Tracer)}
+    return [name for name, value in known.items() if not np.all(np.isfinite(np.asarray(value)))]
 
 
 def _vector(name: str, value: ArrayLike) -> Float[Array, "..."]:
     """A context given as plain numbers."""
     if isinstance(value, jax.core.Tracer):
         return value
-    try:
-        array = as_numbers(value, np.float32)
-    except (TypeError, ValueError, OverflowError) as error:
-        raise DataError(f"the given context of '{name}' is not a vector of numbers: {error}.") from error
+    array = as_numbers(value, np.float32, f"the given context of '{name}' is not a vector of numbers")
     if not np.all(np.isfinite(array)):
         raise DataError(f"the given context of '{name}' has NaN or infinite values.")
     return jnp.asarray(array)

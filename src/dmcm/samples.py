@@ -94,29 +94,34 @@ def as_inputs(x: ArrayLike, inputs: int) -> Float[AnyArray, "..."]:
     return _as_columns(x, "x", inputs)
 
 
-def as_numbers(array: ArrayLike, kind: type[np.floating]) -> np.ndarray:
+def as_numbers(array: ArrayLike, kind: type[np.floating], what: str) -> np.ndarray:
     """Convert to floating-point numbers what is one; too large ones become infinite.
 
+    Args:
+        array: what should be numbers.
+        kind: of the numbers.
+        what: begins the error, such as "x is not an array of numbers".
+
     Raises:
-        TypeError, ValueError, OverflowError: anything else, values that are masked, or dates.
+        DataError: anything else, values that are masked, or dates.
     """
-    host = np.asarray(array)
-    if isinstance(array, np.ma.MaskedArray) and np.ma.is_masked(array):
-        raise TypeError("masked values are missing ones, so drop their samples or fill them")
-    if host.dtype.kind in "cMm":
-        raise TypeError(f"{host.dtype} values have no single size")
-    with np.errstate(over="ignore"):
-        return host.astype(kind)
+    try:
+        host = np.asarray(array)
+        if isinstance(array, np.ma.MaskedArray) and np.ma.is_masked(array):
+            raise TypeError("masked values are missing ones, so drop their samples or fill them")
+        if host.dtype.kind in "cMm":
+            raise TypeError(f"{host.dtype} values have no single size")
+        with np.errstate(over="ignore"):
+            return host.astype(kind)
+    except (TypeError, ValueError, OverflowError) as error:
+        raise DataError(f"{what}: {error}.") from error
 
 
 def _as_columns(array: ArrayLike, name: str, columns: int) -> Float[AnyArray, "..."]:
     if isinstance(array, jax.core.Tracer):
         converted = cast(Array, array)
     else:
-        try:
-            host = as_numbers(array, np.float32)
-        except (TypeError, ValueError, OverflowError) as error:
-            raise DataError(f"{name} is not an array of numbers: {error}.") from error
+        host = as_numbers(array, np.float32, f"{name} is not an array of numbers")
         if not np.all(np.isfinite(host)):
             bad = tuple(int(i) for i in np.argwhere(~np.isfinite(host))[0])
             raise DataError(

@@ -15,6 +15,7 @@ from jaxtyping import Array, Float
 from dmcm.contexts import Contexts
 from dmcm.errors import ConfigError, DataError, ShapeError
 from dmcm.learner import Learner, held_contexts
+from dmcm.samples import as_numbers
 
 
 class FilterState(eqx.Module):
@@ -87,7 +88,7 @@ class ContextFilter:
                 "0 and at most 1."
             )
         scale = np.ones(learner.outputs) if learner.scaler is None else np.asarray(learner.scaler.y_std)
-        wide = _numbers("noise", noise, np.float64)
+        wide = as_numbers(noise, np.float64, "noise is not an array of numbers")
         if wide.shape not in ((), (learner.outputs,)):
             raise ShapeError(f"noise is one number or {learner.outputs}, one an output, not {wide.shape}.")
         if not np.all(wide > 0) or np.all(np.isinf(wide)):
@@ -138,7 +139,7 @@ class ContextFilter:
         Raises:
             ShapeError, DataError: as `update`.
         """
-        x = _numbers("x", x, np.float32)
+        x = as_numbers(x, np.float32, "x is not an array of numbers")
         return self._after(state, *self._sample(x, y, (len(np.atleast_1d(x)),)))
 
     def contexts(self, state: FilterState) -> Contexts:
@@ -170,7 +171,7 @@ class ContextFilter:
         """Checked, in single precision; 0 for what is not measured."""
         found = []
         for name, array, size in (("x", x, self.learner.inputs), ("y", y, self.learner.outputs)):
-            wide = _numbers(name, array, np.float32)
+            wide = as_numbers(array, np.float32, f"{name} is not an array of numbers")
             if wide.shape != (*lead, size):
                 raise ShapeError(f"{name} has shape {wide.shape}; {(*lead, size)} is needed.")
             found.append(wide)
@@ -195,13 +196,6 @@ class ContextFilter:
                 "against those that the model was trained on. The state before is still good."
             )
         return after
-
-
-def _numbers(name: str, values: ArrayLike, kind: type[np.floating]) -> np.ndarray:
-    try:
-        return np.asarray(values, kind)
-    except (TypeError, ValueError) as error:
-        raise DataError(f"{name} is not an array of numbers: {error}.") from error
 
 
 def _step(

@@ -16,10 +16,12 @@ _LARGEST = 1e30
 
 def split_tasks(array: Any, name: str) -> list[np.ndarray]:
     """One float array (n, columns) per task."""
+    what = f"{name} is not a list of arrays of numbers"
     try:
-        tasks = [as_numbers(one, np.float64) for one in array]
-    except (TypeError, ValueError, OverflowError) as error:
-        raise DataError(f"{name} is not a list of arrays of numbers: {error}.") from error
+        parts = list(array)
+    except TypeError as error:
+        raise DataError(f"{what}: {error}.") from error
+    tasks = [as_numbers(one, np.float64, what) for one in parts]
     if not tasks:
         raise DataError(f"{name} has no tasks.")
     for i, one in enumerate(tasks):

@@ -50,9 +50,9 @@ class LiveVectors:
     """Robots' vectors that follow what each of them just did; those of the grounds are held.
 
     `guide` tells them to a policy; `watch` is called after each control step of simulated robots, and
-    `deployment.live` does the same for a real one. A sample is a short past and
-    the next step, as sensors have them, every `WindowConfig.stride` control steps; no sample spans a fall.
-    There is a filter for each of `DELAYS`, and what is told is of the one that explains recent torques best.
+    `deployment.live` does the same for a real one. A sample is a short past and the next step, as sensors
+    have them, every `WindowConfig.stride` control steps; no sample spans a fall. There is a filter for each
+    of `DELAYS`, and what is told is of the one that explains recent torques best.
 
     Attributes:
         guide: the robot's vector in each episode, changed in place.

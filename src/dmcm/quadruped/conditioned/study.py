@@ -96,8 +96,7 @@ def run_policy_study(config: PolicyStudy, *, progress: bool = True) -> dict[str,
         "command": command_of("quadruped evaluate-policy", config),
         "environment": environment(),
     }
-    if config.results is not None:
-        results = with_earlier(results, earlier, same=("suite", "seeds"), parts=("methods", "titles", "gait"))
+    results = with_earlier(results, earlier, same=("suite", "seeds"), parts=("methods", "titles", "gait"))
     results["differences"] = differences(results["methods"], OUTSIDE)
     if config.results is not None:
         write_json(config.results, results)

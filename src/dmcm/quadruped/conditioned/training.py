@@ -154,10 +154,6 @@ def train_policy(config: PolicyTraining, out: Path, *, resume: bool = False, pro
         DmcmError: data, models, a bank or a policy that cannot be used; as `train_in_phases`.
     """
     config = config.check()
-    collection = read_collection(config.data)
-    cells = describe_cells(collection, cut(collection.data, WindowConfig()))
-    which = cells.of("seen_pair")
-    vectors, told = told_vectors(config, collection, cells, which)
     start, first_about = load_policy(config.start)
     actor, trained = METHODS[config.method].actor, first_about.get("training", {})
     if actor is not None and trained.get("method") != actor:
@@ -166,6 +162,10 @@ def train_policy(config: PolicyTraining, out: Path, *, resume: bool = False, pro
             f"{trained.get('method') or 'the walking policy'}. Start from a policy of {actor}, as `dmcm "
             f"quadruped train-policy --methods {config.method}` does, which trains that first."
         )
+    collection = read_collection(config.data)
+    cells = describe_cells(collection, cut(collection.data, WindowConfig()))
+    which = cells.of("seen_pair")
+    vectors, told = told_vectors(config, collection, cells, which)
     table = load_robot(collection.config["robot"])
     robots = [collection.grid.robots[cells.robot[cell]] for cell in which]
     gains = read_gains(config.method, vectors, robots, table)

@@ -36,7 +36,7 @@ from dmcm.quadruped.dynamics.evaluation import (
     rollout_errors,
     second_half_errors,
 )
-from dmcm.quadruped.dynamics.log_fit import DELAYS, near_fit
+from dmcm.quadruped.dynamics.log_fit import near_fit
 from dmcm.quadruped.dynamics.measured import filled, only_outputs
 from dmcm.quadruped.dynamics.model import DynamicsModel
 from dmcm.quadruped.world.simulation import CONTROL_PERIOD_S
@@ -48,6 +48,8 @@ _APART = ("unseen_pair",)
 
 _Origin = Callable[[np.ndarray], Contexts]
 """Gives contexts for numbers of cells."""
+_Data = tuple[Collection, Cells, np.ndarray]
+"""Recordings, their samples, and what the base network gets wrong there."""
 
 
 class Measures:
@@ -142,6 +144,7 @@ class Measures:
         rollouts: bool = True,
         outcomes: bool = True,
         splits: tuple[str, ...] = SPLITS,
+        data: _Data | None = None,
     ) -> dict[str, dict[str, float]]:
         """Normalised root mean squared error per split and output.
 
@@ -150,21 +153,23 @@ class Measures:
             rollouts: also roll states out.
             outcomes: also measure outcomes of the coming second.
             splits: which to measure.
+            data: of the same cells, to measure on; by default as they were recorded.
         """
+        collection, cells, wrong = data or (self.collection, self.cells, self.wrong)
         table: dict[str, dict[str, float]] = {}
         for split in splits:
             which = self._targets(split)
             if not len(which):
                 continue
             own = None if contexts is None else contexts(which)
-            squared = second_half_errors(self.learner, own, self.cells, self.wrong, which).mean(axis=0)
+            squared = second_half_errors(self.learner, own, cells, wrong, which).mean(axis=0)
             table[split] = {
                 name: float(np.sqrt(np.mean(squared[output(name)] / self.spread["outputs"][output(name)])))
                 for name in OUTPUTS
                 if outcomes or name not in OUTCOMES
             }
             if rollouts:
-                rolled = rollout_errors(self.base, self.learner, own, self.collection, self.cells, which)
+                rolled = rollout_errors(self.base, self.learner, own, collection, cells, which)
                 for part, errors in rolled.items():
                     # A roll-out that left the finite numbers has failed altogether, not infinitely.
                     errors = np.minimum(errors, self.spread[part])
@@ -188,13 +193,11 @@ class Measures:
         fit = near_fit(model, data[:, : data.shape[1] // 2])
         late = np.where(self.robot_donor >= 0, fit.delay_steps[self.robot_donor], 0)
         moved = data.copy()
-        for steps in DELAYS:
+        for steps in np.unique(late[late > 0]).tolist():
             moved[late == steps] = delayed(data[late == steps], steps)
         cells = dataclasses.replace(self.cells, windows=cut(moved, self.windows))
         collection = dataclasses.replace(self.collection, data=moved)
         wrong = base_errors(cells.windows, self.base)
-        mine = Measures(collection, cells, wrong, self.base, self.learner, self.windows)
-        mine.spread = self.spread
 
         def of(which: np.ndarray) -> Contexts:
             values = {
@@ -204,7 +207,7 @@ class Measures:
                 values[TERRAIN] = terrain(which)
             return Contexts(values, model.learner.fingerprint())
 
-        return mine.errors(of, outcomes=False)
+        return self.errors(of, outcomes=False, data=(collection, cells, wrong))
 
     def _targets(self, split: str) -> np.ndarray:
         """Sound cells that have donors for both factors, so that all ways are compared on the same cells."""

@@ -123,12 +123,12 @@ def run_dynamics(config: DynamicsConfig, *, progress: bool = True) -> dict[str, 
         "command": command_of("quadruped dynamics", config),
         "environment": environment(),
     }
+    table = with_earlier(
+        table,
+        earlier,
+        same=("data", "cells", "seeds", "steps"),
+        parts=("methods", "seconds", "probes", "adapt_ms"),
+    )
     if config.results is not None:
-        table = with_earlier(
-            table,
-            earlier,
-            same=("data", "cells", "seeds", "steps"),
-            parts=("methods", "seconds", "probes", "adapt_ms"),
-        )
         write_json(config.results, table)
     return table

@@ -72,9 +72,8 @@ def run_transfer(config: TransferConfig, *, progress: bool = True) -> dict[str, 
             cells[case] = _evaluated(config, table, source, policies[WAYS[case.way].policy, case.seed], case)
             bar.advance(task)
     results = _table(config, cells)
-    if config.results is not None:
-        parts = ("methods", "titles", "seconds", "gap")
-        results = with_earlier(results, earlier, same=("suite", "seeds"), parts=parts)
+    parts = ("methods", "titles", "seconds", "gap")
+    results = with_earlier(results, earlier, same=("suite", "seeds"), parts=parts)
     results["differences"] = differences(results["methods"], ALL)
     if config.results is not None:
         write_json(config.results, results)
