@@ -8,9 +8,11 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 
+from dmcm.fit_config import FitConfig
 from dmcm.learner import Learner
+from dmcm.optimiser import outer_optimiser
 from dmcm.samplers import Sampler
-from dmcm.training import FitConfig, _compile_chunk, _optimiser, _State
+from dmcm.training import _compile_chunk, _State
 
 
 def chunk_runner(learner: Learner, sampler: Sampler, config: FitConfig) -> Callable[[], None]:
@@ -18,7 +20,7 @@ def chunk_runner(learner: Learner, sampler: Sampler, config: FitConfig) -> Calla
     learner = eqx.tree_at(
         lambda tree: tree.scaler, learner, sampler.scaler(), is_leaf=lambda leaf: leaf is None
     )
-    optimiser = _optimiser(config)
+    optimiser = outer_optimiser(config)
     trained, static = eqx.partition(learner, eqx.is_inexact_array)
     state = _State(trained, optimiser.init(trained), trained, jnp.asarray(jnp.inf), jnp.asarray(0))
     # As in `fit`: weakly typed leaves would compile the second call again.

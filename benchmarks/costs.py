@@ -15,10 +15,11 @@ import numpy as np
 import dmcm
 from benchmarks.chunks import chunk_runner
 from benchmarks.latency import WARM_UP, call_milliseconds
+from dmcm.fit_config import FitConfig
 from dmcm.sinusoid.family import SinusoidSampler
 from dmcm.sinusoid.methods import build_method
 from dmcm.sinusoid.single import SingleConfig, train
-from dmcm.training import FitConfig, fit
+from dmcm.training import fit
 
 METHOD = "dmcm"
 MEMORY_MARKS = (1_000, 2_000, 4_000, 8_000)

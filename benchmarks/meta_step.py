@@ -18,10 +18,10 @@ import dmcm
 from benchmarks import torch_cavia
 from benchmarks.chunks import chunk_runner
 from benchmarks.torch_cavia import ContextModel, TorchBatch
+from dmcm.fit_config import FitConfig
 from dmcm.objective import outer_loss
 from dmcm.samples import Batch, Samples
 from dmcm.scaling import Scaler
-from dmcm.training import FitConfig
 
 TASKS, SHOTS, CONTEXT, HIDDEN = 25, 10, 5, (40, 40)
 INNER_RATE, OUTER_RATE = 0.1, 1e-3

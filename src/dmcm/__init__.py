@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from dmcm.bank import ContextBank
     from dmcm.contexts import Contexts, Factors, share, stack
     from dmcm.data import FactorDataset
+    from dmcm.fit_config import FitConfig
     from dmcm.learner import Learner
     from dmcm.models import load_learner, save_learner
     from dmcm.networks import ConcatNetwork, FilmNetwork, Network, TensorProductNetwork
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
     from dmcm.solvers import GradientDescent, LevenbergMarquardt, SetEncoder, Solver
     from dmcm.streaming import ContextFilter
     from dmcm.tables import read_samples, write_table
-    from dmcm.training import FitConfig, FitResult, fit
+from dmcm.training import FitResult, fit
 
 __version__ = "0.1.0"
 

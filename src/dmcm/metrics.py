@@ -14,6 +14,8 @@ from dmcm.learner import Learner
 from dmcm.samples import Samples
 from dmcm.solvers.base import Values
 
+LEAST_GROUPS = 4
+"""Groups of tasks that a probe is fitted to, chosen on and tested on."""
 _LEAST_TASKS = 20
 _WIDTHS = (0.25, 0.5, 1.0, 2.0, 4.0)
 _RIDGES = (1e-8, 1e-6, 1e-4, 1e-2, 1.0)
@@ -203,8 +205,8 @@ def _split(tasks: int, groups: ArrayLike | None, seed: int) -> tuple[np.ndarray,
     if owner.shape != (tasks,):
         raise ShapeError(f"groups of shape {owner.shape} for {tasks} tasks: give one number a task.")
     count = int(owner.max()) + 1
-    if count < 4:
-        raise DataError(f"a probe needs at least 4 groups of tasks to split, not {count}.")
+    if count < LEAST_GROUPS:
+        raise DataError(f"a probe needs at least {LEAST_GROUPS} groups of tasks to split, not {count}.")
     order = np.random.default_rng(seed).permutation(count)
     train, check, test = (
         part if groups is None else np.flatnonzero(np.isin(owner, part))

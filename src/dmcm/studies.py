@@ -17,12 +17,13 @@ import numpy as np
 from dmcm.baselines import parameter_factors
 from dmcm.contexts import Factors
 from dmcm.errors import ConfigError, unknown_name
+from dmcm.fit_config import FitConfig
 from dmcm.learner import Learner
 from dmcm.models import build_network, build_solver
 from dmcm.priors import Prior
 from dmcm.samplers import Sampler
 from dmcm.storage import read_json, write_json
-from dmcm.training import FitConfig, fit
+from dmcm.training import fit
 
 _STUDENT_95 = {
     2: 12.706,
@@ -50,7 +51,8 @@ class Method:
         recombination: weight of the recombined loss.
         dependence: weight of the dependence penalty.
         omission: weight of the loss with one context left out.
-        learning_rate: tuned on validation tasks, as are the next two.
+        optimiser: as in `FitConfig`; tuned on validation tasks, as are the next three.
+        learning_rate: as in `FitConfig`.
         outlier_scale: as in `FitConfig`.
         clip: as in `FitConfig`.
     """
@@ -61,6 +63,7 @@ class Method:
     factors: Mapping[str, int]
     recombination: float = 4.0
     dependence: float = 0.0
+    optimiser: str = "adam"
     learning_rate: float = 6e-3
     outlier_scale: float | None = 1e-5
     clip: float = 0.01
@@ -123,6 +126,7 @@ def fit_config(method: Method, seed: int, steps: int) -> FitConfig:
     """Settings of the outer loop of a method."""
     return FitConfig(
         steps=steps,
+        optimiser=method.optimiser,
         learning_rate=method.learning_rate,
         prior_rate=10.0,
         recombination=method.recombination,

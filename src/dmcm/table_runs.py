@@ -14,11 +14,12 @@ import numpy as np
 from dmcm.contexts import Factors
 from dmcm.data import FactorDataset
 from dmcm.errors import ConfigError, DataError, unknown_name
+from dmcm.fit_config import FitConfig
 from dmcm.learner import Learner
 from dmcm.models import build_network, build_solver
 from dmcm.run_config import claim_run
 from dmcm.runs import RunFolder
-from dmcm.training import FitConfig, FitResult, fit
+from dmcm.training import FitResult, fit
 
 SOLVERS = ("levenberg_marquardt", "gradient_descent", "set_encoder")
 """Inner loops that a table can be learned with."""

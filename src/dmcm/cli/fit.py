@@ -12,12 +12,12 @@ from dmcm import table_page
 from dmcm.cli.arguments import parse_pairs, parse_sizes
 from dmcm.cli.evaluate import show_errors
 from dmcm.cli.show import say, show_path, show_table
+from dmcm.fit_config import FitConfig
 from dmcm.run_config import open_run
 from dmcm.runs import RunFolder
 from dmcm.table_measures import measure_table
 from dmcm.table_page import combination_table
 from dmcm.table_runs import TableConfig, split_tasks, train_table
-from dmcm.training import FitConfig
 
 EXAMPLES = """
 dmcm fit plants.csv --task plot --factors variety=2 year=2 --inputs day --outputs weight_g
@@ -58,6 +58,8 @@ class FitTableConfig:
     """Hidden layers."""
     steps: int = 10_000
     """Training steps."""
+    optimiser: str = "adam"
+    """adam or muon."""
     learning_rate: float = 3e-3
     """Peak learning rate."""
     recombination: float = 4.0
@@ -96,6 +98,7 @@ class FitTableConfig:
             validation_fraction=self.validation_fraction,
             fit=FitConfig(
                 steps=self.steps,
+                optimiser=self.optimiser,
                 learning_rate=self.learning_rate,
                 recombination=self.recombination,
                 patience=self.patience,

@@ -15,6 +15,7 @@ from rich.progress import Progress
 from dmcm.contexts import Contexts, Factors, share
 from dmcm.data import FactorDataset
 from dmcm.errors import ConfigError, DmcmError
+from dmcm.fit_config import FitConfig
 from dmcm.growth.controls import between_plots, controls
 from dmcm.growth.table import FACTORS, load
 from dmcm.learner import Learner
@@ -24,7 +25,7 @@ from dmcm.runs import environment
 from dmcm.solvers import LevenbergMarquardt
 from dmcm.storage import write_json
 from dmcm.studies import summarise_numbers
-from dmcm.training import FitConfig, fit
+from dmcm.training import fit
 
 STEPS = 1_000
 """Outer steps: leave-plots-out validation on training pairs no longer falls much after these."""

@@ -12,7 +12,7 @@ from jaxtyping import Array
 
 from dmcm.contexts import Contexts
 from dmcm.learner import Learner
-from dmcm.metrics import chance_label, probe_label, probe_number
+from dmcm.metrics import LEAST_GROUPS, chance_label, probe_label, probe_number
 from dmcm.quadruped.data.collection import Collection
 from dmcm.quadruped.data.grid import SPLITS
 from dmcm.quadruped.data.recording import delayed
@@ -44,6 +44,8 @@ from dmcm.solvers.set_encoder import SetEncoder
 
 SECONDS = (1.0, 2.0, 5.0, 10.0, 20.0)
 """Lengths of data to adapt to, what samples look ahead to included."""
+LOST = 10.0
+"""Largest error of a cell's roll-outs that counts, in standard deviations of what is rolled out."""
 _APART = ("unseen_pair",)
 
 _Origin = Callable[[np.ndarray], Contexts]
@@ -171,8 +173,8 @@ class Measures:
             if rollouts:
                 rolled = rollout_errors(self.base, self.learner, own, collection, cells, which)
                 for part, errors in rolled.items():
-                    # A roll-out that left the finite numbers has failed altogether, not infinitely.
-                    errors = np.minimum(errors, self.spread[part])
+                    # One roll-out that leaves the finite numbers must not make the mean of all infinite.
+                    errors = np.minimum(errors, LOST**2 * self.spread[part])
                     for horizon, error in zip(HORIZONS_S, errors.mean(axis=0), strict=True):
                         table[split][f"{part}_rollout_{horizon:g}s"] = float(
                             np.sqrt(error / self.spread[part])
@@ -230,11 +232,13 @@ class Measures:
         """What a kernel probe reads off each vector of robots and grounds of training.
 
         R² of numbers, accuracy of the kind of ground; on robots the probe was not trained on, for each
-        robot has many cells and would be recognised.
+        robot has many cells and would be recognised. Empty where there are too few robots for that.
         """
         cells, grid = self.cells, self.collection.grid
         inside = np.isin(cells.split[everyone], ("seen_pair", "unseen_pair"))
         which = everyone[inside]
+        if len(np.unique(cells.robot[which])) < LEAST_GROUPS:
+            return {}
         kinds = np.array([terrain.kind for terrain in grid.terrains])[cells.terrain[which]]
         robots = cells.robot[which]
         table: dict[str, dict[str, float]] = {}

@@ -1,0 +1,84 @@
+"""Settings of the outer loop."""
+
+from __future__ import annotations
+
+import dataclasses
+
+from dmcm.errors import ConfigError, unknown_name
+
+OPTIMISERS = ("adam", "muon")
+"""Names of the outer loop's optimisers."""
+
+
+@dataclasses.dataclass(frozen=True)
+class FitConfig:
+    """Settings of the outer loop."""
+
+    steps: int = 20_000
+    """Outer steps in all."""
+    optimiser: str = "adam"
+    """"adam", or "muon": matrices of weights by Muon, the rest by Adam. Where data are free of noise, Muon
+    leaves a fraction of Adam's error after as many steps."""
+    learning_rate: float = 3e-3
+    """Peak of the learning rate; it warms up, then falls to a thousandth along a cosine."""
+    prior_rate: float = 1.0
+    """Learning rate of the contexts' prior as a multiple of `learning_rate`. Precisions are learned on a
+    logarithmic scale and may belong orders of magnitude from where they start: 10 helps where training is
+    long and data are plenty, and lets small tables overfit."""
+    warmup: int = 500
+    """Steps until the peak, at most a tenth of all steps."""
+    clip: float = 1.0
+    """Largest norm of the outer gradient. Where a few tasks in many have gradients far above the rest, as in
+    recombined losses on noise-free data, a value below the usual norm (0.01) lets the rest be heard."""
+    recombination: float = 4.0
+    """Weight of the recombined-context query loss; 0 trains on own contexts alone."""
+    dependence: float = 0.0
+    """Weight of the penalty on statistical dependence between the factors' contexts."""
+    omission: float = 0.0
+    """Weight of the query loss with one factor's context left at the prior mean. With it, a prior mean stands
+    for "unknown" and is safe to use for a factor that nobody has data of."""
+    outlier_scale: float | None = None
+    """Errors of single tasks beyond this (mean square, standardised units) count by their root; None counts
+    all in full. Helps where data are free of noise and a few ill-determined tasks would rule the gradient."""
+    chunk: int = 500
+    """Steps compiled into one scan; metrics are logged and checkpoints written between chunks."""
+    checkpoint_seconds: float = 20.0
+    """Least time between two checkpoints; one is always written at the end."""
+    patience: int = 0
+    """Stop after this many validations (one a chunk) without a new best; 0 never stops early."""
+    seed: int = 0
+    """Seed of batches and donors."""
+
+    def check(self) -> None:
+        """Raise `ConfigError` for a setting outside its range."""
+        if self.optimiser not in OPTIMISERS:
+            raise ConfigError(unknown_name("optimiser", self.optimiser, OPTIMISERS))
+        values = {
+            name: value
+            for name, value in vars(self).items()
+            if name != "optimiser" and (name != "outlier_scale" or value is not None)
+        }
+        if odd := [f"{k}={v!r}" for k, v in values.items() if not isinstance(v, (int, float))]:
+            raise ConfigError(f"training settings are numbers, not {', '.join(odd)}.")
+        limits = {
+            "steps": self.steps >= 1,
+            "learning_rate": 0 < self.learning_rate < float("inf"),
+            "prior_rate": 0 < self.prior_rate < float("inf"),
+            "warmup": self.warmup >= 0,
+            "clip": self.clip > 0,
+            "recombination": 0 <= self.recombination < float("inf"),
+            "dependence": 0 <= self.dependence < float("inf"),
+            "omission": 0 <= self.omission < float("inf"),
+            "outlier_scale": self.outlier_scale is None or 0 < self.outlier_scale < float("inf"),
+            "chunk": self.chunk >= 1,
+            "checkpoint_seconds": self.checkpoint_seconds >= 0,
+            "patience": self.patience >= 0,
+            "seed": 0 <= self.seed < 2**32,
+        }
+        for name in ("steps", "warmup", "chunk", "patience", "seed"):
+            limits[name] = limits[name] and isinstance(getattr(self, name), int)
+        bad = [f"{name}={getattr(self, name)!r}" for name, fine in limits.items() if not fine]
+        if bad:
+            raise ConfigError(
+                f"training settings out of range: {', '.join(bad)}. See FitConfig for what each means."
+            )
