@@ -21,6 +21,6 @@ def run(config: TuningConfig) -> None:
     rows = [
         [name, *(found["scores"].get(s) for s in columns), found["best"]] for name, found in methods.items()
     ]
-    caption = "Geometric mean of the validation errors, by loss and learning rate; lower is better."
+    caption = "Geometric mean of validation errors by optimiser, loss and learning rate; lower is better."
     show_table(Table(("method", *columns, "best"), rows, caption))
     show_results(config.results, config.out)

@@ -33,8 +33,14 @@ class Method(studies.Method):
 
 
 METHODS: dict[str, Method] = {
-    "dmcm": Method("DMCM: tensor product, LM, recombined", _TENSOR, _LM),
+    "dmcm": Method(
+        "DMCM: tensor product, LM, recombined", _TENSOR, _LM, optimiser="muon", learning_rate=1e-2
+    ),
+    "dmcm_adam": Method("DMCM trained by Adam", _TENSOR, _LM),
     "cavia": Method("single context, same network and solver", _TENSOR, _LM, _ONE, 0.0),
+    "cavia_muon": Method(
+        "single context trained by Muon", _TENSOR, _LM, _ONE, 0.0, optimiser="muon", learning_rate=1e-2
+    ),
     "dmcm_no_recombination": Method("DMCM without the recombined loss", _TENSOR, _LM, recombination=0.0),
     "dmcm_penalty_only": Method(
         "dependence penalty instead of recombination",

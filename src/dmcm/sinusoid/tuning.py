@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import math
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -12,6 +13,7 @@ import numpy as np
 from rich.console import Console
 
 from dmcm.commands import command_of
+from dmcm.fit_config import OPTIMISERS
 from dmcm.runs import environment
 from dmcm.sinusoid import protocol
 from dmcm.sinusoid.family import SinusoidSampler
@@ -103,9 +105,9 @@ def tune(config: TuningConfig, *, progress: bool = True) -> dict[str, Any]:
 
 def settings(method: Method) -> Iterator[tuple[str, Method]]:
     """A method with every combination of settings, by name."""
-    for loss, values in LOSSES.items():
-        for rate in LEARNING_RATES:
-            yield f"{loss} {rate:g}", dataclasses.replace(method, learning_rate=rate, **values)
+    for optimiser, (loss, values), rate in itertools.product(OPTIMISERS, LOSSES.items(), LEARNING_RATES):
+        changed = dataclasses.replace(method, optimiser=optimiser, learning_rate=rate, **values)
+        yield f"{optimiser} {loss} {rate:g}", changed
 
 
 def score(measures: Mapping[str, Any]) -> float:

@@ -151,11 +151,18 @@ def _numbers(table: Mapping[str, Any]) -> tuple[Block, ...]:
                 [
                     name,
                     pictures.LABELS.get(column, column),
-                    cell["falls"],
+                    100 * cell["falls"] / (cell["episodes"] * cell["seeds"]),
                     cell["distance_m"],
                     cell["velocity_rmse"],
                     cell["energy_j_per_m"],
                 ]
             )
-    heads = ("told", "condition", "falls", "way before a fall, m", "velocity error, m/s", "energy, J/m")
+    heads = (
+        "told",
+        "condition",
+        "falls, % of episodes",
+        "way before a fall, m",
+        "velocity error, m/s",
+        "energy, J/m",
+    )
     return (Table(heads, rows, "Means over grounds and conditions."),)

@@ -64,6 +64,9 @@ def run_policy_study(config: PolicyStudy, *, progress: bool = True) -> dict[str,
     """
     names = _chosen(config)
     suite, table = config.suite.check(), load_robot(config.robot)
+    swapped = [name for name in names if any(part.startswith("~") for part in SOURCES[name].parts)]
+    if swapped and suite.episodes < 2:
+        raise ConfigError(f"{swapped[0]} takes another robot's vector: episodes must be 2 at least.")
     earlier = earlier_table(config.results)
     # Before the vectors, which take minutes: a policy that cannot walk is told at once.
     policies = {
@@ -90,7 +93,7 @@ def run_policy_study(config: PolicyStudy, *, progress: bool = True) -> dict[str,
         "methods": methods,
         "titles": {name: f"{METHODS[SOURCES[name].method].title}: {SOURCES[name].title}" for name in names},
         "conditions": {name: condition.title for name, condition in CONDITIONS.items()},
-        "suite": _frozen(suite),
+        "suite": {**_frozen(suite), "robot": table.digest},
         "seeds": config.seeds,
         "gait": _gaits(config, table, vectors[0]) if SHOWN in names else {},
         "command": command_of("quadruped evaluate-policy", config),
@@ -220,7 +223,9 @@ def _policy(path: Path, method: str, seed: int) -> tuple[Policy, dict[str, Any]]
 
 def _check_robot(folder: Path, about: Mapping[str, Any], robot: str) -> None:
     """A policy's joint offsets and gait are those of its own robot."""
-    trained = about["training"]["data"]["robot"]
+    trained = about.get("training", {}).get("data", {}).get("robot")
+    if trained is None:
+        raise ConfigError(f"{folder} holds no policy of `dmcm quadruped train-policy`.")
     if trained != robot:
         raise ConfigError(
             f"{folder} was trained with the robot {trained}, not {robot}: use --robot {trained}."

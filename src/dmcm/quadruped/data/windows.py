@@ -259,7 +259,14 @@ def _outcomes(data: np.ndarray) -> np.ndarray:
 
 
 def _mean_of_second(values: np.ndarray) -> np.ndarray:
-    """Mean over the 50 steps from each step on, shape (cells, steps − 50, size)."""
+    """Mean over the 50 steps from each step on, shape (cells, steps − 50, size); NaN where one is not known."""
+    known = np.isfinite(values)
+    # Sums run on: what is not known must not stay in those of all seconds after it.
+    means, gaps = (_sum_of_second(part) / SECOND for part in (np.where(known, values, 0.0), ~known))
+    return np.where(gaps > 0, np.nan, means)
+
+
+def _sum_of_second(values: np.ndarray) -> np.ndarray:
     total = np.cumsum(values, axis=1, dtype=np.float64)
     total = np.concatenate([np.zeros_like(total[:, :1]), total], axis=1)
-    return (total[:, SECOND:-1] - total[:, : -SECOND - 1]) / SECOND
+    return total[:, SECOND:-1] - total[:, : -SECOND - 1]

@@ -119,6 +119,7 @@ def run_dynamics(config: DynamicsConfig, *, progress: bool = True) -> dict[str, 
         "left_out": int(np.sum(~cells.sound)),
         "seeds": config.seeds,
         "steps": config.steps,
+        "windows": dataclasses.asdict(config.windows),
         "data": collection.config,
         "command": command_of("quadruped dynamics", config),
         "environment": environment(),
@@ -126,7 +127,7 @@ def run_dynamics(config: DynamicsConfig, *, progress: bool = True) -> dict[str, 
     table = with_earlier(
         table,
         earlier,
-        same=("data", "cells", "seeds", "steps"),
+        same=("data", "cells", "seeds", "steps", "windows"),
         parts=("methods", "seconds", "probes", "adapt_ms"),
     )
     if config.results is not None:

@@ -67,7 +67,7 @@ class StandIn:
         self.qpos, self.qvel = np.zeros((count, 19)), np.zeros((count, 18))
         self.tile, self.moved_m = np.zeros(count, int), np.zeros((count, 3))
         self.diverged, self.divergences = np.zeros(count, bool), 0
-        self.properties = as_columns([RobotProperties()] * count)
+        self.properties = as_columns([nominal(table)] * count)
         self._forces = np.zeros((count, 4))
         self._sensed: dict[str, np.ndarray] = {}
         self.place(np.arange(count), self.tile)

@@ -175,7 +175,12 @@ def _table(config: TransferConfig, cells: Mapping[_Case, Mapping[str, Any]]) -> 
             if name in names
         },
         "seeds": config.seeds,
-        "suite": {"robots": config.robots, "seconds": config.seconds, "seed": config.seed},
+        "suite": {
+            "robots": config.robots,
+            "seconds": config.seconds,
+            "seed": config.seed,
+            "robot": load_robot(config.robot).digest,
+        },
         "command": command_of("quadruped transfer", config),
         "environment": environment(),
     }

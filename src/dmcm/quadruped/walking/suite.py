@@ -56,11 +56,14 @@ def run_suite(config: WalkingSuite) -> dict[str, Any]:
     """Walk through all cells; returns them by name.
 
     Raises:
-        ConfigError: less than one episode.
+        ConfigError: settings out of range, or a policy of another robot.
         DmcmError: a robot or policy that cannot be used.
     """
-    if config.episodes < 1:
-        raise ConfigError(f"episodes={config.episodes} must be at least 1.")
+    if config.episodes < 1 or not 2 <= config.seconds < np.inf or config.seed < 0:
+        raise ConfigError(
+            f"episodes={config.episodes} must be at least 1, seconds={config.seconds} at least 2, "
+            f"seed={config.seed} not negative."
+        )
     table = load_robot(config.robot)
     policy, about = load_policy(config.policy)
     n, rng = config.episodes, np.random.default_rng(config.seed)

@@ -91,7 +91,7 @@ class Simulation:
         self.divergences = 0
         self.properties: dict[str, np.ndarray] = {}
         everyone = np.arange(count)
-        self.set_robots(everyone, [RobotProperties()] * count)
+        self.set_robots(everyone, [nominal(table)] * count)
         self.place(everyone, self.tile)
 
     @property
