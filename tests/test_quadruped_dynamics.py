@@ -29,7 +29,7 @@ from dmcm.quadruped.data.windows import (
 )
 from dmcm.quadruped.dynamics.base import base_errors
 from dmcm.quadruped.dynamics.cells import ROBOT, TERRAIN, describe_cells
-from dmcm.quadruped.dynamics.donors import robot_donors, strangers, terrain_donors
+from dmcm.quadruped.dynamics.donors import _one_of, robot_donors, strangers, terrain_donors
 from dmcm.quadruped.dynamics.evaluation import (
     HORIZONS_S,
     ROLLED,
@@ -139,6 +139,16 @@ def test_outputs_are_what_happens_next(collection, windows):
     np.testing.assert_allclose(y["mean_torque_1s"], torque, rtol=1e-4)
 
 
+def test_one_unknown_step_spoils_the_seconds_around_it_alone(collection):
+    gap, data = 200, collection.data[:1].copy()
+    data[0, gap, column("torques_nm")] = np.nan
+    found = cut(data, WindowConfig(), parts=1)
+    for sample in range(found.count[0, 0]):
+        torque = found.y[0, 0, sample, output("mean_torque_1s")]
+        spoilt = gap - SECOND < found.step[0, 0, sample] <= gap
+        assert np.isnan(torque).all() if spoilt else np.isfinite(torque).all()
+
+
 def test_inputs_hold_the_past_and_nothing_of_the_future(collection, windows):
     cell, part, sample = 1, 0, 3
     at, data = windows.step[cell, part, sample], collection.data[cell]
@@ -165,6 +175,13 @@ def test_strangers_share_nothing_and_are_of_training(cells):
     assert not np.any(cells.terrain[drawn] == cells.terrain[which])
     # A cell's stranger does not depend on which others are asked for.
     assert strangers(cells, which[::2]).tolist() == drawn[::2].tolist()
+
+
+def test_a_ground_and_a_stranger_are_drawn_apart():
+    """From like lists the same generator would take the robot of the same rank for both."""
+    grid = np.arange(100)
+    ranks = [(_one_of(grid, [target, 1]), _one_of(grid, [target, 2])) for target in range(300)]
+    assert abs(np.corrcoef(np.array(ranks).T)[0, 1]) < 0.2
 
 
 def test_donors_share_their_factor_and_nothing_of_the_pair(cells):

@@ -12,6 +12,7 @@ from gymnasium.vector import AutoresetMode
 from dmcm.errors import ConfigError, ShapeError
 from dmcm.quadruped.body.properties import PROPERTY_NAMES, RobotProperties
 from dmcm.quadruped.body.robot_table import load_robot
+from dmcm.quadruped.conditioned.evaluation import summarise_walk
 from dmcm.quadruped.walking.commands import CommandRanges, Commands, speed_along
 from dmcm.quadruped.walking.environment import ACTION_LIMIT, WalkConfig, WalkEnvironment
 from dmcm.quadruped.walking.evaluation import evaluate_walking
@@ -503,6 +504,12 @@ def test_a_robot_too_weak_to_stand_is_counted_as_fallen(gait_alone):
     robots = [RobotProperties(), RobotProperties(motor_strength=0.1, payload_kg=3.0)]
     walk = evaluate_walking(gait_alone, GO1, robots, [Terrain()] * 2, seconds=2.0, commands=STILL, threads=1)
     assert np.array_equal(walk.fell, [False, True])
+    # It fell before its speed was measured, which is no perfect one.
+    assert np.isnan([walk.velocity_error_m_s[1], walk.yaw_error_rad_s[1]]).all()
+    assert np.isfinite([walk.velocity_error_m_s[0], walk.yaw_error_rad_s[0]]).all()
+    one, both = summarise_walk(walk, slice(1, 2)), summarise_walk(walk, slice(0, 2))
+    assert one["velocity_rmse"] is None
+    assert both["velocity_rmse"] == pytest.approx(walk.velocity_error_m_s[0])
     assert not walk.diverged.any()
     assert walk.seconds[1] < 1.0 < walk.seconds[0]
 

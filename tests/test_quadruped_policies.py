@@ -116,7 +116,7 @@ def training(place, method="dmcm_told", **options):
 def test_a_bank_holds_what_adapting_by_hand_gives(place, collection, cells, tmp_path):
     model, which = trained_model(place / "dynamics", "dmcm", 0), cells.of("seen_pair")[:4]
     bank = ContextBank(tmp_path / "bank")
-    fill_bank(bank, model, collection.grid, cells, which)
+    fill_bank(bank, model, collection, cells, which)
     assert len(bank.entries()) == 2 * len(which)
     read = read_bank(bank, model.learner, collection.grid, which)
     for row, cell in enumerate(which):
@@ -133,9 +133,9 @@ def test_a_bank_holds_what_adapting_by_hand_gives(place, collection, cells, tmp_
 def test_a_bank_is_filled_once_and_filled_anew_for_another_model(place, collection, cells, tmp_path):
     model, which = trained_model(place / "dynamics", "dmcm", 0), cells.of("seen_pair")[:2]
     bank = ContextBank(tmp_path / "bank")
-    fill_bank(bank, model, collection.grid, cells, which[:1])
+    fill_bank(bank, model, collection, cells, which[:1])
     first = {entry.path: entry.path.stat().st_mtime_ns for entry in bank.entries()}
-    fill_bank(bank, model, collection.grid, cells, which)
+    fill_bank(bank, model, collection, cells, which)
     assert len(bank.entries()) == 4
     assert all(path.stat().st_mtime_ns == time for path, time in first.items())
     network = TensorProductNetwork(model.learner.factors, 131, 74, width=8, depth=1, key=jax.random.key(7))
@@ -144,8 +144,18 @@ def test_a_bank_is_filled_once_and_filled_anew_for_another_model(place, collecti
     )
     with pytest.raises(BankError, match="made by model"):
         read_bank(bank, other.learner, collection.grid, which)
-    fill_bank(bank, other, collection.grid, cells, which)
+    fill_bank(bank, other, collection, cells, which)
     read_bank(bank, other.learner, collection.grid, which)
+
+
+def test_a_bank_is_filled_anew_for_other_data(place, collection, cells, tmp_path):
+    model, which = trained_model(place / "dynamics", "dmcm", 0), cells.of("seen_pair")[:2]
+    bank = ContextBank(tmp_path / "bank")
+    fill_bank(bank, model, collection, cells, which)
+    before = read_bank(bank, model.learner, collection.grid, which)["robot"]
+    other = dataclasses.replace(collection, data=np.roll(collection.data, 1, axis=0))
+    fill_bank(bank, model, other, describe_cells(other, cut(other.data, WindowConfig())), which)
+    assert not np.allclose(read_bank(bank, model.learner, collection.grid, which)["robot"], before, atol=1e-3)
 
 
 # --- training ---
@@ -659,6 +669,16 @@ def test_methods_that_match_have_the_trained_actors_of_others(place, tmp_path, m
     # A second call has nothing to do.
     run_sweep(config, progress=False)
     assert len(trained) == 5
+    # With another actor, what was put together with the one of before is put together anew.
+    path = tmp_path / "vanilla" / "seed-0" / "policy.safetensors"
+    policy, about = load_policy(path)
+    save_policy(path, policy, {**about, "training": {**about["training"], "data": {"robot": "go1"}}})
+    run_sweep(config, progress=False)
+    assert trained[5:] == [("dmcm", 0), ("oracle", 0)]
+    # What was trained with other settings is not taken for what is asked for.
+    longer = dataclasses.replace(config, training=training(place, iterations=6))
+    with pytest.raises(CheckpointError, match=r"other settings: iterations is 4 there and 6 here"):
+        run_sweep(longer, progress=False)
 
 
 @pytest.mark.parametrize("options", [{"methods": ("dmcn",)}, {"seeds": 0}])

@@ -32,7 +32,7 @@ from dmcm.runs import RunFolder
 from dmcm.solvers import LevenbergMarquardt
 
 GROUPS = {
-    "robot": ["torque_nm", "joint_rollout_1s", "mean_torque_1s"],
+    "robot": ["torque", "joint_rollout_1s", "mean_torque_1s"],
     "terrain": ["pitch_1s", "front_load_1s"],
 }
 OUTPUTS = [name for names in GROUPS.values() for name in names]
@@ -66,8 +66,8 @@ def table():
         "methods": methods,
         "seconds": seconds,
         "probes": {
-            "robot": {"p_gain_nm_per_rad": 0.93, "terrain_kind": 0.2},
-            "terrain": {"p_gain_nm_per_rad": 0.04, "terrain_kind": 0.8},
+            "robot": {"p_gain": 0.93, "terrain_kind": 0.2},
+            "terrain": {"p_gain": 0.04, "terrain_kind": 0.8},
             "chance": {"terrain_kind": 0.17},
         },
         "groups": GROUPS,
@@ -139,7 +139,7 @@ def read(path):
 
 def test_bars_are_the_shares_of_the_table(table):
     figure = pictures.ablation_picture(table)
-    shown = (["torque_nm", "mean_torque_1s"], ["pitch_1s"])
+    shown = (["torque", "mean_torque_1s"], ["pitch_1s"])
     for axis, names in zip(figure.axes, shown, strict=True):
         for bars, method in zip(axis.containers, pictures.WAYS, strict=True):
             cells = table["methods"][method]["unseen_pair"]

@@ -150,6 +150,17 @@ def halfway(tmp_path, monkeypatch):
     return tmp_path
 
 
+def test_a_run_by_muon_goes_on_to_the_same_bits(tmp_path, monkeypatch):
+    config = dataclasses.replace(CONFIG, optimiser="muon")
+    with monkeypatch.context() as patch:
+        stopping_at(patch, 30)
+        with pytest.raises(InterruptedRun):
+            train(tmp_path, config)
+    agrees(train(tmp_path, config, resume=True), train(config=config))
+    with pytest.raises(CheckpointError, match="other settings"):
+        train(tmp_path, resume=True)
+
+
 def test_a_checkpoint_cut_while_it_was_written_falls_back(halfway, uninterrupted):
     newest = halfway / "checkpoints" / "step-000000030.safetensors"
     newest.write_bytes(newest.read_bytes()[:1000])

@@ -8,11 +8,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from tests.helpers import FACTORS, learner, same_bits, sine, sines, solver
+from tests.helpers import FACTORS, learner, network, same_bits, sine, sines, solver
 
 from dmcm import FactorDataset, FitConfig, fit, load_learner
 from dmcm.checkpoints import load_checkpoint
 from dmcm.errors import ConfigError, DataError, DivergenceError, InterruptedRun, ShapeError
+from dmcm.optimiser import outer_optimiser
 from dmcm.runs import RunFolder
 from dmcm.storage import load_arrays, tree_arrays
 
@@ -118,6 +119,32 @@ def test_the_prior_learns_faster_by_its_factor():
             continue
         expected = 7 * rate if name.startswith(".prior") else rate
         assert np.max(np.abs(after[name] - start)) == pytest.approx(expected, rel=1e-2), name
+
+
+@pytest.mark.parametrize(("optimiser", "alike"), [("muon", True), ("adam", False)])
+def test_muon_moves_a_layer_equally_far_along_all_its_directions(optimiser, alike):
+    weights = eqx.filter(learner(network=network(depth=2), solver=solver("gradient_descent")), eqx.is_array)
+    rng = np.random.default_rng(0)
+    left, right = (np.linalg.qr(rng.normal(size=(8, 8)))[0] for _ in range(2))
+    steep = jnp.asarray(left * np.geomspace(1, 1e-2, 8) @ right, jnp.float32)
+    slopes = jax.tree.map(lambda leaf: jnp.asarray(rng.normal(size=leaf.shape), jnp.float32), weights)
+    slopes = eqx.tree_at(lambda tree: tree.network.trunk.layers[1].weight, slopes, steep)
+    made = outer_optimiser(dataclasses.replace(QUICK, steps=1, optimiser=optimiser))
+    updates, _ = made.update(slopes, made.init(weights), weights)
+    moved = np.linalg.svd(updates.network.trunk.layers[1].weight, compute_uv=False)
+    assert (moved.max() < 3 * moved.min()) == alike
+    # All else goes by Adam, whose first step is as long everywhere: also the matrix of step sizes.
+    for rest in (
+        updates.network.head,
+        updates.solver.log_rate["phase"],
+        updates.network.trunk.layers[1].bias,
+    ):
+        np.testing.assert_allclose(np.abs(rest), np.abs(rest).max(), rtol=1e-3)
+
+
+def test_unknown_optimisers_are_named():
+    with pytest.raises(ConfigError, match=r"no optimiser 'mun'.*Did you mean 'muon'"):
+        train(plain(), config=dataclasses.replace(QUICK, optimiser="mun"))
 
 
 def test_a_batch_that_explodes_changes_nothing():

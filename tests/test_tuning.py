@@ -6,6 +6,7 @@ import math
 import pytest
 
 from dmcm.errors import ConfigError
+from dmcm.fit_config import OPTIMISERS
 from dmcm.sinusoid import protocol, tuning
 from dmcm.sinusoid.methods import METHODS
 from dmcm.sinusoid.tuning import TuningConfig, score, settings, tune
@@ -28,9 +29,10 @@ def test_score_is_the_geometric_mean_of_four_errors():
 def test_every_method_meets_every_setting():
     for method in (METHODS["dmcm"], METHODS["none"]):
         found = dict(settings(method))
-        assert len(found) == len(tuning.LEARNING_RATES) * len(tuning.LOSSES)
-        assert {(m.learning_rate, m.outlier_scale, m.clip) for m in found.values()} == {
-            (rate, values["outlier_scale"], values["clip"])
+        assert len(found) == len(OPTIMISERS) * len(tuning.LEARNING_RATES) * len(tuning.LOSSES)
+        assert {(m.optimiser, m.learning_rate, m.outlier_scale, m.clip) for m in found.values()} == {
+            (optimiser, rate, values["outlier_scale"], values["clip"])
+            for optimiser in OPTIMISERS
             for rate in tuning.LEARNING_RATES
             for values in tuning.LOSSES.values()
         }
@@ -43,7 +45,7 @@ def _structure(method):
 
 def test_best_setting_is_found_on_validation_tasks_alone(monkeypatch, tmp_path):
     names = [name for name, _ in settings(METHODS["none"])]
-    answers = iter([*[1.0] * 8, *[4.0] * 2, *[1.0] * 6])  # two seeds a setting; the fifth is worst
+    answers = iter([*[1.0] * 8, *[4.0] * 2, *[1.0] * 22])  # two seeds a setting; the fifth is worst
 
     def evaluate(learner, *, seed):
         assert seed == protocol.VALIDATION_SEED != protocol.TEST_SEED

@@ -173,7 +173,7 @@ class ContextBank:
                 f"entry '{name}' of '{factor}' in {self.path} was made by model {entry.model[:12]}, this is "
                 f"model {(learner.fingerprint() or 'unknown')[:12]}. A context means something only to its "
                 "own model: load that model, or adapt this one to the data again (they were: "
-                f"{entry.source}) and save with overwrite=True."
+                f"{entry.source}) and save with overwrite=True (--overwrite)."
             )
         if entry.size != learner.factors[factor]:
             raise BankError(
@@ -255,7 +255,7 @@ class ContextBank:
                 if other == name and not overwrite:
                     raise BankError(
                         f"{self.path} already has an entry '{name}' of '{factor}'. Choose another name, or "
-                        "replace it with overwrite=True."
+                        "replace it with overwrite=True (--overwrite)."
                     )
                 if other != name and other.casefold() == name.casefold():
                     raise BankError(
@@ -288,7 +288,7 @@ class ContextBank:
             }
         )
 
-    def _read(self, factor: str, name: str) -> BankEntry:
+    def _read(self, factor: str, name: str, *, again: bool = True) -> BankEntry:
         path = self._file(factor, name)
         try:
             arrays, about = load_arrays(path)
@@ -309,6 +309,9 @@ class ContextBank:
                 same = read_json(beside) == json.loads(json.dumps(_description(arrays, about)))
             except StorageError:
                 same = False
+            if not same and again:
+                # Another process may have saved the entry anew between the reading of its two files.
+                return self._read(factor, name, again=False)
             if not same:
                 raise BankError(
                     f"{beside} does not say what {path.name} holds, which is what counts: it was edited, "

@@ -64,10 +64,12 @@ def context_deviations(
             f"one task's samples and a block for each are needed, not x {samples.x.shape} and blocks "
             f"{blocks.shape}."
         )
-    moving = tuple(learner.factors) if only is None else tuple(only)
+    moving = tuple(learner.factors) if only is None else (only,) if isinstance(only, str) else tuple(only)
     learner.factors.check(moving)
     if not moving:
         raise FactorError(f"only=() moved nothing; name at least one of {', '.join(learner.factors)}.")
+    if contexts.batch_shape:
+        raise ShapeError(f"contexts of one task are needed, not of batch shape {contexts.batch_shape}.")
     names, number = np.unique(blocks, return_inverse=True)
     if len(names) < LEAST_BLOCKS:
         raise DataError(

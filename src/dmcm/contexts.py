@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Mapping
+from numbers import Integral
 from typing import Any
 
 import equinox as eqx
@@ -41,12 +42,12 @@ class Factors:
                     f"factor name {name!r} cannot be used: letters, digits, '_', '-' and inner "
                     "dots and spaces are valid, because the name becomes part of file names."
                 )
-            if isinstance(size, bool) or not isinstance(size, int) or size < 1:
+            if isinstance(size, bool) or not isinstance(size, Integral) or size < 1:
                 raise FactorError(
                     f"factor '{name}' has context size {size!r}; give a whole number of at least 1 "
                     "(2 to 4 per factor is a good start)."
                 )
-        object.__setattr__(self, "_sizes", tuple(sizes.items()))
+        object.__setattr__(self, "_sizes", tuple((name, int(size)) for name, size in sizes.items()))
 
     def __setattr__(self, name: str, value: object) -> None:
         """Refuse: factors never change once made."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterable, Mapping, Sequence
+from numbers import Integral
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax.typing import ArrayLike
 
-from dmcm.errors import DataError, ShapeError, StorageError, unknown_name
+from dmcm.errors import DataError, ShapeError, unknown_name
+from dmcm.npz import read_npz
 from dmcm.samplers import DatasetSampler
 from dmcm.samples import Samples
 from dmcm.scaling import Scaler
@@ -141,38 +143,9 @@ class FactorDataset:
             StorageError: no such file, or not an NPZ of plain arrays.
             DataError, ShapeError: as `from_arrays`.
         """
-        try:
-            # Opened here, because NumPy leaves a damaged archive open.
-            with Path(path).open("rb") as handle, np.load(handle, allow_pickle=False) as file:
-                arrays = {name: file[name] for name in file.files}
-        except FileNotFoundError as error:
-            raise StorageError(f"there is no file {path}.") from error
-        except Exception as error:  # numpy and zipfile raise many kinds for damaged archives
-            raise StorageError(f"{path} is not an NPZ file of plain arrays: {error}.") from error
-        labels = {n.removeprefix("label_"): a.tolist() for n, a in arrays.items() if n.startswith("label_")}
-        missing = [name for name in ("x", "y") if name not in arrays]
-        if missing or not labels:
-            raise DataError(
-                f"{path} needs arrays x, y and at least one label_<factor>; "
-                f"it has {', '.join(arrays) or 'nothing'}."
-            )
-        x: Any = arrays["x"]
-        y: Any = arrays["y"]
-        if "weight" in arrays:
-            weight = arrays["weight"]
-            if x.ndim != 3 or not weight.shape == x.shape[:2] == y.shape[:2]:
-                raise ShapeError(
-                    f"weight {weight.shape} must be the first two axes of x {x.shape} and y {y.shape}."
-                )
-            if weight.dtype.kind not in "biuf" or not np.isin(weight, (0, 1)).all():
-                raise DataError(f"weight in {path} must be 1 for samples and 0 for padding.")
-            keep = weight > 0
-            x, y = (
-                [a[k] for a, k in zip(x, keep, strict=True)],
-                [a[k] for a, k in zip(y, keep, strict=True)],
-            )
+        found = read_npz(path, labelled=True)
         return cls.from_arrays(
-            x, y, labels, query_x=arrays.get("query_x"), query_y=arrays.get("query_y"), shots=shots
+            found.x, found.y, found.labels, query_x=found.query_x, query_y=found.query_y, shots=shots
         )
 
     @classmethod
@@ -271,6 +244,8 @@ class FactorDataset:
         Raises:
             DataError: no task left, one that does not exist, or one chosen twice.
         """
+        if not isinstance(indices, Iterable):
+            raise DataError(f"positions of tasks must be a list of whole numbers, not {indices!r}.")
         chosen = np.asarray(list(indices))
         if chosen.dtype == bool:
             if chosen.shape != (len(self),):
@@ -348,7 +323,7 @@ class FactorDataset:
         return Scaler.from_samples(self.x[real], self.y[real])
 
     def _check_shots(self) -> None:
-        if not isinstance(self.shots, int) or self.shots < 1:
+        if not isinstance(self.shots, Integral) or self.shots < 1:
             raise DataError(
                 f"shots={self.shots!r}: give a whole number of at least one support sample a task."
             )

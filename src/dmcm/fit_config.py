@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 
+import numpy as np
+
 from dmcm.errors import ConfigError, unknown_name
 
 OPTIMISERS = ("adam", "muon")
@@ -48,6 +50,12 @@ class FitConfig:
     """Stop after this many validations (one a chunk) without a new best; 0 never stops early."""
     seed: int = 0
     """Seed of batches and donors."""
+
+    def __post_init__(self):
+        """NumPy's numbers become Python's, which JSON can hold."""
+        for name, value in vars(self).items():
+            if isinstance(value, np.generic):
+                object.__setattr__(self, name, value.item())
 
     def check(self) -> None:
         """Raise `ConfigError` for a setting outside its range."""

@@ -18,7 +18,7 @@ from dmcm.fingerprints import fingerprint_of
 from dmcm.networks.base import Network
 from dmcm.pooling import solve_pooled
 from dmcm.priors import Prior
-from dmcm.samples import AnyArray, Samples, as_inputs, as_numbers, as_samples
+from dmcm.samples import Samples, as_inputs, as_numbers, as_samples
 from dmcm.scaling import Scaler
 from dmcm.solvers.base import Solver, Values
 
@@ -121,7 +121,7 @@ class Learner(eqx.Module):
             raise ShapeError(
                 f"adapt takes one task, x (n, {self.inputs}); use adapt_many for {samples.x.shape}."
             )
-        _check_units(self, samples.y)
+        _check_units(self, samples)
         held = held_contexts(self, only, given, batch_shape=())
         return Contexts(_checked(self, _adapt(self, samples, held)), fingerprint_of(self))
 
@@ -168,7 +168,13 @@ class Learner(eqx.Module):
             given: as in `adapt_many`.
             truth: true factor values, for the oracle alone.
         """
-        _check_units(self, samples.y)
+        columns = (samples.x.shape[-1], samples.y.shape[-1])
+        if columns != (self.inputs, self.outputs):
+            raise ShapeError(
+                f"the samples have {columns[0]} input and {columns[1]} output columns, the learner takes "
+                f"{self.inputs} and {self.outputs}."
+            )
+        _check_units(self, samples)
         held = held_contexts(self, only, given, batch_shape=(samples.x.shape[0],))
         return Contexts(_checked(self, _adapt_many(self, samples, held, truth)), fingerprint_of(self))
 
@@ -208,13 +214,16 @@ class Learner(eqx.Module):
         if any(part.x.ndim != 2 for part in parts):
             raise ShapeError(f"adapt_pooled takes pairs x (n, {self.inputs}), y (n, {self.outputs}).")
         for part in parts:
-            _check_units(self, part.y)
+            _check_units(self, part)
         longest = max(part.x.shape[0] for part in parts)
 
-        def pad(leaf: AnyArray) -> Array:
-            return jnp.pad(leaf, [(0, longest - leaf.shape[0])] + [(0, 0)] * (leaf.ndim - 1))
+        def padded(part: Samples) -> Samples:
+            missing = longest - part.x.shape[0]
+            # The last row again, not zeros: far from the data, zeros may overflow once standardised.
+            x, y = (jnp.pad(leaf, ((0, missing), (0, 0)), mode="edge") for leaf in (part.x, part.y))
+            return Samples(x, y, jnp.pad(part.weight, (0, missing)))
 
-        supports = jax.tree.map(lambda *leaves: jnp.stack([pad(leaf) for leaf in leaves]), *parts)
+        supports = jax.tree.map(lambda *leaves: jnp.stack(leaves), *(padded(part) for part in parts))
         held = {} if given is None else held_contexts(self, None, given, batch_shape=())
         held = {name: value for name, value in held.items() if name not in names}
         return Contexts(_checked(self, _adapt_pooled(self, supports, held, names)), fingerprint_of(self))
@@ -313,17 +322,24 @@ def _factor_names(names: str | Iterable[str], option: str) -> tuple[str, ...]:
     return tuple(names)
 
 
-def _check_units(learner: Learner, y: AnyArray) -> None:
-    """Refuse outputs so far from those of training that no step of the inner loop would show, where known."""
-    scaler = learner.scaler
-    if scaler is None or isinstance(y, jax.core.Tracer) or isinstance(scaler.y_std, jax.core.Tracer):
+def _check_units(learner: Learner, samples: Samples) -> None:
+    """Refuse data so far from those of training that no step of the inner loop would show, where known."""
+    scaler, traced = learner.scaler, (samples.x, samples.y, samples.weight)
+    if scaler is None or any(isinstance(leaf, jax.core.Tracer) for leaf in (*traced, scaler.y_std)):
         return
-    away = np.abs(np.asarray(y) - np.asarray(scaler.y_mean)) / np.asarray(scaler.y_std)
-    if away.size and away.max() > _FARTHEST:
-        raise DataError(
-            f"outputs lie up to {away.max():.1e} standard deviations from their mean in training: are they "
-            "in another unit?"
-        )
+    # Padding is no data.
+    real = np.asarray(samples.weight) > 0
+    sides = {
+        "inputs": (samples.x, scaler.x_mean, scaler.x_std),
+        "outputs": (samples.y, scaler.y_mean, scaler.y_std),
+    }
+    for name, (values, mean, std) in sides.items():
+        away = np.abs(np.asarray(values, np.float64)[real] - np.asarray(mean)) / np.asarray(std)
+        if away.size and away.max() > _FARTHEST:
+            raise DataError(
+                f"{name} lie up to {away.max():.1e} standard deviations from their mean in training: are "
+                "they in another unit?"
+            )
 
 
 def _checked(learner: Learner, values: dict[str, Float[Array, "..."]]) -> dict[str, Float[Array, "..."]]:

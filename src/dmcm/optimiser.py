@@ -15,9 +15,9 @@ from dmcm.fit_config import FitConfig
 def outer_optimiser(config: FitConfig) -> optax.GradientTransformation:
     """What turns the outer loss's gradients into updates of a learner.
 
-    Muon (Jordan et al. 2024, https://kellerjordan.github.io/posts/muon) moves a matrix of weights equally far
-    along all its directions. Whatever is no matrix goes by Adam at the same rate, the heads of tensor
-    products and the prior among it.
+    Muon (Jordan et al. 2024, https://kellerjordan.github.io/posts/muon) moves the weight matrix of a layer
+    equally far along all its directions. All else goes by Adam at the same rate: biases, heads of tensor
+    products, the prior, step sizes of the inner loop.
     """
     warmup = min(config.warmup, config.steps // 10)
     schedule = optax.warmup_cosine_decay_schedule(
@@ -27,7 +27,6 @@ def outer_optimiser(config: FitConfig) -> optax.GradientTransformation:
         max(config.steps, warmup + 1),
         config.learning_rate * 1e-3,
     )
-    kinds = {"adam": optax.adam, "muon": contrib.muon}
 
     def hasten_prior(updates: Any, _: Any) -> Any:
         faster = jax.tree.map(lambda leaf: leaf * config.prior_rate, updates.prior)
@@ -35,6 +34,18 @@ def outer_optimiser(config: FitConfig) -> optax.GradientTransformation:
 
     return optax.chain(
         optax.clip_by_global_norm(config.clip),
-        kinds[config.optimiser](schedule),
+        contrib.muon(schedule, muon_weight_dimension_numbers=_layers)
+        if config.optimiser == "muon"
+        else optax.adam(schedule),
         optax.stateless(hasten_prior),
     )
+
+
+def _layers(learner: Any) -> Any:
+    """Which leaves are weights of layers, as Muon wants to be told; None for those that are not."""
+
+    def one(path: tuple[Any, ...], leaf: Any) -> contrib.MuonDimensionNumbers | None:
+        is_layer = getattr(path[-1], "name", None) == "weight" and leaf.ndim == 2
+        return contrib.MuonDimensionNumbers() if is_layer else None
+
+    return jax.tree_util.tree_map_with_path(one, learner)

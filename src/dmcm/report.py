@@ -346,7 +346,8 @@ def _table(table: Table) -> str:
 
 
 def _file_name(title: str, suffix: str) -> str:
-    return f"{'-'.join(re.findall(r'[a-z0-9]+', title.lower()))}.{suffix}"
+    words = re.findall(r"[^\W_]+", title.lower())
+    return f"{'-'.join(words)}.{suffix}"
 
 
 def _mark(**classes: bool) -> str:

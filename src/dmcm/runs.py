@@ -6,6 +6,7 @@ import contextlib
 import dataclasses
 import importlib.metadata
 import json
+import math
 import platform
 import signal
 import subprocess
@@ -80,10 +81,10 @@ class RunFolder:
         Raises:
             StorageError: the disk is full or the folder is gone.
         """
-        line = json.dumps({"step": step, **{k: float(v) for k, v in metrics.items()}})
+        line = _as_line({"step": step, **{name: float(value) for name, value in metrics.items()}})
         try:
             with (self.path / "metrics.jsonl").open("a", encoding="utf-8") as handle:
-                handle.write(line + "\n")
+                handle.write(line)
             # Ctrl-C in the middle of the events' queue would leave it locked, and `close` waiting for ever.
             with _ctrl_c_waits():
                 if self._events is None:
@@ -109,13 +110,15 @@ class RunFolder:
             with contextlib.suppress(json.JSONDecodeError):
                 found = json.loads(line)
                 if isinstance(found, dict) and isinstance(found.get("step"), int):
-                    lines.append(found)
+                    lines.append(
+                        {name: math.nan if value is None else value for name, value in found.items()}
+                    )
         return lines
 
     def rewind(self, step: int) -> None:
         """Drop metrics after a step: a resumed run writes them again."""
-        kept = [json.dumps(line) for line in self.history() if line["step"] <= step]
-        write_atomic(self.path / "metrics.jsonl", "".join(line + "\n" for line in kept).encode())
+        kept = [_as_line(line) for line in self.history() if line["step"] <= step]
+        write_atomic(self.path / "metrics.jsonl", "".join(kept).encode())
 
     def write_metrics(self, metrics: Mapping[str, Any]) -> None:
         """Write the final measures."""
@@ -190,7 +193,14 @@ def git_state() -> dict[str, Any]:
             return None
         return done.stdout.strip()
 
-    commit = git("rev-parse", "HEAD")
+    # A package that was installed into somebody's repository is none of its files.
+    ours = git("ls-files", "--error-unmatch", Path(__file__).name) is not None
+    commit = git("rev-parse", "HEAD") if ours else None
     if commit is None:
         return {}
     return {"commit": commit, "dirty": bool(git("status", "--porcelain"))}
+
+
+def _as_line(metrics: Mapping[str, float | int]) -> str:
+    """A line of JSON, which knows no NaN: null for what is not finite."""
+    return json.dumps({k: v if math.isfinite(v) else None for k, v in metrics.items()}) + "\n"

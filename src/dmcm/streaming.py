@@ -23,15 +23,21 @@ class FilterState(eqx.Module):
 
     Attributes:
         mean: contexts of the moving factors, one after the other, shape (d,).
-        information: inverse covariance, shape (d, d).
+        root: triangular root R of the information, the inverse covariance RᵀR, shape (d, d). The
+            information itself, summed up in single precision, would lose what the data hardly see.
     """
 
     mean: Float[Array, " d"]
-    information: Float[Array, "d d"]
+    root: Float[Array, "d d"]
+
+    @property
+    def information(self) -> Float[Array, "d d"]:
+        """Inverse covariance, shape (d, d)."""
+        return self.root.T @ self.root
 
 
 class ContextFilter:
-    """An extended Kalman filter on the contexts of one task, in information form.
+    """An extended Kalman filter on the contexts of one task, in square-root information form.
 
     Outputs are taken as independent and Gaussian around the prediction. A sample adds JᵀWJ to the information
     and moves the mean by (its inverse) JᵀW(y − f), with J the outputs' slopes by the contexts at the mean and
@@ -105,7 +111,7 @@ class ContextFilter:
         curvature, _ = ravel_pytree({k: learner.prior.precision()[k] for k in start})
         mean, _ = ravel_pytree(start)
         measured = float(self.weight[self.weight > 0].mean())
-        self.prior = FilterState(mean, jnp.diag(samples * learner.outputs * measured * curvature))
+        self.prior = FilterState(mean, jnp.diag(jnp.sqrt(samples * learner.outputs * measured * curvature)))
         # The model is a constant of the compiled step: handing its arrays over takes longer than the step.
         self._step = jax.jit(lambda state, x, y: _step(self, state, x, y))
         self._steps = jax.jit(lambda state, x, y: _steps(self, state, x, y))
@@ -158,7 +164,8 @@ class ContextFilter:
             ShapeError: a state of another filter.
         """
         self._check(state)
-        return self.named(jnp.sqrt(jnp.diag(jnp.linalg.inv(state.information))))
+        inverse = jax.scipy.linalg.solve_triangular(state.root, jnp.eye(state.mean.size))
+        return self.named(jnp.linalg.norm(inverse, axis=1))
 
     def named(self, flat: Float[Array, " d"]) -> dict[str, Float[Array, " _"]]:
         """Numbers of the moving factors, as a state has them, one vector a factor."""
@@ -190,7 +197,7 @@ class ContextFilter:
     def _after(self, state: FilterState, x: np.ndarray, y: np.ndarray) -> FilterState:
         self._check(state)
         after = (self._step if x.ndim == 1 else self._steps)(state, x, y)
-        if not all(np.all(np.isfinite(np.asarray(part))) for part in (after.mean, after.information)):
+        if not all(np.all(np.isfinite(np.asarray(part))) for part in (after.mean, after.root)):
             raise DataError(
                 "the prediction for a sample, or its slopes, are not finite: check the units of x and y "
                 "against those that the model was trained on. The state before is still good."
@@ -205,24 +212,32 @@ def _step(
     learner, prior = own.learner, own.prior
     if learner.scaler is not None:
         x, y = learner.scaler.scale_x(x), learner.scaler.scale_y(y)
-    # What fades is replaced by the prior's information, around the prior's mean.
-    fresh = (1 - own.forgetting) * prior.information
-    faded = own.forgetting * state.information + fresh
-    mean = state.mean - _solved(faded, fresh @ (state.mean - prior.mean))
+    mean, root = state.mean, state.root
+    if own.forgetting < 1:
+        # What fades is replaced by the prior's information, around the prior's mean.
+        fresh = jnp.sqrt(1 - own.forgetting) * prior.root
+        root, moved = _least(jnp.sqrt(own.forgetting) * root, fresh, fresh @ (prior.mean - mean))
+        mean = mean + moved
     encoded = learner.network.encode(x[None])
 
     def predict(flat: Float[Array, " d"]) -> Float[Array, " outputs"]:
         return learner.network.decode(encoded, {**own.held, **own.named(flat)})[0]
 
-    slopes = jax.jacfwd(predict)(mean)
-    weighed = slopes * own.weight[:, None]
-    information = faded + weighed.T @ slopes
-    moved = mean + _solved(information, weighed.T @ (y - predict(mean)))
-    return FilterState(moved, (information + information.T) / 2)
+    root_weight = jnp.sqrt(own.weight)
+    slopes = jax.jacfwd(predict)(mean) * root_weight[:, None]
+    root, moved = _least(root, slopes, root_weight * (y - predict(mean)))
+    return FilterState(mean + moved, root)
 
 
-def _solved(matrix: Float[Array, "d d"], right: Float[Array, " d"]) -> Float[Array, " d"]:
-    return jax.scipy.linalg.cho_solve(jax.scipy.linalg.cho_factor(matrix), right)
+def _least(
+    root: Float[Array, "d d"], rows: Float[Array, "n d"], right: Float[Array, " n"]
+) -> tuple[Float[Array, "d d"], Float[Array, " d"]]:
+    """Root of rootᵀ root + rowsᵀ rows, and the z of least ‖root z‖² + ‖rows z − right‖²."""
+    size = root.shape[0]
+    left, known = jnp.concatenate([root, rows]), jnp.concatenate([jnp.zeros(size), right])
+    triangle = jnp.linalg.qr(jnp.concatenate([left, known[:, None]], axis=1), mode="r")
+    root = triangle[:size, :size]
+    return root, jax.scipy.linalg.solve_triangular(root, triangle[:size, size])
 
 
 def _steps(own: ContextFilter, state: FilterState, x: Array, y: Array) -> FilterState:

@@ -94,10 +94,10 @@ def held_out_errors(
         "mean_curve": the mean of all training tasks' fitted curves.
         "label_curve": the same over training tasks that share at least one label with the task.
         "pooled": how many tasks each factor's context was pooled from, by label.
-        Figures that no training task could give are missing.
+        Figures are over the tasks that training tasks could give one for, and missing where there is none.
     """
     curves = learner.adapt_samples(train.samples())
-    found: dict[str, list[float]] = {"zero_shot": [], "mean_curve": [], "label_curve": []}
+    found: dict[str, dict[int, float]] = {"zero_shot": {}, "mean_curve": {}, "label_curve": {}}
     pooled: dict[str, Contexts | None] = {}
     counts: dict[str, dict[str, int]] = {name: {} for name in learner.factors}
     for i in range(len(held_out)):
@@ -126,11 +126,12 @@ def held_out_errors(
             "label_curve": everyone[shares].mean(axis=0) if shares.any() else None,
         }
         for name, guess in guesses.items():
-            found[name].append(np.nan if guess is None else float(np.mean(_scaled(learner, guess - y) ** 2)))
+            if guess is not None:
+                found[name][i] = float(np.mean(_scaled(learner, guess - y) ** 2))
     errors: dict[str, Any] = {
-        name: _by_task(held_out, np.asarray(values))
+        name: _by_task(held_out.subset(list(values)), np.asarray(list(values.values())))
         for name, values in found.items()
-        if np.all(np.isfinite(values))
+        if values
     }
     errors["few_shot"] = few_shot_errors(learner, held_out, seed=seed)
     return {**errors, "pooled": counts}

@@ -95,7 +95,11 @@ def combination_table(data: FactorDataset, held: Mapping[str, str]) -> Table:
     """How many tasks each combination of labels has, and which ones carry the held-out labels."""
     names = data.factor_names
     rows = []
-    for labels, count in sorted(data.combinations().items(), key=str):
+
+    def order(found: tuple[tuple[Any, ...], int]) -> list[int]:
+        return [data.levels[name].index(label) for name, label in zip(names, found[0], strict=True)]
+
+    for labels, count in sorted(data.combinations().items(), key=order):
         texts = [str(label) for label in labels]
         mine = held and all(texts[names.index(name)] == label for name, label in held.items())
         rows.append([*texts, count, *(["held out" if mine else "trained on"] if held else [])])
@@ -140,8 +144,17 @@ def _held_out(
     ]
     if learner.inputs == 1 and "zero_shot" in metrics.get("held_out", {}):
         names = split.held_out.factor_names
-        for labels in list(split.held_out.combinations())[:4]:
-            own = split.held_out.where(**dict(zip(names, labels, strict=True)))
+        combinations = [
+            (labels, split.held_out.where(**dict(zip(names, labels, strict=True))))
+            for labels in split.held_out.combinations()
+        ]
+        # A label that no training task carries has no context to mix.
+        known = [
+            (labels, own)
+            for labels, own in combinations
+            if all(own.labels[name][0] in split.train.labels[name] for name in names)
+        ]
+        for labels, own in known[:4]:
             blocks.append(
                 Picture.of(
                     held_out_picture(learner, split.train, own, 0),

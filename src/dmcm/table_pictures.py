@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -90,9 +92,8 @@ def held_out_picture(learner: Learner, train: FactorDataset, held_out: FactorDat
     line = _line(held_out)
     with house_style():
         figure, axes = panels(1, len(carriers) + 1, height=3.6, sharex=True, sharey=True)
-        for axis, (name, own), colour in zip(
-            axes[0], carriers.items(), (BLUE, ORANGE, GREEN, AMBER), strict=False
-        ):
+        colours = itertools.cycle((BLUE, ORANGE, GREEN, AMBER))
+        for axis, (name, own), colour in zip(axes[0], carriers.items(), colours, strict=False):
             real = own.weight > 0
             axis.plot(own.x[real][:, 0], own.y[real][:, output], "o", color=colour, markersize=2.6, alpha=0.6)
             set_title(axis, f"{name} {labels[name]}", f"{len(own)} training tasks")

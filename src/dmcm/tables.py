@@ -268,6 +268,9 @@ def _labels(frame: pl.DataFrame, name: str, path: Path) -> list[Any]:
         )
     if column.dtype.is_decimal():
         column = column.cast(pl.String)
+    if column.dtype == pl.Float32:
+        # By its text, so that 0.1 is the label 0.1 and not 0.10000000149.
+        column = column.cast(pl.String).cast(pl.Float64)
     if column.dtype.is_float():
         column = column.fill_nan(None)
     if not column.dtype.is_numeric():
@@ -300,7 +303,7 @@ def _as_numbers(text: pl.Series) -> pl.Series:
         return whole if bool((whole.cast(pl.String) == text).all()) else text
     numbers = text.cast(pl.Float64, strict=False)
     plain = bool(text.str.contains(r"^[+-]?(0|[1-9]\d{0,14})?(\.\d+)?([eE][+-]?\d+)?$").all())
-    return numbers if plain and bool(numbers.is_finite().all()) else text
+    return numbers if plain and not numbers.has_nulls() and bool(numbers.is_finite().all()) else text
 
 
 def _written_twice(text: pl.Series, numbers: pl.Series) -> tuple[str, str]:

@@ -73,11 +73,22 @@ def encode_labels(
                 raise DataError(f"task {i} has no label of factor '{factor}' ({value!r}).")
         numbers = all(isinstance(v, (int, float)) and not isinstance(v, bool) for v in values)
         if not numbers:
-            values = [str(v) for v in values]
+            values = _as_texts(factor, values)
         levels[factor] = tuple(sorted(set(values)))
         position = {level: i for i, level in enumerate(levels[factor])}
         codes[factor] = np.asarray([position[v] for v in values], dtype=np.int32)
     return codes, levels
+
+
+def _as_texts(factor: str, values: list[Any]) -> list[str]:
+    first: dict[str, Any] = {}
+    for value in values:
+        if first.setdefault(str(value), value) != value:
+            raise DataError(
+                f"factor '{factor}' has the labels {first[str(value)]!r} and {value!r}, which read alike: "
+                "give labels of one type."
+            )
+    return [str(value) for value in values]
 
 
 def _label_list(factor: str, raw: Any) -> list[Any]:
@@ -86,6 +97,7 @@ def _label_list(factor: str, raw: Any) -> list[Any]:
     if isinstance(raw, str) or not isinstance(raw, Iterable):
         raise ShapeError(f"factor '{factor}' needs a list of one label a task, not {raw!r}.")
     values = [v.item() if hasattr(v, "item") and np.ndim(v) == 0 else v for v in raw]
+    values = [v.decode(errors="replace") if isinstance(v, bytes) else v for v in values]
     if any(np.ndim(value) for value in values):
         raise ShapeError(f"factor '{factor}' needs one label a task, not a list of labels for each.")
     return values
@@ -110,14 +122,20 @@ def check_resolution(values: np.ndarray, names: tuple[str, ...]) -> None:
 
 
 def pad_tasks(xs: list[np.ndarray], ys: list[np.ndarray]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Tasks padded to the longest: x (tasks, n, inputs), y (tasks, n, outputs), weight (tasks, n)."""
+    """Tasks padded to the longest: x (tasks, n, inputs), y (tasks, n, outputs), weight (tasks, n).
+
+    Padding is a task's last sample again, not zeros: far from the data, zeros may overflow once standardised,
+    and what is not finite spoils a sum however little it weighs.
+    """
     longest = max(len(one) for one in xs)
-    x = np.zeros((len(xs), longest, xs[0].shape[1]), np.float32)
-    y = np.zeros((len(ys), longest, ys[0].shape[1]), np.float32)
-    weight = np.zeros((len(xs), longest), np.float32)
-    for i, (one_x, one_y) in enumerate(zip(xs, ys, strict=True)):
-        x[i, : len(one_x)], y[i, : len(one_y)], weight[i, : len(one_x)] = one_x, one_y, 1.0
-    return x, y, weight
+    lacking = [longest - len(one) for one in xs]
+
+    def padded(tasks: list[np.ndarray]) -> np.ndarray:
+        rows = [np.pad(one, ((0, n), (0, 0)), mode="edge") for one, n in zip(tasks, lacking, strict=True)]
+        return np.stack(rows).astype(np.float32)
+
+    weight = np.stack([np.arange(longest) < longest - n for n in lacking]).astype(np.float32)
+    return padded(xs), padded(ys), weight
 
 
 def column_names(names: Sequence[str] | None, prefix: str, count: int) -> tuple[str, ...]:

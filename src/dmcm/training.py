@@ -330,7 +330,8 @@ def _mark(learner: Learner, config: FitConfig, sampler: Sampler, checker: Sample
 def _content(sampler: Sampler) -> list[Any]:
     """What a sampler holds, as far as it can be told: a digest of its arrays, and its plain settings."""
     named = vars(sampler) if hasattr(sampler, "__dict__") else {}
-    plain = {name: value for name, value in named.items() if isinstance(value, (bool, int, float, str))}
+    kinds = (bool, int, float, str, tuple)
+    plain = {name: repr(value) for name, value in named.items() if isinstance(value, kinds)}
     leaves = [leaf for leaf in jax.tree.leaves(sampler) if isinstance(leaf, (jax.Array, np.ndarray))]
     arrays = {str(i): np.asarray(leaf) for i, leaf in enumerate(leaves)}
     return [type(sampler).__name__, digest(arrays), plain]
@@ -350,13 +351,18 @@ def _open_run(folder: RunFolder, state: _State, mark: str, resume: bool) -> tupl
         )
     found = load_checkpoint(folder.checkpoints, state) if resume else None
     if found is None:
+        if folder.model.exists():
+            raise CheckpointError(
+                f"{folder.path} holds a trained model and no checkpoint to go on from; training would "
+                "replace it. Choose another folder, or move the model away."
+            )
         folder.rewind(0)
         return state, 0
     stored, about = found
     if about.get("mark") != mark:
         raise CheckpointError(
             f"the checkpoint in {folder.path} is of other settings or another starting point, or of other "
-            "data. Resume with those in its config.json, or choose another folder."
+            "data. Resume with those in its training.json, or choose another folder."
         )
     folder.rewind(about["step"])
     return stored, about["step"]

@@ -16,7 +16,7 @@ from dmcm.cli.runs import Run, load_run
 from dmcm.cli.show import show_path, show_table
 from dmcm.cli.situations import Situations, read_situations
 from dmcm.contexts import Contexts
-from dmcm.errors import BankError, ConfigError
+from dmcm.errors import BankError, ConfigError, DataError, unknown_name
 from dmcm.report import Table
 from dmcm.table_measures import POOLED_MOST
 
@@ -89,6 +89,8 @@ def run(config: AdaptConfig) -> None:
     needs_labels = bool(where or config.pool)
     found = read_situations(opened, config.table, labelled=needs_labels, name=config.name)
     found = found.select(config.task, where)
+    if config.pool and config.pool not in found.labels:
+        raise DataError(unknown_name("label column", config.pool, found.labels))
     adapt = _pooled if config.pool else _each
     entries = adapt(opened, found, config, given)
     if config.name is not None:

@@ -9,8 +9,8 @@ import tyro
 
 from dmcm.cli.show import show_path
 from dmcm.errors import ConfigError, unknown_name
-from dmcm.quadruped.body.properties import RobotProperties
-from dmcm.quadruped.body.robot_table import load_robot
+from dmcm.quadruped.body.properties import PROPERTY_NAMES, RobotProperties, nominal
+from dmcm.quadruped.body.robot_table import RobotTable, load_robot
 from dmcm.quadruped.conditioned.logs import SECONDS, log_recording
 from dmcm.quadruped.data.recording import without_truth
 from dmcm.quadruped.logs.mcap_write import write_mcap
@@ -20,6 +20,7 @@ from dmcm.quadruped.world.simulation import Simulation
 from dmcm.quadruped.world.terrain import parse_terrain
 
 ENGINES = ("mujoco", "bullet")
+_MOST_S = 3600.0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -44,9 +45,20 @@ class SimulateLog:
     robot: str = "go1"
     """The robot's facts: a name, or the path of a .toml table."""
     body: RobotProperties = dataclasses.field(default_factory=RobotProperties)
-    """How this robot differs from them."""
+    """How this robot differs from them. Gains and friction that are left at the Go1's are the table's."""
     seed: int = 0
     """Of commands, starts, exploration and sensors."""
+
+    def check(self) -> SimulateLog:
+        """Return self, or raise `ConfigError` for settings out of range."""
+        if self.out.suffix != ".mcap":
+            raise ConfigError(f"the log is written as MCAP, so {self.out} must end in .mcap.")
+        if not 1 <= self.seconds <= _MOST_S or self.seed < 0:
+            raise ConfigError(
+                f"seconds={self.seconds} must be from 1 to {_MOST_S:g}, seed={self.seed} not negative."
+            )
+        self.body.check()
+        return self
 
 
 CONFIG = SimulateLog
@@ -58,14 +70,13 @@ dmcm quadruped simulate-log walk.mcap --engine bullet --body.p-gain-nm-per-rad 2
 
 def run(config: SimulateLog) -> None:
     """Walk and write."""
-    if config.out.suffix != ".mcap":
-        raise ConfigError(f"the log is written as MCAP, so {config.out} must end in .mcap.")
+    config.check()
     table, ground = load_robot(config.robot), parse_terrain(config.ground)
     policy, _ = load_policy(POLICY)
     data = log_recording(
         policy,
         table,
-        [config.body.check()],
+        [_body(config.body, table)],
         [ground],
         seed=(config.seed,),
         seconds=config.seconds,
@@ -73,6 +84,13 @@ def run(config: SimulateLog) -> None:
     )
     write_mcap(config.out, without_truth(data[0]), table)
     show_path("log", config.out)
+
+
+def _body(asked: RobotProperties, table: RobotTable) -> RobotProperties:
+    """The robot asked for; what was not asked for is as published."""
+    usual, published = RobotProperties(), nominal(table)
+    left = [name for name in PROPERTY_NAMES if getattr(asked, name) == getattr(usual, name)]
+    return dataclasses.replace(asked, **{name: getattr(published, name) for name in left})
 
 
 def _physics(config: SimulateLog) -> PhysicsMaker:

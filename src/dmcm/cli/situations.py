@@ -11,11 +11,11 @@ import jax.numpy as jnp
 import numpy as np
 
 from dmcm.cli.runs import Run
-from dmcm.data import FactorDataset
-from dmcm.errors import ConfigError, DataError, unknown_name
+from dmcm.errors import ConfigError, DataError, ShapeError, unknown_name
+from dmcm.npz import NpzTasks, read_npz
 from dmcm.samples import Samples, as_samples
 from dmcm.tables import column_names, read_samples, read_tasks
-from dmcm.task_arrays import pad_tasks
+from dmcm.task_arrays import check_task, encode_labels, pad_tasks, split_tasks
 
 
 @dataclasses.dataclass(frozen=True)
@@ -88,10 +88,10 @@ def read_situations(run: Run, path: Path, *, labelled: bool, name: str | None) -
 
     Raises:
         ConfigError: a single situation without a name.
-        DmcmError: as `read_tasks`, `read_samples` and `FactorDataset.from_npz`.
+        DmcmError: as `read_tasks`, `read_samples` and `read_npz`.
     """
     if path.suffix.lower() == ".npz":
-        return _from_dataset(FactorDataset.from_npz(path, shots=1))
+        return _from_npz(read_npz(path, labelled=labelled))
     columns = column_names(path)
     task = run.table.task if run.table is not None else None
     factors = run.learner.factors.names
@@ -118,6 +118,16 @@ def _from_tasks(tasks: Mapping[str, Any]) -> Situations:
     return Situations(tuple(tasks["task_names"]), samples, labels)
 
 
-def _from_dataset(data: FactorDataset) -> Situations:
-    labels = {factor: tuple(data.label(factor, i) for i in range(len(data))) for factor in data.factor_names}
-    return Situations(data.task_names, data.samples(), labels)
+def _from_npz(found: NpzTasks) -> Situations:
+    """As `_from_tasks`, named by their numbers as in a data set."""
+    xs, ys = split_tasks(found.x, "x"), split_tasks(found.y, "y")
+    if len(xs) != len(ys):
+        raise ShapeError(f"x has {len(xs)} tasks and y {len(ys)}.")
+    names = tuple(f"task {i}" for i in range(len(xs)))
+    for name, x, y in zip(names, xs, ys, strict=True):
+        check_task(name, x, y, xs[0].shape[1], ys[0].shape[1])
+    labels: dict[str, tuple[Any, ...]] = {}
+    if found.labels:
+        codes, levels = encode_labels(found.labels, len(xs))
+        labels = {factor: tuple(levels[factor][code] for code in codes[factor]) for factor in codes}
+    return Situations(names, Samples(*(jnp.asarray(part) for part in pad_tasks(xs, ys))), labels)

@@ -35,7 +35,9 @@ class DemoConfig:
 
 def choose_folder(config: DemoConfig) -> Path:
     """The first folder of `out`, `out-2`, … that is free or holds a demo of the same settings."""
-    numbered = (config.out.with_name(f"{config.out.name}-{number}") for number in itertools.count(2))
+    # A path such as "." has no name to number.
+    first = config.out if config.out.name else config.out.resolve()
+    numbered = (first.with_name(f"{first.name}-{number}") for number in itertools.count(2))
     return next(folder for folder in itertools.chain([config.out], numbered) if _usable(config, folder))
 
 

@@ -23,6 +23,7 @@ _ENCODER: dict[str, Any] = {"kind": "set_encoder"}
 _TENSOR: dict[str, Any] = {"kind": "tensor_product", "width": 64, "activation": "tanh"}
 _CONCAT: dict[str, Any] = {"kind": "concat", "width": 40, "activation": "tanh"}
 _FILM: dict[str, Any] = {"kind": "film", "width": 40, "activation": "tanh"}
+_MUON: dict[str, Any] = {"optimiser": "muon", "learning_rate": 1e-2}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -33,14 +34,10 @@ class Method(studies.Method):
 
 
 METHODS: dict[str, Method] = {
-    "dmcm": Method(
-        "DMCM: tensor product, LM, recombined", _TENSOR, _LM, optimiser="muon", learning_rate=1e-2
-    ),
+    "dmcm": Method("DMCM: tensor product, LM, recombined", _TENSOR, _LM, **_MUON),
     "dmcm_adam": Method("DMCM trained by Adam", _TENSOR, _LM),
     "cavia": Method("single context, same network and solver", _TENSOR, _LM, _ONE, 0.0),
-    "cavia_muon": Method(
-        "single context trained by Muon", _TENSOR, _LM, _ONE, 0.0, optimiser="muon", learning_rate=1e-2
-    ),
+    "cavia_muon": Method("single context trained by Muon", _TENSOR, _LM, _ONE, 0.0, **_MUON),
     "dmcm_no_recombination": Method("DMCM without the recombined loss", _TENSOR, _LM, recombination=0.0),
     "dmcm_penalty_only": Method(
         "dependence penalty instead of recombination",

@@ -122,6 +122,8 @@ class SupportConfig:
             raise ConfigError(f"seeds={self.seeds} and steps={self.steps} must be at least 1.")
         for method in self.methods:
             method_named(method)
+        if len({f"{share:.0%}" for share in self.shares}) < len(self.shares):
+            raise ConfigError(f"shares={self.shares}: give shares that differ by a percent at least.")
         pairs = [(name, share) for name in self.layouts for share in self.shares]
         fitting = [(name, share) for name, share in pairs if share <= largest_share(name) or share > 1]
         for name, share in fitting:

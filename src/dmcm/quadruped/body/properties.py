@@ -37,7 +37,8 @@ class RobotProperties:
     leg_mass_scale: float = 1.0
     """Factor on mass and inertia of all leg links."""
     action_delay_s: float = 0.005
-    """Time from a new joint target to the motors; in effect at least one substep of 5 ms."""
+    """Time from a new joint target to the motors. MuJoCo rounds it up to whole substeps of 5 ms, one at least;
+    Bullet rounds it to the nearest 2 ms."""
 
     def check(self) -> RobotProperties:
         """Return self, or raise `ConfigError` for values no robot can have."""

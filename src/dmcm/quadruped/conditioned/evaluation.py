@@ -86,14 +86,16 @@ def evaluate_condition(
 def summarise_walk(walk: Walk, which: slice) -> dict[str, Any]:
     """One cell of a table: what came of some episodes.
 
-    A success is an episode without a fall and with `ENOUGH` of the commanded way.
+    A success is an episode without a fall and with `ENOUGH` of the commanded way. The velocity's error is of
+    those who walked for more than a second, None if nobody did.
     """
-    fine = walk.success(ENOUGH)
+    fine, missed = walk.success(ENOUGH), walk.velocity_error_m_s[which]
+    known = missed[np.isfinite(missed)]
     return {
         "success": float(fine[which].mean()),
         "falls": int(walk.fell[which].sum()),
         "distance_m": float(walk.path_m[which].mean()),
-        "velocity_rmse": float(np.sqrt(np.mean(walk.velocity_error_m_s[which] ** 2))),
+        "velocity_rmse": float(np.sqrt(np.mean(known**2))) if len(known) else None,
         "energy_j_per_m": float(np.sum(walk.energy_j[which]) / max(np.sum(walk.path_m[which]), 1e-9)),
         "episodes": int(fine[which].size),
     }

@@ -17,7 +17,7 @@ from dmcm.quadruped.body.robot_table import load_robot
 from dmcm.quadruped.conditioned.contract import EXPORT_AGAIN, Contract, make_contract, parse_contract
 from dmcm.quadruped.walking.known_gains import D_SHARES, LOG_LIMIT, P_SHARES, GainReader
 from dmcm.quadruped.walking.modulation import Modulation
-from dmcm.quadruped.walking.policy import Policy, load_policy
+from dmcm.quadruped.walking.policy import Policy, check_trained_for, load_policy
 from dmcm.storage import write_atomic
 
 try:
@@ -111,10 +111,8 @@ def export_policy(path: Path, out: Path, *, robot: str = "go1") -> Path:
     if out.suffix != ".onnx":
         raise ConfigError(f"out={out} must end in .onnx.")
     policy, about = load_policy(path)
-    table, training = load_robot(robot), about.get("training", {})
-    trained = training.get("robot") or training.get("data", {}).get("robot")
-    if trained not in (None, robot, table.name):
-        raise ConfigError(f"{path} was trained with the robot {trained}, not {robot}: use --robot {trained}.")
+    table = load_robot(robot)
+    check_trained_for(path, about, robot, table)
     model = build_model(policy, make_contract(policy, about, table))
     write_atomic(out, model.SerializeToString(deterministic=True))
     return out

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 from pathlib import Path
 
-from dmcm.errors import ConfigError, unknown_name
+from dmcm.errors import CheckpointError, ConfigError, unknown_name
 from dmcm.quadruped.conditioned.methods import METHODS
 from dmcm.quadruped.conditioned.training import PolicyTraining, train_policy
 from dmcm.quadruped.data.distributed import over_ray
-from dmcm.quadruped.walking.policy import POLICY_FILE
+from dmcm.quadruped.walking.policy import POLICY_FILE, load_policy
+
+_SETTINGS = ("method", "seed", "iterations", "robots", "phase", "noise", "ppo")
+"""What a finished policy must share with the one that is asked for."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -46,6 +50,7 @@ def run_sweep(config: PolicySweep, *, progress: bool = True) -> list[Path]:
 
     Raises:
         ConfigError: settings out of range.
+        CheckpointError: a finished policy of other settings.
         DmcmError: as `train_policy`, or a cluster that does not answer.
     """
     config = config.check()
@@ -58,7 +63,7 @@ def run_sweep(config: PolicySweep, *, progress: bool = True) -> list[Path]:
     jobs = [(_training(config, *one), _folder(config, *one)) for one in (*learned, *matched)]
     # Those that match need the actors of those that learned.
     for some in (jobs[: len(learned)], jobs[len(learned) :]):
-        missing = [job for job in some if not (job[1] / POLICY_FILE).exists()]
+        missing = [job for job in some if not _is_finished(*job)]
         if config.ray is None:
             for training, out in missing:
                 train_policy(training, out, resume=out.exists(), progress=progress)
@@ -66,6 +71,32 @@ def run_sweep(config: PolicySweep, *, progress: bool = True) -> list[Path]:
             for _ in over_ray(_train, missing, config.ray):
                 pass
     return [out / POLICY_FILE for _, out in jobs]
+
+
+def _is_finished(training: PolicyTraining, out: Path) -> bool:
+    """Whether the policy is there; one with an actor that is not that of `start` any more is not.
+
+    Raises:
+        CheckpointError: a policy that was trained with other settings.
+    """
+    path = out / POLICY_FILE
+    if not path.exists():
+        return False
+    held = load_policy(path)[1].get("training", {})
+    if METHODS[training.method].actor is not None:
+        return held.get("actor") == load_policy(training.start)[1].get("training", {})
+    asked = json.loads(json.dumps(dataclasses.asdict(training), default=str))
+    other = [
+        f"{name} is {held.get(name)!r} there and {asked[name]!r} here"
+        for name in _SETTINGS
+        if held.get(name) != asked[name]
+    ]
+    if other:
+        raise CheckpointError(
+            f"{path} is a policy of other settings: {'; '.join(other)}. Ask for these, or choose another "
+            "folder with --out."
+        )
+    return True
 
 
 def _folder(config: PolicySweep, method: str, seed: int) -> Path:

@@ -38,7 +38,10 @@ _MEANS = ("success", "distance_m", "velocity_rmse", "energy_j_per_m")
 
 def together(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """Several cells as one, each of equal weight."""
-    found: dict[str, Any] = {name: float(np.mean([row[name] for row in rows])) for name in _MEANS}
+    found: dict[str, Any] = {}
+    for name in _MEANS:
+        known = [row[name] for row in rows if row[name] is not None]
+        found[name] = float(np.mean(known)) if known else None
     return found | {name: int(sum(row[name] for row in rows)) for name in ("falls", "episodes")}
 
 

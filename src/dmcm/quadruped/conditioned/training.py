@@ -200,6 +200,6 @@ def told_vectors(
         assert name is not None
         maker = trained_model(config.dynamics, name, config.seed)
         bank = ContextBank(config.banks / f"{name}-seed-{config.seed}")
-        fill_bank(bank, maker, collection.grid, cells, which)
+        fill_bank(bank, maker, collection, cells, which)
         found, model = read_bank(bank, maker.learner, collection.grid, which), maker.learner.fingerprint()
     return found, {"vectors": {kind: found[kind].shape[1] for kind in kinds}, "model": model}

@@ -8,6 +8,7 @@ import numpy as np
 from dmcm.bank import ContextBank
 from dmcm.contexts import Contexts
 from dmcm.learner import Learner
+from dmcm.quadruped.data.collection import Collection
 from dmcm.quadruped.data.grid import Grid
 from dmcm.quadruped.dynamics.cells import Cells
 from dmcm.quadruped.dynamics.log_fit import cell_vectors
@@ -20,22 +21,29 @@ def cell_name(grid: Grid, cell: int | np.integer) -> str:
     return f"robot-{found.robot:03d}.{grid.terrains[found.terrain].label}"
 
 
-def fill_bank(bank: ContextBank, model: DynamicsModel, grid: Grid, cells: Cells, which: np.ndarray) -> None:
-    """Adapt to the first half of each cell's recording and keep the vectors; those of this model stay.
+def fill_bank(
+    bank: ContextBank, model: DynamicsModel, collection: Collection, cells: Cells, which: np.ndarray
+) -> None:
+    """Adapt to the first half of each cell's recording and keep the vectors; those of model and data stay.
 
     Args:
         bank: where.
         model: makes the vectors.
-        grid: of the collection.
-        cells: samples.
+        collection: the recordings.
+        cells: their samples.
         which: numbers of cells, shape (n,).
 
     Raises:
         StorageError: a file cannot be written.
     """
-    learner = model.learner
+    learner, grid = model.learner, collection.grid
+    source = f"first half of a recording of data {collection.digest[:12]}"
     entries = bank.entries() if bank.path.is_dir() else []
-    there = {(entry.factor, entry.name) for entry in entries if entry.model == learner.fingerprint()}
+    there = {
+        (entry.factor, entry.name)
+        for entry in entries
+        if (entry.model, entry.source) == (learner.fingerprint(), source)
+    }
     missing = [c for c in which if not all((f, cell_name(grid, c)) in there for f in learner.factors)]
     if not missing:
         return
@@ -45,9 +53,7 @@ def fill_bank(bank: ContextBank, model: DynamicsModel, grid: Grid, cells: Cells,
         one = Contexts(values, learner.fingerprint())
         name = cell_name(grid, cell)
         count = int(cells.windows.count[cell, 0])
-        bank.save(
-            name, one, learner, source=f"{name}, first half of its recording", samples=count, overwrite=True
-        )
+        bank.save(name, one, learner, source=source, samples=count, overwrite=True)
 
 
 def read_bank(bank: ContextBank, learner: Learner, grid: Grid, which: np.ndarray) -> dict[str, np.ndarray]:

@@ -120,6 +120,11 @@ def read_collection(folder: Path) -> Collection:
         StorageError: no manifest, or a shard that is missing or damaged.
         DataError: incomplete, of another rate or joint order, or with values that are not finite.
     """
+    if not (folder / MANIFEST).exists():
+        raise StorageError(
+            f"there is no data in {folder}: it has no {MANIFEST}. Collect some: dmcm quadruped collect --out "
+            f"{folder}"
+        )
     manifest = _read_manifest(folder / MANIFEST)
     if manifest["joints"] != list(JOINT_NAMES):
         raise DataError(f"{folder}: joints are in the order {manifest['joints']}, not {list(JOINT_NAMES)}.")
@@ -138,7 +143,9 @@ def read_collection(folder: Path) -> Collection:
     parts = []
     for number in range(count):
         path = folder / _file(number)
-        if path.exists() and _digest(path) != manifest["shards"][str(number)]["sha256"]:
+        if not path.exists():
+            raise StorageError(f"{path} is missing. Collect again into the same folder to redo it.")
+        if _digest(path) != manifest["shards"][str(number)]["sha256"]:
             raise StorageError(f"{path} was altered or damaged. Delete it and collect again to redo it.")
         part = load_arrays(path)[0]["data"]
         if part.shape[1:] != (steps, sum(COLUMNS.values())):

@@ -259,7 +259,7 @@ def _outcomes(data: np.ndarray) -> np.ndarray:
 
 
 def _mean_of_second(values: np.ndarray) -> np.ndarray:
-    """Mean over the 50 steps from each step on, shape (cells, steps − 50, size); NaN where one is not known."""
+    """Mean over the 50 steps from each step on, NaN where one is unknown, shape (cells, steps − 50, size)."""
     known = np.isfinite(values)
     # Sums run on: what is not known must not stay in those of all seconds after it.
     means, gaps = (_sum_of_second(part) / SECOND for part in (np.where(known, values, 0.0), ~known))

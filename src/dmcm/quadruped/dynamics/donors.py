@@ -58,7 +58,7 @@ def terrain_donors(cells: Cells, targets: np.ndarray) -> np.ndarray:
     donors = np.full(len(targets), -1)
     for i, target in enumerate(targets):
         found = _found(cells, target, _TERRAIN_POOL, cells.terrain, cells.robot)
-        donors[i] = _one_of(found, (target, 1))
+        donors[i] = _one_of(found, [int(target), 1])
     return donors
 
 
@@ -75,11 +75,11 @@ def strangers(cells: Cells, targets: np.ndarray) -> np.ndarray:
     drawn, seen = np.full(len(targets), -1), cells.of("seen_pair")
     for i, target in enumerate(targets):
         other = (cells.robot[seen] != cells.robot[target]) & (cells.terrain[seen] != cells.terrain[target])
-        drawn[i] = _one_of(seen[other], (target, 2))
+        drawn[i] = _one_of(seen[other], [int(target), 2])
     return drawn
 
 
-def _one_of(found: np.ndarray, draw: tuple[int | np.integer, int]) -> int:
+def _one_of(found: np.ndarray, draw: list[int]) -> int:
     """A random one, −1 of none; a generator a target and purpose, so that others asked for change nothing."""
     return int(np.random.default_rng(draw).choice(found)) if len(found) else -1
 

@@ -26,6 +26,7 @@ _ENCODER: dict[str, Any] = {"kind": "set_encoder", "width": 96}
 _ONE = {"cell": sum(SIZES.values())}
 _NOISY: dict[str, Any] = {"outlier_scale": None, "clip": 1.0, "learning_rate": 3e-3}
 """Data with noise: every error counts in full."""
+_NOISY_SLOW: dict[str, Any] = {**_NOISY, "learning_rate": 1e-3}
 _MIXED: dict[str, Any] = {"recombination": 4.0, "omission": 1.0}
 """Vectors are to be mixed, and either to be left out."""
 
@@ -40,7 +41,7 @@ METHODS: Mapping[str, Method] = {
         {"kind": "oracle", "scales": {ROBOT: 1.0, TERRAIN: 1.0}},
         {ROBOT: len(TRUE_ROBOT), TERRAIN: len(TRUE_TERRAIN)},
         0.0,
-        **(_NOISY | {"learning_rate": 1e-3}),
+        **_NOISY_SLOW,
     ),
 }
 """Methods that learn what the base network gets wrong. "none" is the base network alone."""
@@ -50,6 +51,6 @@ BASE = Method(
     {"kind": "none"},
     {"all": 1},
     0.0,
-    **(_NOISY | {"learning_rate": 1e-3}),
+    **_NOISY_SLOW,
 )
 """The base network."""

@@ -106,13 +106,13 @@ def gain_table(table: Mapping[str, Any], split: str, group: str) -> Table | str:
 
 def _headline(table: Mapping[str, Any]) -> tuple[Block, ...]:
     items: list[tuple[str, str]] = []
-    for output, words in (("torque_nm", "motor torques"), ("pitch_1s", "pitch over the coming second")):
+    for output, words in (("torque", "motor torques"), ("pitch_1s", "pitch over the coming second")):
         share = pictures.shares(table, f"{MAIN}_recombined", SPLIT, output)
         if share is not None:
             items.append(
                 (f"{100 * share:.0f} %", f"of the oracle's gain in {words}, on pairs never seen together")
             )
-    gain = table.get("probes", {}).get(ROBOT, {}).get("p_gain_nm_per_rad")
+    gain = table.get("probes", {}).get(ROBOT, {}).get("p_gain")
     if gain is not None:
         items.append((f"{gain:.2f}", "R² of the P gain, read off robot vectors"))
     return (Headline(tuple(items)),) if items else ()

@@ -88,7 +88,7 @@ def output_name(name: str) -> str:
         return _OUTPUT_NAMES[name]
     if name.startswith("joint_rollout_"):
         return f"joints {name.removeprefix('joint_rollout_').removesuffix('s')} s"
-    return name.removesuffix("_nm").removesuffix("_rad").replace("_", " ")
+    return name.replace("_", " ")
 
 
 def shares(table: Mapping[str, Any], method: str, split: str, output: str) -> float | None:

@@ -23,7 +23,7 @@ from dmcm.quadruped.dynamics.measures import Measures
 from dmcm.quadruped.dynamics.methods import METHODS
 from dmcm.quadruped.dynamics.model import BASE_OF
 from dmcm.quadruped.dynamics.sampler import CellSampler
-from dmcm.quadruped.dynamics.table import summarise
+from dmcm.quadruped.dynamics.table import summarise, unitless
 from dmcm.results import earlier_table, with_earlier
 from dmcm.runs import environment
 from dmcm.storage import write_json
@@ -114,7 +114,7 @@ def run_dynamics(config: DynamicsConfig, *, progress: bool = True) -> dict[str, 
         cell = cells.of("seen_pair")[0]
         table["adapt_ms"] = adapt_milliseconds(learner.adapt, *cells.windows.half(cell, 0))
     table |= {
-        "groups": {group: list(outputs) for group, outputs in GROUPS.items()},
+        "groups": {group: [unitless(name) for name in outputs] for group, outputs in GROUPS.items()},
         "cells": {split: len(cells.of(split)) for split in SPLITS},
         "left_out": int(np.sum(~cells.sound)),
         "seeds": config.seeds,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -9,12 +10,13 @@ import numpy as np
 
 from dmcm.studies import summarise_numbers
 
+_UNIT = re.compile(r"_(nm_per_rad|nms_per_rad|rad_s|rad|nm|kg|m|s)$")
 LEAST_GAIN = 0.05
 """Outputs in which the oracle gains less than this share get no share of its gain: it would be noise."""
 
 
 def summarise(names: Sequence[str], measured: list[dict[str, Any]], main: str) -> dict[str, Any]:
-    """The table of all methods.
+    """The table of all methods; errors and R² have no unit, so names in it have none either.
 
     Args:
         names: of the methods.
@@ -35,7 +37,18 @@ def summarise(names: Sequence[str], measured: list[dict[str, Any]], main: str) -
             for s in measured[0][main]["seconds"]
         }
         table["probes"] = _mean_tree([seed[main]["probes"] for seed in measured])
-    return table
+    return _unitless_keys(table)
+
+
+def unitless(name: str) -> str:
+    """Name of an output or a property without its unit: `torque` for `torque_nm`."""
+    return _UNIT.sub("", name)
+
+
+def _unitless_keys(tree: Any) -> Any:
+    if not isinstance(tree, Mapping):
+        return tree
+    return {unitless(key): _unitless_keys(value) for key, value in tree.items()}
 
 
 _LABELS = {

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from dmcm.errors import ConfigError, ShapeError
-from dmcm.quadruped.body.properties import MAX_DELAY_S, PROPERTY_NAMES, RobotProperties, as_columns
+from dmcm.quadruped.body.properties import MAX_DELAY_S, PROPERTY_NAMES, RobotProperties, as_columns, nominal
 from dmcm.quadruped.body.robot_table import RobotTable
 from dmcm.quadruped.standin.engine import TIMESTEP_S, BulletRobot
 from dmcm.quadruped.standin.gap import RealityGap

@@ -38,11 +38,11 @@ class Walk:
     progress: np.ndarray
     """Share of the commanded way that it made; 1 where it was told to stay, shape (n,)."""
     velocity_error_m_s: np.ndarray
-    """Root mean square of velocity minus command, in the plane of the trunk, without the first second,
-    (n,)."""
+    """Root mean square of velocity minus command, in the plane of the trunk, without the first second, NaN
+    for who fell in it, shape (n,)."""
     yaw_error_rad_s: np.ndarray
     """Root mean square of yaw rate minus command, without the first second, averaged over a gait cycle,
-    as the gyro tells, (n,)."""
+    as the gyro tells, NaN for who fell in the first second, shape (n,)."""
     energy_j: np.ndarray
     """Positive mechanical work of the motors, as the engine's sensors tell torques and speeds, shape (n,)."""
     diverged: np.ndarray
@@ -121,7 +121,7 @@ def evaluate_walking(
         path += alive * np.linalg.norm(velocity[:, :2], axis=1) * CONTROL_PERIOD_S
         last[alive] = simulation.travelled_m[alive]
         steps += alive
-    errors = np.sqrt(errors / np.maximum(settled, 1))
+    errors = np.sqrt(errors / np.where(settled > 0, settled, np.nan))
     return Walk(
         fell=~alive & ~diverged,
         seconds=steps * CONTROL_PERIOD_S,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from dmcm.errors import StorageError
+from dmcm.errors import ConfigError, StorageError
+from dmcm.quadruped.body.robot_table import RobotTable
 from dmcm.quadruped.walking.known_gains import GainReader
 from dmcm.quadruped.walking.modulation import Modulation
 from dmcm.storage import fill_tree, load_arrays, save_arrays, tree_arrays
@@ -241,3 +243,21 @@ def load_policy(path: Path) -> tuple[Policy, dict[str, Any]]:
         key=jax.random.key(0),
     )
     return fill_tree(like, arrays), about
+
+
+def check_trained_for(path: Path, about: Mapping[str, Any], robot: str, table: RobotTable) -> None:
+    """A policy's joint offsets and gait are those of its own robot.
+
+    Args:
+        path: file of the policy.
+        about: the JSON about it.
+        robot: name or path of the table of the robot that is to walk.
+        table: that table.
+
+    Raises:
+        ConfigError: the policy was trained with another robot.
+    """
+    training = about.get("training", {})
+    trained = training.get("robot") or training.get("data", {}).get("robot")
+    if trained not in (None, robot, table.name):
+        raise ConfigError(f"{path} was trained with the robot {trained}, not {robot}: use --robot {trained}.")

@@ -13,7 +13,7 @@ from dmcm.quadruped.body.properties import draw_ood_robots, draw_robots, nominal
 from dmcm.quadruped.body.robot_table import load_robot
 from dmcm.quadruped.walking.commands import CommandRanges
 from dmcm.quadruped.walking.evaluation import Walk, evaluate_walking
-from dmcm.quadruped.walking.policy import POLICY, load_policy
+from dmcm.quadruped.walking.policy import POLICY, check_trained_for, load_policy
 from dmcm.quadruped.world.terrain import OOD_TERRAINS, TRAINING_TERRAINS, Terrain
 from dmcm.runs import environment
 from dmcm.storage import write_json
@@ -66,6 +66,7 @@ def run_suite(config: WalkingSuite) -> dict[str, Any]:
         )
     table = load_robot(config.robot)
     policy, about = load_policy(config.policy)
+    check_trained_for(config.policy, about, config.robot, table)
     n, rng = config.episodes, np.random.default_rng(config.seed)
     flat = [Terrain()] * n
     cells: dict[str, Any] = {}
@@ -104,7 +105,13 @@ def _cell(walk: Walk) -> dict[str, Any]:
         "divergences": int(walk.diverged.sum()),
         "progress": float(np.median(walk.progress)),
         "distance_m": float(walk.distance_m.mean()),
-        "velocity_error_m_s": float(np.median(walk.velocity_error_m_s)),
-        "yaw_error_rad_s": float(np.median(walk.yaw_error_rad_s)),
+        "velocity_error_m_s": _median(walk.velocity_error_m_s),
+        "yaw_error_rad_s": _median(walk.yaw_error_rad_s),
         "energy_j_per_m": float(np.sum(walk.energy_j) / max(np.sum(walk.path_m), 1e-9)),
     }
+
+
+def _median(values: np.ndarray) -> float | None:
+    """Of those who walked long enough to be measured."""
+    known = values[np.isfinite(values)]
+    return float(np.median(known)) if len(known) else None

@@ -13,7 +13,7 @@ import numpy as np
 from mujoco.batch import Batch
 
 from dmcm.errors import ConfigError, ShapeError
-from dmcm.quadruped.body.properties import PROPERTY_NAMES, RobotProperties, as_columns
+from dmcm.quadruped.body.properties import PROPERTY_NAMES, RobotProperties, as_columns, nominal
 from dmcm.quadruped.body.robot_table import JOINTS, LEGS, RobotTable
 from dmcm.quadruped.world.arena import Arena
 from dmcm.quadruped.world.model import TIMESTEP_S, build_model

@@ -92,6 +92,8 @@ class Terrain:
                     else "above 0; use the kind flat for 0."
                 )
             )
+        if self.seed < 0:
+            raise ConfigError(f"terrain {self.kind}: seed = {self.seed} must not be negative.")
         if self.size > 1:
             raise ConfigError(
                 f"terrain {self.kind}: size = {self.size} is more than a metre; is it in centimetres?"
