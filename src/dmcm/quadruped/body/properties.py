@@ -37,7 +37,7 @@ class RobotProperties:
     leg_mass_scale: float = 1.0
     """Factor on mass and inertia of all leg links."""
     action_delay_s: float = 0.005
-    """Time from a new joint target to the motors. MuJoCo rounds it up to whole substeps of 5 ms, one at least;
+    """Time from a new joint target to the motors. MuJoCo rounds it up to substeps of 5 ms, at least one;
     Bullet rounds it to the nearest 2 ms."""
 
     def check(self) -> RobotProperties:
