@@ -224,6 +224,13 @@ def test_fit_takes_one_factor_from_an_npz_file_with_validation(tmp_path, capsys)
     assert "predicted against measured" in check_page(out / "report.html").lower()
     bank = tmp_path / "bank"
     assert main(["adapt", str(out), str(tmp_path / "runs.npz"), "--bank", str(bank), "--pool", "robot"]) == 0
+    # Adapting asks neither for labels nor for samples to be tested on, but for the model's columns.
+    np.savez(tmp_path / "one.npz", x=x[:2, :1], y=y[:2, :1])
+    assert main(["adapt", str(out), str(tmp_path / "one.npz"), "--bank", str(tmp_path / "few")]) == 0
+    assert "label" in fails(capsys, "adapt", out, tmp_path / "one.npz", "--bank", bank, "--pool", "robot")
+    np.savez(tmp_path / "wide.npz", x=x, y=y[..., :1], label_robot=robot)
+    assert "2 input and 1 output" in fails(capsys, "adapt", out, tmp_path / "wide.npz", "--bank", bank)
+    assert "2 input and 1 output" in fails(capsys, "evaluate", out, tmp_path / "wide.npz")
     dmcm.write_table(tmp_path / "grid.csv", {"x0": np.zeros(15), "x1": np.linspace(0, 1, 15)})
     use = ["predict", str(out), "--bank", str(bank), "--mix", "robot=a"]
     assert main([*use, "--inputs", str(tmp_path / "grid.csv")]) == 0

@@ -59,6 +59,10 @@ def test_unusable_factor_names(name):
         Factors(**{name: 2})
 
 
+def test_sizes_of_numpy_are_sizes():
+    assert Factors(a=np.prod([1, 2])) == Factors(a=2)
+
+
 @pytest.mark.parametrize("size", [0, -1, True])
 def test_impossible_context_sizes(size):
     with pytest.raises(FactorError, match="at least 1"):

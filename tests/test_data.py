@@ -69,6 +69,7 @@ def test_default_shots_are_half_of_the_smallest_task_and_at_most_ten():
         ([np.float64(1), np.int32(2), jnp.asarray(3)], (1, 2, 3)),
         ([True, False, True], ("False", "True")),
         ([1, "one", 2], ("1", "2", "one")),
+        ([b"a", b"b", b"a"], ("a", "b")),
     ],
 )
 def test_labels_are_numbers_or_text(raw, levels):
@@ -172,6 +173,7 @@ def spoiled(arrays, i, value):
             "x is not a list of arrays of numbers: complex",
         ),
         ((np.array([[["a"]]] * 3), GOOD_Y, LABELS), DataError, "x is not a list of arrays of numbers"),
+        ((GOOD_X, GOOD_Y, {"f": [1, "1", 2]}), DataError, "labels 1 and '1', which read alike"),
     ],
 )
 def test_arrays_that_cannot_be_tasks(arguments, error, message):

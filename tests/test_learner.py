@@ -22,7 +22,7 @@ from tests.helpers import (
     solver,
 )
 
-from dmcm import Contexts, Prior, share
+from dmcm import Contexts, FactorDataset, Prior, share
 from dmcm.errors import ContextMismatchError, DataError, FactorError, ShapeError
 from dmcm.samples import Samples, as_samples, weighted_mean
 from dmcm.scaling import Scaler
@@ -332,6 +332,30 @@ def test_outputs_of_another_unit_are_refused():
             adapt(*data)
     with pytest.raises(DataError, match="another unit"):
         model.adapt_pooled([(x, y), (x, 1e8 * y)], shared=next(iter(model.factors)))
+    with pytest.raises(DataError, match="inputs lie up to"):
+        model.adapt(1e8 * x, y)
+
+
+def test_padding_is_no_data_however_far_zero_is():
+    """Of constant columns far from zero, as pressures in pascal, padding must not look like another unit."""
+    x, y = sine(1, 0)
+    far = [np.concatenate([part, np.full_like(part, 2e7)], axis=1) for part in (x, y)]
+    short = [part[:6] for part in far]
+    data = FactorDataset.from_arrays([far[0], short[0]], [far[1], short[1]], {"f": ["a", "b"]}, shots=3)
+    net = network(inputs=2, outputs=2)
+    model = learner(network=net, solver=solver(inputs=2, outputs=2), scaler=data.scaler())
+    many = model.adapt_samples(data.samples())
+    pooled = model.adapt_pooled([tuple(far), tuple(short)], shared="phase")
+    assert all(np.isfinite(value).all() for value in (*many.values.values(), *pooled.values.values()))
+    alone = model.adapt(*short)
+    np.testing.assert_allclose(many.at(1)["phase"], alone["phase"], atol=1e-3)
+
+
+def test_samples_of_other_columns_are_refused(model, tasks):
+    x, y = tasks[0]
+    two = samples_of((x, np.concatenate([y, y], axis=1)))
+    with pytest.raises(ShapeError, match="1 input and 2 output columns, the learner takes 1 and 1"):
+        model.adapt_samples(two)
 
 
 def test_missing_values_and_dates_are_no_numbers(model, tasks):

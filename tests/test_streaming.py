@@ -217,3 +217,14 @@ def test_samples_that_cannot_be_used_are_refused_and_leave_the_state_good(learne
     with pytest.raises(ShapeError, match="moves other factors"):
         own.deviations(other.start())
     assert np.all(np.isfinite(state.mean))
+
+
+def test_what_the_data_hardly_see_stays_as_the_prior_says(learner):
+    """Ten thousand samples at one input see one direction: the others keep the prior's deviation."""
+    noise = np.array([NOISE, np.inf, np.inf])
+    own = alone(learner, noise=noise)
+    x, y = task(learner, ROBOT, GIVEN["terrain"], 1)
+    x, y = np.repeat(x, 10_000, axis=0), np.repeat(y, 10_000, axis=0)
+    state = own.update_many(own.start(), x, y)
+    _, covariance = posterior(learner, x, y, (2 / noise) ** 2)
+    np.testing.assert_allclose(own.deviations(state)["robot"], np.sqrt(np.diag(covariance)), rtol=1e-2)

@@ -113,6 +113,10 @@ def test_harmless_differences_of_csv_change_nothing(written, text):
         (["inf", "1"], ("1", "inf")),
         (["none", "wind"], ("none", "wind")),
         (["true", "false"], ("false", "true")),
+        # What only looks like the beginning of a number is a name.
+        (["+", "-"], ("+", "-")),
+        (["E1", "E2"], ("E1", "E2")),
+        (["-", "1"], ("-", "1")),
     ],
 )
 def test_labels_are_numbers_where_that_loses_nothing(written, labels, levels):
@@ -269,6 +273,8 @@ def test_bad_columns_are_not_written(tmp_path):
         ({"a": [1.0], "b": [1.0, 2.0]}, ShapeError),
         ({"a": np.zeros((2, 1))}, ShapeError),
         ({"a": [None, 1.0]}, DataError),
+        ({"a": np.ma.masked_equal([1.0, 2.0], 2.0)}, DataError),
+        ({"a": np.array([1.0], np.longdouble)}, DataError),
     ]:
         with pytest.raises(error):
             write_table(path, columns)

@@ -47,6 +47,11 @@ CASES = [
     lambda: dmcm.FactorDataset.from_arrays(two, two, labels, task_names=5),
     lambda: dmcm.ContextFilter(model, noise=0.1, samples="5"),
     lambda: dmcm.ContextFilter(model, noise="loud", samples=5),
+    lambda: dmcm.ContextFilter(model, noise=0.1, samples=5, forgetting="much"),
+    lambda: dmcm.Prior(model.factors, precision="1"),
+    lambda: dmcm.GradientDescent(model.factors, rate="fast"),
+    lambda: data.subset(3),
+    lambda: data.task(1.0),
 ]
 for number, case in enumerate(CASES):
     try:

@@ -32,7 +32,7 @@ class Factors:
     __slots__ = ("_sizes",)
     _sizes: tuple[tuple[str, int], ...]
 
-    def __init__(self, /, **sizes: int):
+    def __init__(self, /, **sizes: int | np.integer):
         """See the class; names that are no Python identifiers go in as `Factors(**{"hind leg": 2})`."""
         if not sizes:
             raise FactorError("a model needs at least one factor, e.g. Factors(robot=4, terrain=4).")

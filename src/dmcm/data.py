@@ -338,7 +338,7 @@ class FactorDataset:
             )
 
     def _check_index(self, index: int) -> None:
-        if not -len(self) <= index < len(self):
+        if not isinstance(index, Integral) or not -len(self) <= index < len(self):
             raise DataError(f"there is no task {index}; the dataset has {len(self)}.")
 
     def _check_factor(self, factor: str) -> None:

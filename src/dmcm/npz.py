@@ -25,7 +25,7 @@ class NpzTasks:
 
     x: Any
     y: Any
-    labels: dict[str, list[Any]]
+    labels: dict[str, Any]
     query_x: np.ndarray | None
     query_y: np.ndarray | None
 

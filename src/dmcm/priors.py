@@ -5,6 +5,7 @@ from __future__ import annotations
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float
 
 from dmcm.contexts import Factors
@@ -42,7 +43,8 @@ class Prior(eqx.Module):
         Raises:
             ConfigError: a precision or floor that is not positive and finite.
         """
-        if not (0 < precision < float("inf") and 0 < floor < float("inf")):
+        numbers = all(isinstance(value, (int, float, np.number)) for value in (precision, floor))
+        if not (numbers and 0 < precision < float("inf") and 0 < floor < float("inf")):
             raise ConfigError(f"prior precision {precision} and floor {floor} must be positive and finite.")
         self.mean = {name: jnp.zeros(size) for name, size in factors.sizes.items()}
         self.log_precision = {

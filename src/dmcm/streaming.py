@@ -88,7 +88,7 @@ class ContextFilter:
             DataError: noise that is not made of numbers.
             FactorError, ContextMismatchError, DataError: as `Learner.adapt` of `only` and `given`.
         """
-        if not isinstance(samples, (int, np.integer)) or samples < 1 or not 0 < forgetting <= 1:
+        if not isinstance(samples, (int, np.integer)) or samples < 1 or not _is_share(forgetting):
             raise ConfigError(
                 f"samples={samples!r} must be a whole number of at least 1, forgetting={forgetting!r} above "
                 "0 and at most 1."
@@ -203,6 +203,10 @@ class ContextFilter:
                 "against those that the model was trained on. The state before is still good."
             )
         return after
+
+
+def _is_share(value: object) -> bool:
+    return isinstance(value, (int, float, np.number)) and 0 < float(value) <= 1
 
 
 def _step(

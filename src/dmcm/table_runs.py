@@ -21,6 +21,7 @@ from dmcm.run_config import claim_run
 from dmcm.runs import RunFolder
 from dmcm.training import FitResult, fit
 
+NETWORKS = ("tensor_product", "film", "concat")
 SOLVERS = ("levenberg_marquardt", "gradient_descent", "set_encoder")
 """Inner loops that a table can be learned with."""
 KIND = "table"
@@ -178,6 +179,8 @@ def train_table(
         CheckpointError: the folder holds another run.
         DmcmError: as `fit`.
     """
+    if config.network not in NETWORKS:
+        raise ConfigError(unknown_name("network", config.network, NETWORKS))
     if config.solver not in SOLVERS:
         raise ConfigError(unknown_name("solver", config.solver, SOLVERS))
     factors = Factors(**config.factors)

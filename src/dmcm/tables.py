@@ -133,11 +133,13 @@ def write_table(path: Path | str, columns: Mapping[str, ArrayLike]) -> None:
     suffix = _suffix(path)
     if not columns:
         raise DataError(f"there is nothing to write to {path.name}: give at least one column.")
+    if masked := [name for name, column in columns.items() if np.ma.is_masked(column)]:
+        raise DataError(f"column '{masked[0]}' has masked values; fill them first.")
     arrays = {name: np.asarray(column) for name, column in columns.items()}
     shapes = {name: array.shape for name, array in arrays.items()}
     if any(len(shape) != 1 for shape in shapes.values()) or len(set(shapes.values())) > 1:
         raise ShapeError(f"columns of a table are vectors of one length; these have shapes {shapes}.")
-    odd = [name for name, array in arrays.items() if array.dtype.kind not in "biufU"]
+    odd = [name for name, a in arrays.items() if a.dtype.kind not in "biufU" or a.dtype == np.longdouble]
     if odd:
         raise DataError(
             f"column '{odd[0]}' holds {arrays[odd[0]].dtype} values; a table takes numbers or text."

@@ -7,6 +7,7 @@ from typing import Any, ClassVar
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float
 
 from dmcm.contexts import Factors
@@ -51,7 +52,7 @@ class GradientDescent(Solver):
         """
         trained = steps if training_steps is None else training_steps
         check_sizes(steps=steps, training_steps=trained)
-        if not 0 < rate < float("inf"):
+        if not isinstance(rate, (int, float, np.number)) or not 0 < rate < float("inf"):
             raise ConfigError(f"inner step size {rate} must be positive and finite; 0.1 to 1 is usual.")
         self.log_rate = {k: jnp.full((trained, size), jnp.log(rate)) for k, size in factors.sizes.items()}
         self.steps, self.learned, self.rate = steps, learned, rate
