@@ -18,7 +18,7 @@ from dmcm.runs import environment
 from dmcm.sinusoid import protocol
 from dmcm.sinusoid.family import SinusoidSampler
 from dmcm.sinusoid.measures import TASKS, all_measures
-from dmcm.sinusoid.methods import METHODS, TOTAL_SIZE
+from dmcm.sinusoid.methods import METHODS, TOTAL_SIZE, Method, method_named
 from dmcm.solvers import GradientDescent, LevenbergMarquardt
 from dmcm.storage import write_json
 
@@ -33,6 +33,8 @@ class ComparisonConfig:
     """Seeds 0, 1, … of initial weights and training batches."""
     steps: int = 30_000
     """Outer steps a seed, the same for all methods."""
+    optimiser: str = "muon"
+    """Of the outer loop of all methods: muon or adam."""
     out: Path = Path("runs/comparison")
     """Folder with a run folder per method and seed; those already finished are not run again."""
     results: Path | None = None
@@ -47,8 +49,9 @@ class ComparisonConfig:
         """Methods to run.
 
         Raises:
-            ConfigError: an unknown method, or settings out of range.
+            ConfigError: an unknown method or optimiser, or settings out of range.
         """
+        method_named("dmcm", self.optimiser)
         return studies.chosen_methods(self.methods, METHODS, seeds=self.seeds, steps=self.steps)
 
 
@@ -67,7 +70,7 @@ def compare(config: ComparisonConfig, *, progress: bool = True) -> dict[str, Any
         for seed in range(config.seeds):
             console.print(f"[bold]{name}[/bold], seed {seed}")
             cells.append(run_cell(name, seed, config, progress=progress))
-        methods[name] = summarise(name, cells)
+        methods[name] = summarise(method_named(name, config.optimiser), cells)
     table = {
         "protocol": describe_protocol(config),
         "command": command_of("sinusoid compare", config),
@@ -91,7 +94,7 @@ def run_cell(name: str, seed: int, config: ComparisonConfig, *, progress: bool =
 
     folder = config.out / name / f"seed-{seed}"
     return studies.run_cell(
-        METHODS[name],
+        method_named(name, config.optimiser),
         seed,
         SinusoidSampler(),
         folder,
@@ -130,9 +133,8 @@ def with_steps(solver: LevenbergMarquardt | GradientDescent, steps: int) -> Any:
     return changed
 
 
-def summarise(name: str, cells: list[dict[str, Any]]) -> dict[str, Any]:
+def summarise(method: Method, cells: list[dict[str, Any]]) -> dict[str, Any]:
     """Mean over seeds with a 95 % interval, medians, and each seed's figures."""
-    method = METHODS[name]
     return {
         "title": method.title,
         "settings": dataclasses.asdict(method),

@@ -23,7 +23,11 @@ _ENCODER: dict[str, Any] = {"kind": "set_encoder"}
 _TENSOR: dict[str, Any] = {"kind": "tensor_product", "width": 64, "activation": "tanh"}
 _CONCAT: dict[str, Any] = {"kind": "concat", "width": 40, "activation": "tanh"}
 _FILM: dict[str, Any] = {"kind": "film", "width": 40, "activation": "tanh"}
-_MUON: dict[str, Any] = {"optimiser": "muon", "learning_rate": 1e-2}
+OUTER: Mapping[str, Mapping[str, Any]] = {
+    "muon": {"optimiser": "muon", "learning_rate": 1e-2},
+    "adam": {"optimiser": "adam", "learning_rate": 6e-3},
+}
+"""How all methods are trained, by optimiser: at the rate that suits nearly all (results/tuning.json)."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -34,10 +38,8 @@ class Method(studies.Method):
 
 
 METHODS: dict[str, Method] = {
-    "dmcm": Method("DMCM: tensor product, LM, recombined", _TENSOR, _LM, **_MUON),
-    "dmcm_adam": Method("DMCM trained by Adam", _TENSOR, _LM),
+    "dmcm": Method("DMCM: tensor product, LM, recombined", _TENSOR, _LM),
     "cavia": Method("single context, same network and solver", _TENSOR, _LM, _ONE, 0.0),
-    "cavia_muon": Method("single context trained by Muon", _TENSOR, _LM, _ONE, 0.0, **_MUON),
     "dmcm_no_recombination": Method("DMCM without the recombined loss", _TENSOR, _LM, recombination=0.0),
     "dmcm_penalty_only": Method(
         "dependence penalty instead of recombination",
@@ -104,18 +106,24 @@ METHODS: dict[str, Method] = {
         0.0,
     ),
 }
-"""All methods by name."""
+"""All methods by name; `method_named` gives them their outer loop."""
 
 
-def method_named(name: str) -> Method:
+def method_named(name: str, optimiser: str = "muon") -> Method:
     """Look a method up.
 
+    Args:
+        name: of the method.
+        optimiser: of its outer loop, a name in `OUTER`.
+
     Raises:
-        ConfigError: no method of that name.
+        ConfigError: no method or optimiser of that name.
     """
     if name not in METHODS:
         raise ConfigError(unknown_name("method", name, METHODS))
-    return METHODS[name]
+    if optimiser not in OUTER:
+        raise ConfigError(unknown_name("optimiser", optimiser, OUTER))
+    return dataclasses.replace(METHODS[name], **OUTER[optimiser])
 
 
 def build_method(name: str, seed: int) -> Learner:

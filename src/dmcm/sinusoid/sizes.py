@@ -30,6 +30,8 @@ class SizesConfig:
     """Seeds 0, 1, … of initial weights and training batches."""
     steps: int = 30_000
     """Outer steps a seed."""
+    optimiser: str = "muon"
+    """Of the outer loop: muon or adam."""
     out: Path = Path("runs/sizes")
     """Folder with a run folder per size and seed; those already finished are not run again."""
     results: Path | None = None
@@ -43,7 +45,7 @@ class SizesConfig:
             raise ConfigError(f"seeds={self.seeds} and steps={self.steps} must be at least 1.")
         if not self.sizes or min(self.sizes) < 1 or len(set(self.sizes)) < len(self.sizes):
             raise ConfigError(f"sizes={self.sizes}: give different whole numbers of at least 1.")
-        if len(method_named(self.method).factors) < 2:
+        if len(method_named(self.method, self.optimiser).factors) < 2:
             raise ConfigError(f"method '{self.method}' has no context per factor to vary the size of.")
 
 
@@ -57,7 +59,7 @@ def context_size_study(config: SizesConfig, *, progress: bool = True) -> dict[st
     """
     config.check()
     console = Console(stderr=True, quiet=not progress)
-    base = method_named(config.method)
+    base = method_named(config.method, config.optimiser)
     table: dict[str, Any] = {}
     for size in config.sizes:
         method = dataclasses.replace(base, factors=dict.fromkeys(base.factors, size))

@@ -105,6 +105,8 @@ class SupportConfig:
     """Seeds 0, 1, … of the support, of initial weights and of training batches."""
     steps: int = 20_000
     """Outer steps a seed."""
+    optimiser: str = "muon"
+    """Of the outer loop: muon or adam."""
     out: Path = Path("runs/support")
     """Folder with a run folder per support and seed; those already finished are not run again."""
     results: Path | None = None
@@ -121,7 +123,7 @@ class SupportConfig:
         if self.seeds < 1 or self.steps < 1:
             raise ConfigError(f"seeds={self.seeds} and steps={self.steps} must be at least 1.")
         for method in self.methods:
-            method_named(method)
+            method_named(method, self.optimiser)
         if len({f"{share:.0%}" for share in self.shares}) < len(self.shares):
             raise ConfigError(f"shares={self.shares}: give shares that differ by a percent at least.")
         pairs = [(name, share) for name in self.layouts for share in self.shares]
@@ -184,7 +186,7 @@ def support_cell(
     """One method, support and seed: train unless that was done, then measure."""
     seen = draw_support(layout, share, seed)
     return run_cell(
-        method_named(method),
+        method_named(method, config.optimiser),
         seed,
         SupportSampler(seen),
         config.out / method / layout / f"share-{share:g}" / f"seed-{seed}",
