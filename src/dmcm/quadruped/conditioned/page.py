@@ -91,7 +91,8 @@ def success_table(table: Mapping[str, Any], columns: Sequence[str], names: Seque
     return Table(
         ("told", *(pictures.LABELS.get(column, column) for column in columns)),
         rows,
-        "Percent of episodes, with 95 % intervals: the wider of that over seeds and that over episodes.",
+        "Percent of episodes, with 95 % intervals: the wider of that over seeds and that over episodes, of "
+        "these bodies.",
     )
 
 
