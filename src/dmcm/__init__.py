@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from dmcm.solvers import GradientDescent, LevenbergMarquardt, SetEncoder, Solver
     from dmcm.streaming import ContextFilter
     from dmcm.tables import read_samples, write_table
-from dmcm.training import FitResult, fit
+    from dmcm.training import FitResult, fit
 
 __version__ = "0.1.0"
 
@@ -53,6 +53,7 @@ _HOMES = {
     "bank": ("ContextBank",),
     "contexts": ("Contexts", "Factors", "share", "stack"),
     "data": ("FactorDataset",),
+    "fit_config": ("FitConfig",),
     "learner": ("Learner",),
     "models": ("load_learner", "save_learner"),
     "networks": ("ConcatNetwork", "FilmNetwork", "Network", "TensorProductNetwork"),
@@ -60,7 +61,7 @@ _HOMES = {
     "solvers": ("GradientDescent", "LevenbergMarquardt", "SetEncoder", "Solver"),
     "streaming": ("ContextFilter",),
     "tables": ("read_samples", "write_table"),
-    "training": ("FitConfig", "FitResult", "fit"),
+    "training": ("FitResult", "fit"),
 }
 
 

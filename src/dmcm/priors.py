@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jaxtyping import Array, Float
 
 from dmcm.contexts import Factors
@@ -43,8 +44,7 @@ class Prior(eqx.Module):
         Raises:
             ConfigError: a precision or floor that is not positive and finite.
         """
-        numbers = all(isinstance(value, (int, float, np.number)) for value in (precision, floor))
-        if not (numbers and 0 < precision < float("inf") and 0 < floor < float("inf")):
+        if not (is_positive(precision) and is_positive(floor)):
             raise ConfigError(f"prior precision {precision} and floor {floor} must be positive and finite.")
         self.mean = {name: jnp.zeros(size) for name, size in factors.sizes.items()}
         self.log_precision = {
@@ -60,3 +60,11 @@ class Prior(eqx.Module):
     def precision(self) -> dict[str, Float[Array, " _"]]:
         """Diagonal of Λ_k per factor."""
         return {name: self.floor + jnp.exp(value) for name, value in self.log_precision.items()}
+
+
+def is_positive(value: Any) -> bool:
+    """Whether a setting is a positive, finite number."""
+    try:
+        return 0 < float(value) < float("inf")
+    except (TypeError, ValueError):
+        return False

@@ -7,13 +7,12 @@ from typing import Any, ClassVar
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jaxtyping import Array, Float
 
 from dmcm.contexts import Factors
 from dmcm.errors import ConfigError, FactorError
 from dmcm.networks.base import Network, check_sizes
-from dmcm.priors import Prior
+from dmcm.priors import Prior, is_positive
 from dmcm.samples import Samples
 from dmcm.solvers.base import Solver, Values, objective
 
@@ -52,7 +51,7 @@ class GradientDescent(Solver):
         """
         trained = steps if training_steps is None else training_steps
         check_sizes(steps=steps, training_steps=trained)
-        if not isinstance(rate, (int, float, np.number)) or not 0 < rate < float("inf"):
+        if not is_positive(rate):
             raise ConfigError(f"inner step size {rate} must be positive and finite; 0.1 to 1 is usual.")
         self.log_rate = {k: jnp.full((trained, size), jnp.log(rate)) for k, size in factors.sizes.items()}
         self.steps, self.learned, self.rate = steps, learned, rate
