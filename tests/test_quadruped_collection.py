@@ -492,7 +492,7 @@ def test_policy_that_is_not_there_is_named(tmp_path):
 
 def test_folder_without_manifest_is_refused(folder):
     (folder / "manifest.json").unlink()
-    with pytest.raises(StorageError, match=r"no file .*manifest\.json"):
+    with pytest.raises(StorageError, match=r"no data in .*manifest\.json.*quadruped collect --out"):
         read_collection(folder)
 
 

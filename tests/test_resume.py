@@ -283,6 +283,11 @@ def test_damaged_lines_of_metrics_are_left_out(tmp_path):
     assert [line["step"] for line in folder.history()] == [5, 10]
     folder.rewind(5)
     assert (tmp_path / "metrics.jsonl").read_text() == '{"step": 5, "own": 1.0}\n'
+    # JSON has no NaN.
+    folder.log(6, {"own": float("nan")})
+    folder.close()
+    assert (tmp_path / "metrics.jsonl").read_text().endswith('{"step": 6, "own": null}\n')
+    assert np.isnan(folder.history()[-1]["own"])
     (tmp_path / "metrics.jsonl").unlink()
     (tmp_path / "metrics.jsonl").mkdir()
     with pytest.raises(StorageError, match="cannot be read"):

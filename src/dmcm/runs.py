@@ -201,6 +201,10 @@ def git_state() -> dict[str, Any]:
     return {"commit": commit, "dirty": bool(git("status", "--porcelain"))}
 
 
-def _as_line(metrics: Mapping[str, float | int]) -> str:
+def _as_line(metrics: Mapping[str, Any]) -> str:
     """A line of JSON, which knows no NaN: null for what is not finite."""
-    return json.dumps({k: v if math.isfinite(v) else None for k, v in metrics.items()}) + "\n"
+
+    def known(value: Any) -> Any:
+        return None if isinstance(value, float) and not math.isfinite(value) else value
+
+    return json.dumps({name: known(value) for name, value in metrics.items()}) + "\n"
