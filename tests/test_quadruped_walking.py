@@ -15,6 +15,7 @@ from dmcm.quadruped.walking import loop
 from dmcm.quadruped.walking import training as walking
 from dmcm.quadruped.walking.policy import Policy, RunningScale, load_policy, mean_action, save_policy
 from dmcm.quadruped.walking.ppo import Ends, PpoConfig, Rollout, Trainee, advantages, collect, improve
+from dmcm.quadruped.walking.suite import WalkingSuite, run_suite
 from dmcm.quadruped.walking.training import LADDERS, Curriculum, WalkTraining, train_walking
 from dmcm.quadruped.world.terrain import OOD_TERRAINS, Terrain
 from dmcm.runs import RunFolder
@@ -389,3 +390,23 @@ def test_an_unknown_robot_is_refused_before_the_run_begins(tmp_path):
     with pytest.raises(DataError, match="go3"):
         train_walking(dataclasses.replace(TRAINING, robot="go3"), tmp_path / "run", progress=False)
     assert not (tmp_path / "run").exists()
+
+
+def test_a_policy_walks_its_own_robot_for_long_enough(uninterrupted, tmp_path):
+    _, out = uninterrupted
+    start = out / "policy.safetensors"
+    with pytest.raises(ConfigError, match="trained with the robot go1, not a1: use --robot go1"):
+        run_suite(WalkingSuite(robot="a1", policy=start))
+    with pytest.raises(ConfigError, match="trained with the robot go1, not a1"):
+        train_walking(dataclasses.replace(TRAINING, robot="a1", start=start), tmp_path / "a1", progress=False)
+    for odd in ({"seconds": 0.0}, {"seconds": np.inf}, {"seed": -1}, {"episodes": 0}):
+        with pytest.raises(ConfigError, match="must be at least"):
+            run_suite(WalkingSuite(**odd))
+
+
+def test_walking_does_not_begin_with_a_policy_that_is_told_something(tmp_path):
+    told = Policy(58, 28, 12, told=6, key=jax.random.key(0))
+    save_policy(tmp_path / "told.safetensors", told, {})
+    config = dataclasses.replace(TRAINING, start=tmp_path / "told.safetensors")
+    with pytest.raises(ConfigError, match="Start from a policy of train-walking"):
+        train_walking(config, tmp_path / "run", progress=False)

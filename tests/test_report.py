@@ -200,7 +200,7 @@ def test_page_and_pictures_are_written(tmp_path):
     page = page_of(Picture.of(figure, "c", "Errors & such: über"))
     write_page(RunFolder(tmp_path / "run"), page)
     assert (tmp_path / "run" / "report.html").read_text() == render(page)
-    assert [path.name for path in (tmp_path / "run" / "plots").iterdir()] == ["errors-such-ber.svg"]
+    assert [path.name for path in (tmp_path / "run" / "plots").iterdir()] == ["errors-such-über.svg"]
 
 
 def test_runs_say_what_they_were(tmp_path):

@@ -65,6 +65,6 @@ class Prior(eqx.Module):
 def is_positive(value: Any) -> bool:
     """Whether a setting is a positive, finite number."""
     try:
-        return 0 < float(value) < float("inf")
+        return not isinstance(value, str) and 0 < float(value) < float("inf")
     except (TypeError, ValueError):
         return False
