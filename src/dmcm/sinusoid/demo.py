@@ -19,7 +19,7 @@ class DemoConfig:
     out: Path = Path("runs/demo")
     """Run folder. A finished demo of the same settings is shown again without training; if the folder holds
     anything else, the first free one of runs/demo-2, runs/demo-3, … is taken."""
-    steps: int = 30_000
+    steps: int = 20_000
     """Outer steps of each of the two trainings."""
     seed: int = 0
     """Seed of initial weights and training batches."""

@@ -32,7 +32,7 @@ from dmcm.storage import read_json
 
 CONTROL = "control"
 """Folder, inside a run, of a second run to compare with."""
-EXPECTED_STEPS = 30_000
+EXPECTED_STEPS = 20_000
 """Outer steps of the figures to expect."""
 EXPECTED: dict[str, dict[str, float | None]] = {
     "few_shot": {"seen": 6.9e-7, "unseen_pair": 3.1e-6, "range": None},
