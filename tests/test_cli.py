@@ -231,6 +231,8 @@ def test_fit_takes_one_factor_from_an_npz_file_with_validation(tmp_path, capsys)
     np.savez(tmp_path / "wide.npz", x=x, y=y[..., :1], label_robot=robot)
     assert "2 input and 1 output" in fails(capsys, "adapt", out, tmp_path / "wide.npz", "--bank", bank)
     assert "2 input and 1 output" in fails(capsys, "evaluate", out, tmp_path / "wide.npz")
+    np.savez(tmp_path / "coarse.npz", x=1e9 + x, y=y)
+    assert "single precision" in fails(capsys, "adapt", out, tmp_path / "coarse.npz", "--bank", bank)
     dmcm.write_table(tmp_path / "grid.csv", {"x0": np.zeros(15), "x1": np.linspace(0, 1, 15)})
     use = ["predict", str(out), "--bank", str(bank), "--mix", "robot=a"]
     assert main([*use, "--inputs", str(tmp_path / "grid.csv")]) == 0

@@ -357,7 +357,7 @@ def test_training_changes_the_policy_and_counts_what_it_saw(uninterrupted):
     loaded, about = load_policy(out / "policy.safetensors")
     assert same_bits(loaded, policy)
     assert about["training"]["robots"] == 8
-    first = walking._first_policy(TRAINING, jax.random.key(TRAINING.seed))
+    first = walking._first_policy(TRAINING, load_robot("go1"), jax.random.key(TRAINING.seed))
     assert not np.array_equal(first.actor.layers[0].weight, policy.actor.layers[0].weight)
 
 

@@ -15,7 +15,7 @@ from jaxtyping import Array, Float, Int
 from dmcm.contexts import Contexts, check_compatible
 from dmcm.errors import DataError, FactorError, ShapeError
 from dmcm.fingerprints import fingerprint_of
-from dmcm.learner import Learner, standardised
+from dmcm.learner import Learner, factor_names, standardised
 from dmcm.samples import Samples, as_samples
 
 LEAST_BLOCKS = 5
@@ -64,7 +64,7 @@ def context_deviations(
             f"one task's samples and a block for each are needed, not x {samples.x.shape} and blocks "
             f"{blocks.shape}."
         )
-    moving = tuple(learner.factors) if only is None else (only,) if isinstance(only, str) else tuple(only)
+    moving = tuple(learner.factors) if only is None else factor_names(only, "only")
     learner.factors.check(moving)
     if not moving:
         raise FactorError(f"only=() moved nothing; name at least one of {', '.join(learner.factors)}.")

@@ -19,7 +19,15 @@ from dmcm.samplers import DatasetSampler
 from dmcm.samples import Samples
 from dmcm.scaling import Scaler
 from dmcm.tables import read_tasks
-from dmcm.task_arrays import check_resolution, check_task, column_names, encode_labels, pad_tasks, split_tasks
+from dmcm.task_arrays import (
+    check_resolution,
+    check_task,
+    column_names,
+    encode_labels,
+    matched_tasks,
+    pad_tasks,
+    split_tasks,
+)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -88,16 +96,7 @@ class FactorDataset:
             raise DataError("labels are a mapping: per factor, one label a task, {'robot': ['a', 'b', …]}.")
         if task_names is not None and not isinstance(task_names, Iterable):
             raise DataError(f"task_names are a list of names, not {task_names!r}.")
-        xs, ys = split_tasks(x, "x"), split_tasks(y, "y")
-        if len(xs) != len(ys):
-            raise ShapeError(f"x has {len(xs)} tasks, y has {len(ys)}; both need one entry per task.")
-        names = tuple(task_names) if task_names is not None else tuple(f"task {i}" for i in range(len(xs)))
-        if len(names) != len(xs):
-            raise ShapeError(f"{len(names)} task names for {len(xs)} tasks.")
-        if len(set(names)) < len(names):
-            raise DataError(f"task names must differ: {max(names, key=names.count)!r} occurs more than once.")
-        for name, one_x, one_y in zip(names, xs, ys, strict=True):
-            check_task(name, one_x, one_y, xs[0].shape[1], ys[0].shape[1])
+        names, xs, ys = matched_tasks(x, y, task_names)
         codes, levels = encode_labels(labels, len(xs))
         fixed = None
         if (query_x is None) != (query_y is None):
@@ -130,7 +129,8 @@ class FactorDataset:
             query=fixed,
         )
         dataset._check_shots()
-        return dataset
+        # NumPy's number would be no part of what identifies a run's data.
+        return dataclasses.replace(dataset, shots=int(dataset.shots))
 
     @classmethod
     def from_npz(cls, path: Path | str, *, shots: int | None = None) -> FactorDataset:

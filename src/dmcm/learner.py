@@ -201,7 +201,7 @@ class Learner(eqx.Module):
             DataError: no task, or as `adapt`.
             ShapeError, FactorError, ContextMismatchError: as `adapt`.
         """
-        names = _factor_names(shared, "shared")
+        names = factor_names(shared, "shared")
         self.factors.check(names)
         if not names:
             raise FactorError(f"name the factor the tasks share; valid: {', '.join(self.factors)}.")
@@ -297,7 +297,7 @@ def held_contexts(
         learner.factors.check(values)
         check_sizes(values, learner.factors)
     if only is not None:
-        moving = _factor_names(only, "only")
+        moving = factor_names(only, "only")
         learner.factors.check(moving)
         if not moving:
             raise FactorError(
@@ -314,7 +314,16 @@ def held_contexts(
     return {name: jnp.broadcast_to(v, (*batch_shape, v.shape[-1])) for name, v in values.items()}
 
 
-def _factor_names(names: str | Iterable[str], option: str) -> tuple[str, ...]:
+def factor_names(names: str | Iterable[str], option: str) -> tuple[str, ...]:
+    """Names of factors as a tuple, a single one given as text included.
+
+    Args:
+        names: what was given.
+        option: as what, for the error.
+
+    Raises:
+        FactorError: something that names nothing.
+    """
     if isinstance(names, str):
         return (names,)
     if not isinstance(names, Iterable):

@@ -31,13 +31,7 @@ def claim_run(folder: RunFolder, about: Mapping[str, Any], *, resume: bool) -> N
                 f"{folder.path} already holds a run. Go on with --resume (resume=True), or choose another "
                 "folder."
             )
-        held = _flat(read_json(folder.path / "config.json"))
-        asked = _flat(wanted)
-        other = [
-            f"{name} is {held.get(name)!r} there and {asked.get(name)!r} here"
-            for name in sorted(held.keys() | asked.keys())
-            if held.get(name) != asked.get(name)
-        ]
+        other = other_settings(read_json(folder.path / "config.json"), wanted)
         if other:
             raise CheckpointError(
                 f"{folder.path} holds a run of other settings: {'; '.join(other[:4])}. Resume with the "
@@ -62,6 +56,16 @@ def open_run(path: Path | str) -> tuple[RunFolder, dict[str, Any]]:
     if not isinstance(about, dict) or "kind" not in about:
         raise StorageError(f"{file} does not say what kind of run this is; it was not written by `dmcm`.")
     return RunFolder(path), about
+
+
+def other_settings(held: Any, asked: Any) -> list[str]:
+    """What differs between two configurations as JSON values, a sentence a setting; none for equal ones."""
+    there, here = _flat(held), _flat(asked)
+    return [
+        f"{name} is {there.get(name)!r} there and {here.get(name)!r} here"
+        for name in sorted(there.keys() | here.keys())
+        if there.get(name) != here.get(name)
+    ]
 
 
 def _flat(value: Any, prefix: str = "") -> dict[str, Any]:

@@ -15,6 +15,7 @@ from jaxtyping import Array, Float
 from dmcm.contexts import Contexts
 from dmcm.errors import ConfigError, DataError, ShapeError
 from dmcm.learner import Learner, held_contexts
+from dmcm.priors import is_positive
 from dmcm.samples import as_numbers
 
 
@@ -88,7 +89,8 @@ class ContextFilter:
             DataError: noise that is not made of numbers.
             FactorError, ContextMismatchError, DataError: as `Learner.adapt` of `only` and `given`.
         """
-        if not isinstance(samples, (int, np.integer)) or samples < 1 or not _is_share(forgetting):
+        lasting = is_positive(forgetting) and forgetting <= 1
+        if not isinstance(samples, (int, np.integer)) or samples < 1 or not lasting:
             raise ConfigError(
                 f"samples={samples!r} must be a whole number of at least 1, forgetting={forgetting!r} above "
                 "0 and at most 1."
@@ -203,10 +205,6 @@ class ContextFilter:
                 "against those that the model was trained on. The state before is still good."
             )
         return after
-
-
-def _is_share(value: object) -> bool:
-    return isinstance(value, (int, float, np.number)) and 0 < float(value) <= 1
 
 
 def _step(

@@ -30,6 +30,28 @@ def split_tasks(array: Any, name: str) -> list[np.ndarray]:
     return tasks
 
 
+def matched_tasks(
+    x: Any, y: Any, names: Iterable[str] | None
+) -> tuple[tuple[str, ...], list[np.ndarray], list[np.ndarray]]:
+    """Names, inputs (n, inputs) and outputs (n, outputs) of tasks, checked; by default "task 0" and so on.
+
+    Raises:
+        ShapeError: tasks, names or columns that do not fit each other.
+        DataError: names that are not different, and what `split_tasks` and `check_task` refuse.
+    """
+    xs, ys = split_tasks(x, "x"), split_tasks(y, "y")
+    if len(xs) != len(ys):
+        raise ShapeError(f"x has {len(xs)} tasks, y has {len(ys)}; both need one entry per task.")
+    chosen = tuple(names) if names is not None else tuple(f"task {i}" for i in range(len(xs)))
+    if len(chosen) != len(xs):
+        raise ShapeError(f"{len(chosen)} task names for {len(xs)} tasks.")
+    if len(set(chosen)) < len(chosen):
+        raise DataError(f"task names must differ: {max(chosen, key=chosen.count)!r} occurs more than once.")
+    for name, one_x, one_y in zip(chosen, xs, ys, strict=True):
+        check_task(name, one_x, one_y, xs[0].shape[1], ys[0].shape[1])
+    return chosen, xs, ys
+
+
 def check_task(name: str, x: np.ndarray, y: np.ndarray, inputs: int, outputs: int) -> None:
     """Raise `ShapeError` or `DataError` unless a task's arrays fit each other and are finite."""
     if x.shape[1] != inputs or y.shape[1] != outputs:

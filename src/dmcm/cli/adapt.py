@@ -16,7 +16,7 @@ from dmcm.cli.runs import Run, load_run
 from dmcm.cli.show import show_path, show_table
 from dmcm.cli.situations import Situations, read_situations
 from dmcm.contexts import Contexts
-from dmcm.errors import BankError, ConfigError, DataError, unknown_name
+from dmcm.errors import BankError, ConfigError
 from dmcm.report import Table
 from dmcm.table_measures import POOLED_MOST
 
@@ -89,8 +89,6 @@ def run(config: AdaptConfig) -> None:
     needs_labels = bool(where or config.pool)
     found = read_situations(opened, config.table, labelled=needs_labels, name=config.name)
     found = found.select(config.task, where)
-    if config.pool and config.pool not in found.labels:
-        raise DataError(unknown_name("label column", config.pool, found.labels))
     adapt = _pooled if config.pool else _each
     entries = adapt(opened, found, config, given)
     if config.name is not None:
@@ -154,7 +152,7 @@ def _pooled(opened: Run, found: Situations, config: AdaptConfig, given: Contexts
     """All situations of a label together."""
     assert config.pool is not None
     entries = []
-    labels = found.labels[config.pool]
+    labels = found.label_column(config.pool)
     for label in dict.fromkeys(labels):
         carriers = [i for i, own in enumerate(labels) if own == label]
         chosen = np.unique(

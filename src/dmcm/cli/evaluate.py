@@ -75,10 +75,10 @@ def show_errors(metrics: dict) -> None:
     lonely = metrics["swap"]["without_donor"]
     if lonely:
         say(f"{lonely} tasks were not swapped: no other task carries one of their labels.", "yellow")
-    held = metrics.get("held_out", {})
-    strange = (
-        len(held["few_shot"]["tasks"]) - len(held.get("zero_shot", {"tasks": ()})["tasks"]) if held else 0
-    )
+    held = metrics.get("held_out")
+    if held is None:
+        return
+    strange = len(held["few_shot"]["tasks"]) - len(held.get("zero_shot", {}).get("tasks", ()))
     if strange:
         say(
             f"{strange} held-out tasks have no zero-shot error: no training task carries one of their "

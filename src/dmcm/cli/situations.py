@@ -11,11 +11,12 @@ import jax.numpy as jnp
 import numpy as np
 
 from dmcm.cli.runs import Run
-from dmcm.errors import ConfigError, DataError, ShapeError, unknown_name
+from dmcm.errors import ConfigError, DataError, unknown_name
 from dmcm.npz import NpzTasks, read_npz
 from dmcm.samples import Samples, as_samples
 from dmcm.tables import column_names, read_samples, read_tasks
-from dmcm.task_arrays import check_task, encode_labels, pad_tasks, split_tasks
+from dmcm.task_arrays import check_resolution, encode_labels, matched_tasks, pad_tasks
+from dmcm.task_arrays import column_names as named_columns
 
 
 @dataclasses.dataclass(frozen=True)
@@ -41,6 +42,16 @@ class Situations:
         """Number of samples of one situation."""
         return int(np.sum(np.asarray(self.samples.weight)[index]))
 
+    def label_column(self, factor: str) -> tuple[Any, ...]:
+        """Label of each situation by one factor.
+
+        Raises:
+            DataError: the file has no such labels.
+        """
+        if factor not in self.labels:
+            raise DataError(unknown_name("label column", factor, self.labels))
+        return self.labels[factor]
+
     def subset(self, indices: list[int]) -> Situations:
         """Only those at these positions."""
         chosen = np.asarray(indices)
@@ -63,9 +74,7 @@ class Situations:
                 raise DataError(unknown_name("task", task, self.names))
             chosen = [self.names.index(task)]
         for factor, label in where.items():
-            if factor not in self.labels:
-                raise DataError(unknown_name("label column", factor, self.labels))
-            here = [str(own) for own in self.labels[factor]]
+            here = [str(own) for own in self.label_column(factor)]
             if label not in here:
                 raise DataError(unknown_name(f"label of '{factor}'", label, dict.fromkeys(here)))
             chosen = [i for i in chosen if here[i] == label]
@@ -120,12 +129,9 @@ def _from_tasks(tasks: Mapping[str, Any]) -> Situations:
 
 def _from_npz(found: NpzTasks) -> Situations:
     """As `_from_tasks`, named by their numbers as in a data set."""
-    xs, ys = split_tasks(found.x, "x"), split_tasks(found.y, "y")
-    if len(xs) != len(ys):
-        raise ShapeError(f"x has {len(xs)} tasks and y {len(ys)}.")
-    names = tuple(f"task {i}" for i in range(len(xs)))
-    for name, x, y in zip(names, xs, ys, strict=True):
-        check_task(name, x, y, xs[0].shape[1], ys[0].shape[1])
+    names, xs, ys = matched_tasks(found.x, found.y, None)
+    for prefix, parts in (("x", xs), ("y", ys)):
+        check_resolution(np.concatenate(parts), named_columns(None, prefix, parts[0].shape[1]))
     labels: dict[str, tuple[Any, ...]] = {}
     if found.labels:
         codes, levels = encode_labels(found.labels, len(xs))

@@ -51,8 +51,10 @@ class ComparisonConfig:
         Raises:
             ConfigError: an unknown method or optimiser, or settings out of range.
         """
-        method_named("dmcm", self.optimiser)
-        return studies.chosen_methods(self.methods, METHODS, seeds=self.seeds, steps=self.steps)
+        names = studies.chosen_methods(self.methods, METHODS, seeds=self.seeds, steps=self.steps)
+        for name in names:
+            method_named(name, self.optimiser)
+        return names
 
 
 def compare(config: ComparisonConfig, *, progress: bool = True) -> dict[str, Any]:

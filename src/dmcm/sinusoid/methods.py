@@ -23,11 +23,8 @@ _ENCODER: dict[str, Any] = {"kind": "set_encoder"}
 _TENSOR: dict[str, Any] = {"kind": "tensor_product", "width": 64, "activation": "tanh"}
 _CONCAT: dict[str, Any] = {"kind": "concat", "width": 40, "activation": "tanh"}
 _FILM: dict[str, Any] = {"kind": "film", "width": 40, "activation": "tanh"}
-OUTER: Mapping[str, Mapping[str, Any]] = {
-    "muon": {"optimiser": "muon", "learning_rate": 1e-2},
-    "adam": {"optimiser": "adam", "learning_rate": 6e-3},
-}
-"""How all methods are trained, by optimiser: at the rate that suits nearly all (results/tuning.json)."""
+LEARNING_RATES: Mapping[str, float] = {"muon": 1e-2, "adam": 6e-3}
+"""Of the outer loop of all methods, by optimiser: what suits nearly all of them (results/tuning.json)."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -114,16 +111,16 @@ def method_named(name: str, optimiser: str = "muon") -> Method:
 
     Args:
         name: of the method.
-        optimiser: of its outer loop, a name in `OUTER`.
+        optimiser: of its outer loop, a name in `LEARNING_RATES`.
 
     Raises:
         ConfigError: no method or optimiser of that name.
     """
     if name not in METHODS:
         raise ConfigError(unknown_name("method", name, METHODS))
-    if optimiser not in OUTER:
-        raise ConfigError(unknown_name("optimiser", optimiser, OUTER))
-    return dataclasses.replace(METHODS[name], **OUTER[optimiser])
+    if optimiser not in LEARNING_RATES:
+        raise ConfigError(unknown_name("optimiser", optimiser, LEARNING_RATES))
+    return dataclasses.replace(METHODS[name], optimiser=optimiser, learning_rate=LEARNING_RATES[optimiser])
 
 
 def build_method(name: str, seed: int) -> Learner:

@@ -11,6 +11,7 @@ from dmcm.quadruped.conditioned.methods import METHODS
 from dmcm.quadruped.conditioned.training import PolicyTraining, train_policy
 from dmcm.quadruped.data.distributed import over_ray
 from dmcm.quadruped.walking.policy import POLICY_FILE, load_policy
+from dmcm.run_config import other_settings
 
 _SETTINGS = ("method", "seed", "iterations", "robots", "phase", "noise", "ppo")
 """What a finished policy must share with the one that is asked for."""
@@ -86,11 +87,7 @@ def _is_finished(training: PolicyTraining, out: Path) -> bool:
     if METHODS[training.method].actor is not None:
         return held.get("actor") == load_policy(training.start)[1].get("training", {})
     asked = json.loads(json.dumps(dataclasses.asdict(training), default=str))
-    other = [
-        f"{name} is {held.get(name)!r} there and {asked[name]!r} here"
-        for name in _SETTINGS
-        if held.get(name) != asked[name]
-    ]
+    other = other_settings(*({name: one.get(name) for name in _SETTINGS} for one in (held, asked)))
     if other:
         raise CheckpointError(
             f"{path} is a policy of other settings: {'; '.join(other)}. Ask for these, or choose another "

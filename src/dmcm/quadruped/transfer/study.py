@@ -71,7 +71,7 @@ def run_transfer(config: TransferConfig, *, progress: bool = True) -> dict[str, 
             bar.update(task, description=case.name)
             cells[case] = _evaluated(config, table, source, policies[WAYS[case.way].policy, case.seed], case)
             bar.advance(task)
-    results = _table(config, cells)
+    results = _table(config, table, cells)
     parts = ("methods", "titles", "seconds", "gap")
     results = with_earlier(results, earlier, same=("suite", "seeds"), parts=parts)
     results["differences"] = differences(results["methods"], ALL)
@@ -150,7 +150,9 @@ def _evaluated(
     return cells
 
 
-def _table(config: TransferConfig, cells: Mapping[_Case, Mapping[str, Any]]) -> dict[str, Any]:
+def _table(
+    config: TransferConfig, table: RobotTable, cells: Mapping[_Case, Mapping[str, Any]]
+) -> dict[str, Any]:
     names = config.names()
 
     def over_seeds(name: str, **changes: float) -> dict[str, Any]:
@@ -179,7 +181,7 @@ def _table(config: TransferConfig, cells: Mapping[_Case, Mapping[str, Any]]) -> 
             "robots": config.robots,
             "seconds": config.seconds,
             "seed": config.seed,
-            "robot": load_robot(config.robot).digest,
+            "robot": table.digest,
         },
         "command": command_of("quadruped transfer", config),
         "environment": environment(),

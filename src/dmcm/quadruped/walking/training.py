@@ -142,17 +142,17 @@ def train_walking(config: WalkTraining, out: Path, *, resume: bool = False, prog
     table = load_robot(config.robot)
     about = {"kind": "quadruped walking", **dataclasses.asdict(config), "start": str(config.start or "")}
     del about["threads"]
-    first = _first_policy(config, jax.random.key(config.seed))
+    first = _first_policy(config, table, jax.random.key(config.seed))
     ladders = LADDERS if config.rough_ground else (LADDERS[0][:1],)
     scene = Curriculum(ladders, table, config.robots, threads=config.threads)
     return train_in_phases(first, scene, config, out, about, resume=resume, progress=progress)
 
 
-def _first_policy(config: WalkTraining, key: Any) -> Policy:
+def _first_policy(config: WalkTraining, table: RobotTable, key: Any) -> Policy:
     if config.start is None:
         return Policy(sum(OBSERVATION.values()), sum(PRIVILEGED.values()), 12, key=key)
     policy, about = load_policy(config.start)
-    check_trained_for(config.start, about, config.robot, load_robot(config.robot))
+    check_trained_for(config.start, about, config.robot, table)
     if policy.past or policy.modulation is not None or policy.gains is not None:
         raise ConfigError(
             f"{config.start} hears or reads more than walking robots sense. Start from a policy of "
