@@ -527,7 +527,8 @@ def test_the_table_keeps_its_contract_and_goes_on_where_it_stopped(studied, monk
             "training", "soft", "outside",
         }  # fmt: skip
         assert all(set(cell) == keys for name, cell in cells.items() if name != "outside")
-        assert set(cells["outside"]) == {*keys, "per_seed"}
+        assert set(cells["outside"]) == {*keys, "per_seed", "per_robot"}
+        assert np.mean(cells["outside"]["per_robot"]) == pytest.approx(cells["outside"]["success"])
         assert cells["outside"]["success"] == pytest.approx(
             np.mean([cells[f"soft on {ground}"]["success"] for ground in ("flat", "stairs_up")])
         )
@@ -559,7 +560,7 @@ def test_another_policy_under_the_same_name_is_evaluated_anew(studied, place, mo
     """What is kept belongs to weights and vectors, not to a folder and its settings."""
     walked, path = [], place / "policies" / "vanilla" / "seed-0" / "policy.safetensors"
     cell = dict.fromkeys(("success", "distance_m", "velocity_rmse", "energy_j_per_m"), 0.5)
-    cell |= {"falls": 0, "episodes": 2}
+    cell |= {"falls": 0, "episodes": 2, "per_robot": [0, 1]}
 
     def counting(policy, table, condition, suite, guide):
         walked.append(condition)

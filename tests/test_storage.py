@@ -191,6 +191,10 @@ def test_json_round_trip(tmp_path):
     write_json(path, value)
     expected = {"a": 1.5, "b": [2, None, None], "c": [[1, 0], [0, 1]], "4": None, "p": str(path)}
     assert read_json(path) == expected
+    assert '"c": [\n    [1.0, 0.0],\n    [0.0, 1.0]\n  ]' in path.read_text()
+    texts = {"s": "[\n 1\n]", "t": ["[\n 1,\n2]", "b"], "m": [1, "[\n1"], "e": [], "n": [None, True, -1e-9]}
+    write_json(path, texts)
+    assert read_json(path) == texts
     path.write_text('{"a": 1')
     with pytest.raises(StorageError, match="may be truncated"):
         read_json(path)

@@ -6,6 +6,7 @@ import contextlib
 import hashlib
 import json
 import os
+import re
 import struct
 import uuid
 from collections.abc import Iterator, Mapping
@@ -28,6 +29,7 @@ except ImportError:  # Windows
     fcntl = None
 
 _FORMAT = "dmcm-1"
+_NUMBERS = re.compile(r"\[\n\s+(?:[^][{}\"\n]+\n\s*)+\]")
 
 
 def write_atomic(path: Path, content: bytes) -> None:
@@ -109,8 +111,14 @@ def sole_writer(folder: Path) -> Iterator[None]:
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Write JSON atomically; NaN and infinities become null, so that every reader can parse it."""
-    write_atomic(path, (json.dumps(_finite(value), indent=2, allow_nan=False) + "\n").encode())
+    """Write JSON atomically, a list of numbers in a line.
+
+    NaN and infinities become null, so that every reader can parse it.
+    """
+    text = json.dumps(_finite(value), indent=2, allow_nan=False)
+    # Within strings line breaks are escaped, so that these are lists.
+    text = _NUMBERS.sub(lambda found: f"[{' '.join(found[0][1:-1].split())}]", text)
+    write_atomic(path, (text + "\n").encode())
 
 
 def read_json(path: Path) -> Any:

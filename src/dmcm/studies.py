@@ -229,6 +229,11 @@ def summarise_numbers(values: Sequence[float | None]) -> dict[str, Any]:
     return {"mean": float(numbers.mean()), "ci95": half, "per_seed": numbers.tolist()}
 
 
+def normal_95(values: np.ndarray) -> float:
+    """Half-width of the normal 95 % interval for the mean of many numbers; 0 for one alone."""
+    return float(_NORMAL_95 * values.std(ddof=1) / math.sqrt(len(values))) if len(values) > 1 else 0.0
+
+
 def student_95(count: int) -> float:
     """Two-sided 95 % quantile of Student's t for the mean of some numbers, two at least.
 
@@ -246,7 +251,7 @@ def student_95(count: int) -> float:
     )
 
 
-def wilson(successes: int, trials: int) -> float:
+def wilson(successes: int | float, trials: int | float) -> float:
     """How far from a share its 95 % interval by Wilson (1927) reaches, on the side where it reaches further.
 
     It is not centred on the share, least of all near 0 and 1: of 64 successes in 64 it says 0.94 to 1.
@@ -255,6 +260,26 @@ def wilson(successes: int, trials: int) -> float:
     shrink = 1 + z**2 / trials
     half = z / shrink * math.sqrt(share * (1 - share) / trials + z**2 / (4 * trials**2))
     return half + abs((share + z**2 / (2 * trials)) / shrink - share)
+
+
+def wilson_of_groups(shares: np.ndarray, trials: int) -> float:
+    """As `wilson`, where trials come in groups that tend to end alike, as the episodes of one robot do.
+
+    As many trials count as independent ones would give the same spread (Kish 1965, the design effect), from
+    the number of groups to that of all trials.
+
+    Args:
+        shares: of successes in each group, shape (groups,), groups of one size.
+        trials: of all groups.
+    """
+    share, groups = float(shares.mean()), len(shares)
+    alone = share * (1 - share)
+    # Groups that all end alike say nothing of how trials within them would differ.
+    counted = float(groups)
+    if groups > 1 and alone > 0:
+        between = float(shares.var(ddof=1)) / groups
+        counted = float(np.clip(alone / between, groups, trials)) if between > 0 else float(trials)
+    return wilson(share * counted, counted)
 
 
 def summarise_seeds(values: Sequence[Mapping[str, Any]]) -> dict[str, Any]:

@@ -87,7 +87,7 @@ def summarise_walk(walk: Walk, which: slice) -> dict[str, Any]:
     """One cell of a table: what came of some episodes.
 
     A success is an episode without a fall and with `ENOUGH` of the commanded way. The velocity's error is of
-    those who walked for more than a second, None if nobody did.
+    those who walked for more than a second, None if nobody did. "per_robot" tells who succeeded, 0 or 1.
     """
     fine, missed = walk.success(ENOUGH), walk.velocity_error_m_s[which]
     known = missed[np.isfinite(missed)]
@@ -98,4 +98,5 @@ def summarise_walk(walk: Walk, which: slice) -> dict[str, Any]:
         "velocity_rmse": float(np.sqrt(np.mean(known**2))) if len(known) else None,
         "energy_j_per_m": float(np.sum(walk.energy_j[which]) / max(np.sum(walk.path_m[which]), 1e-9)),
         "episodes": int(fine[which].size),
+        "per_robot": fine[which].astype(int).tolist(),
     }

@@ -91,8 +91,7 @@ def success_table(table: Mapping[str, Any], columns: Sequence[str], names: Seque
     return Table(
         ("told", *(pictures.LABELS.get(column, column) for column in columns)),
         rows,
-        "Percent of episodes, with 95 % intervals: the wider of that over seeds and that over episodes, of "
-        "these bodies.",
+        "Percent of episodes, with 95 % intervals over seeds and robots.",
     )
 
 
@@ -129,7 +128,9 @@ def difference_table(differences: Mapping[str, Mapping[str, Any]], caption: str)
 def _vectors(table: Mapping[str, Any]) -> tuple[Block, ...]:
     blocks: list[Block] = []
     if table["differences"]:
-        caption = "Points by which dmcm succeeds more often outside training; pairs of equal seeds."
+        caption = (
+            "Points by which dmcm succeeds more often outside training; pairs of equal seeds and robots."
+        )
         blocks.append(difference_table(table["differences"], caption))
     if table["gait"]:
         blocks.append(

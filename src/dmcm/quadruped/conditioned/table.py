@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from dmcm.quadruped.conditioned.suite import CONDITIONS, TRAINING
-from dmcm.studies import summarise_numbers, wilson
+from dmcm.studies import normal_95, summarise_numbers, wilson_of_groups
 
 OUTSIDE = "outside"
 """Name of the mean over all conditions but that of training."""
@@ -29,46 +29,66 @@ def over_seeds(runs: Sequence[Mapping[str, Mapping[str, Any]]]) -> dict[str, Any
 
 
 def overall(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """As `mean_over_seeds`, with the success of each seed, by which methods are compared."""
-    return {**mean_over_seeds(rows), "per_seed": [row["success"] for row in rows]}
+    """As `mean_over_seeds`, with the success by seed and by robot, by which methods are compared."""
+    robots = [round(float(share), 4) for share in together(rows)["per_robot"]]
+    return {**mean_over_seeds(rows), "per_seed": [row["success"] for row in rows], "per_robot": robots}
 
 
 _MEANS = ("success", "distance_m", "velocity_rmse", "energy_j_per_m")
 
 
-def together(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """Several cells as one, each of equal weight."""
+def together(rows: Sequence[Mapping[str, Any]], *, same_robots: bool = True) -> dict[str, Any]:
+    """Several cells as one, each of equal weight.
+
+    Args:
+        rows: the cells.
+        same_robots: whether the same robots walked in all, or others in each.
+    """
     found: dict[str, Any] = {}
     for name in _MEANS:
         known = [row[name] for row in rows if row[name] is not None]
         found[name] = float(np.mean(known)) if known else None
+    robots = [row["per_robot"] for row in rows]
+    found["per_robot"] = np.mean(robots, axis=0) if same_robots else np.concatenate(robots)
     return found | {name: int(sum(row[name] for row in rows)) for name in ("falls", "episodes")}
 
 
 def _outside(run: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
     """All cells of a run but those of training as one."""
-    return together([row for name in CONDITIONS if name != TRAINING for row in run[name].values()])
+    conditions = [together(list(run[name].values())) for name in CONDITIONS if name != TRAINING]
+    return together(conditions, same_robots=False)
 
 
 def mean_over_seeds(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """One cell over seeds; its interval is the wider of that over seeds and that over episodes."""
+    """One cell over seeds, walked by the same robots with each.
+
+    Its interval takes seeds and robots for drawn at random, both: the root of the squares of the half-widths
+    that either gives.
+    """
     found = together(rows)
-    spread = summarise_numbers([row["success"] for row in rows])["ci95"] or 0.0
-    successes = round(found["success"] * found["episodes"])
-    found["ci95"] = max(spread, wilson(successes, found["episodes"]))
+    seeds = summarise_numbers([row["success"] for row in rows])["ci95"] or 0.0
+    robots = wilson_of_groups(found.pop("per_robot"), found["episodes"])
+    found["ci95"] = float(np.hypot(seeds, robots))
     return {**found, "episodes": found["episodes"] // len(rows), "seeds": len(rows)}
 
 
 def differences(methods: Mapping[str, Mapping[str, Any]], over: str) -> dict[str, Any]:
-    """How much more often DMCM succeeds than others, paired by seed.
+    """How much more often DMCM succeeds than others, paired by seed and by robot.
+
+    The interval is that of `mean_over_seeds`.
 
     Args:
-        methods: of each its cells, all of the same seeds; those without success by seed are left out.
+        methods: of each its cells, all of the same seeds and robots; those that do not tell the success by
+            robot are left out.
         over: name of the cell of `overall` that counts.
     """
-    cells = {name: found[over]["per_seed"] for name, found in methods.items() if "per_seed" in found[over]}
-    success = {name: np.array(values) for name, values in cells.items()}
-    if "dmcm" not in success:
+    rows = {name: cells[over] for name, cells in methods.items() if "per_robot" in cells[over]}
+    if "dmcm" not in rows:
         return {}
-    own = success.pop("dmcm")
-    return {name: summarise_numbers(list(own - values)) for name, values in success.items()}
+    own, found = rows.pop("dmcm"), {}
+    for name, row in rows.items():
+        seeds, robots = (np.subtract(own[key], row[key]) for key in ("per_seed", "per_robot"))
+        found[name] = summarise_numbers(seeds.tolist())
+        if found[name]["ci95"] is not None:
+            found[name]["ci95"] = float(np.hypot(found[name]["ci95"], normal_95(robots)))
+    return found

@@ -109,7 +109,7 @@ def _bars(table: Mapping[str, Any]) -> tuple[Block, ...]:
 def _differences(table: Mapping[str, Any]) -> tuple[Block, ...]:
     if not table["differences"]:
         return ()
-    caption = "Points by which dmcm succeeds more often over all grounds; pairs of equal seeds."
+    caption = "Points by which dmcm succeeds more often over all grounds; pairs of equal seeds and robots."
     return (difference_table(table["differences"], caption),)
 
 

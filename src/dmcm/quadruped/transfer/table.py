@@ -26,7 +26,7 @@ def success_tables(table: Mapping[str, Any], enough: float) -> dict[str, Table]:
     ]
     caption = (
         f"Percent of episodes without a fall and with {enough:.0%} of the commanded way, with 95 % "
-        "intervals: the wider of that over seeds and that over episodes."
+        "intervals over seeds and robots."
     )
     found = {"Success on stand-in robots": Table(("told", *columns), rows, caption)}
     for title, lines in series(table).items():
