@@ -77,8 +77,8 @@ def measure(options: Options, console: Console) -> dict[str, Any]:
     """All figures. What competes comes first, before the long training warms the machine."""
     results: dict[str, Any] = {"conditions": conditions()}
     results |= measure_meta_steps(options, console)
-    adapt = costs.adapt_milliseconds(options.adapt_calls)
-    results |= {"adapt_ms": adapt["median"], "adapt": adapt}
+    adapting = costs.adapt_milliseconds(options.adapt_calls)
+    results |= {"adapt_ms": adapting["adapt"]["median"], **adapting}
     results["tasks_line"] = costs.tasks_line(options.rounds)
     results["memory_mb"] = costs.memory_megabytes()
     if options.training_steps:

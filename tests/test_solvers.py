@@ -14,7 +14,7 @@ from dmcm import Factors, Prior
 from dmcm.errors import ConfigError, FactorError, ShapeError
 from dmcm.networks import Network
 from dmcm.samples import Samples
-from dmcm.solvers import GradientDescent, LevenbergMarquardt, SetEncoder
+from dmcm.solvers import GradientDescent, LevenbergMarquardt, SetEncoder, levenberg_marquardt
 from dmcm.solvers.base import objective
 
 LINEAR = Factors(c=3)
@@ -256,6 +256,44 @@ def test_outer_gradients_agree_with_finite_differences(kind):
 
         for seed in range(3):
             assert directional_error(loss, dynamic, seed) < 1e-5
+
+
+@pytest.mark.parametrize("restarts", [False, True])
+def test_a_task_that_has_settled_takes_no_more_steps(restarts, monkeypatch):
+    taken, real = [], levenberg_marquardt._solve
+
+    def counted(*arguments):
+        jax.debug.callback(lambda: taken.append(0))
+        return real(*arguments)
+
+    monkeypatch.setattr(levenberg_marquardt, "_solve", counted)
+    net, support, A, b = linear_problem()
+    prior = a_prior()
+    way = LevenbergMarquardt(1_000, restarts=restarts)
+    found = jax.block_until_ready(solve(way, net, prior, support, {})["c"])
+    jax.effects_barrier()
+    np.testing.assert_allclose(found, ridge(A, b, support.y, prior), rtol=1e-4)
+    assert 3 < len(taken) < (60 if restarts else 30)
+    found = solve(LevenbergMarquardt(30, safeguard=False), net, prior, support, {})["c"]
+    np.testing.assert_allclose(found, ridge(A, b, support.y, prior), rtol=1e-4)
+
+
+def test_what_adapts_at_use_can_be_differentiated():
+    """The minimum's slope by the data, through steps that may not be taken, is that of ridge regression."""
+    with double_precision():
+        net, support, A, b = linear_problem()
+        prior = a_prior()
+
+        def first(y):
+            return solve(LevenbergMarquardt(60), net, prior, eqx.tree_at(lambda s: s.y, support, y), {})["c"][
+                0
+            ]
+
+        slope = np.asarray(jax.grad(first)(support.y)).reshape(-1)
+        along = np.random.default_rng(0).normal(size=slope.shape)
+        y = np.asarray(support.y).reshape(-1)
+        ends = [ridge(A, b, y + sign * 1e-4 * along, prior)[0] for sign in (1, -1)]
+        assert slope @ along == pytest.approx((ends[0] - ends[1]) / 2e-4, rel=1e-4)
 
 
 def test_levenberg_marquardt_stays_finite_where_data_determine_little():

@@ -16,6 +16,9 @@ from dmcm.priors import Prior, is_positive
 from dmcm.samples import Samples
 from dmcm.solvers.base import Solver, Values, objective
 
+# Steps that are compiled one after the other rather than as a loop, whose second derivatives keep more.
+_UNROLLED = 5
+
 
 class GradientDescent(Solver):
     """CAVIA's inner loop (Zintgraf et al. 2019, arXiv 1810.03642) on the objective of the LM solver.
@@ -85,7 +88,7 @@ class GradientDescent(Solver):
             slopes = jax.grad(cost)(contexts)
             return {k: v - jnp.exp(log_rate[k][index]) * slopes[k] for k, v in contexts.items()}, None
 
-        contexts, _ = jax.lax.scan(step, start, use)
+        contexts, _ = jax.lax.scan(step, start, use, unroll=min(count, _UNROLLED))
         return {**given, **contexts}
 
     def check_fits(self, network: Network) -> None:

@@ -8,7 +8,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 from jax.flatten_util import ravel_pytree
-from jaxtyping import Array, Float
+from jaxtyping import Array, Bool, Float
 
 from dmcm.networks.base import Network, check_sizes
 from dmcm.priors import Prior
@@ -20,8 +20,13 @@ from dmcm.solvers.base import Solver, Values, objective
 _DAMPING_START = 10.0
 _DAMPING_LEAST = 1e-8
 _DAMPING_SCALE = 1e-3
+# In units of a context's length; single precision tells no smaller one apart.
+_SLIGHT_STEP = 1e-6
 # Pooling gives every task factors of its own; a restart for each would cost as many solves as tasks.
 _MOST_FLIPPED_ALONE = 4
+
+_State = tuple[Array, Array, Array]
+"""Contexts, their objective, damping."""
 
 
 class LevenbergMarquardt(Solver):
@@ -29,7 +34,9 @@ class LevenbergMarquardt(Solver):
 
     μ shrinks tenfold after an accepted step and grows tenfold after a refused one (Marquardt 1963). The outer
     gradient flows through the unrolled steps. More steps at use than in training cost little and settle the
-    slow tasks; because the safeguard lets the objective only fall, taking more of them does not drift.
+    slow tasks; because the safeguard lets the objective only fall, taking more of them does not drift. A task
+    that has settled, a step being a millionth of its context, takes no more where it is alone (`adapt`); in a
+    batch all take as many.
 
     A few samples often allow several contexts, such as a negative amplitude with the opposite phase, and a
     descent ends in whichever valley it met first. With `restarts` it starts again at use on the other side
@@ -108,14 +115,16 @@ class LevenbergMarquardt(Solver):
             predictions = network.decode(encoded, {**given, **contexts})
             return objective(predictions, support, contexts, start, precision)
 
-        def step(state: tuple[Array, Array, Array], _: None) -> tuple[tuple[Array, Array, Array], None]:
+        def step(state: _State) -> tuple[_State, Float[Array, " d"]]:
             flat, lowest, damping = state
             error = residual(flat)
             jacobian = jax.jacfwd(residual)(flat)
             gradient = jacobian.T @ error + curvature * (flat - first)
             if not self.safeguard:
-                return (flat - _solve(jacobian, curvature, gradient), lowest, damping), None
-            candidate = flat - _solve(jacobian, curvature + damping * (curvature + _DAMPING_SCALE), gradient)
+                move = _solve(jacobian, curvature, gradient)
+                return (flat - move, lowest, damping), move
+            move = _solve(jacobian, curvature + damping * (curvature + _DAMPING_SCALE), gradient)
+            candidate = flat - move
             reached = cost(candidate)
             better = reached < lowest
             return (
@@ -126,18 +135,34 @@ class LevenbergMarquardt(Solver):
                     jnp.maximum(damping * 0.1, _DAMPING_LEAST),
                     jnp.maximum(damping, 1e-4) * 10,
                 ),
-            ), None
+            ), move
 
-        count = self.training_steps if training else self.steps
+        def step_unless_settled(state: _State, settled: Bool[Array, ""]) -> tuple[_State, Bool[Array, ""]]:
+            def on() -> tuple[_State, Bool[Array, ""]]:
+                after, move = step(state)
+                return after, jnp.linalg.norm(move) <= _SLIGHT_STEP * jnp.linalg.norm(state[0])
+
+            return jax.lax.cond(settled, lambda: (state, settled), on)
 
         def descend(begin: Float[Array, " d"]) -> tuple[Float[Array, " d"], Float[Array, ""]]:
             state = (begin, cost(begin), jnp.asarray(_DAMPING_START))
-            (flat, lowest, _), _ = jax.lax.scan(step, state, None, length=count)
+            if training:
+                (flat, lowest, _), _ = jax.lax.scan(
+                    lambda now, _: (step(now)[0], None), state, None, length=self.training_steps
+                )
+            else:
+                ((flat, lowest, _), _), _ = jax.lax.scan(
+                    lambda now, _: (step_unless_settled(*now), None),
+                    (state, jnp.asarray(False)),
+                    None,
+                    length=self.steps,
+                )
             return flat, lowest
 
         flat, lowest = descend(first)
         if self.restarts and self.safeguard and not training:
-            others, reached = jax.vmap(descend)(_mirrored(flat, first, start))
+            # One after the other, or all would take as many steps as the slowest.
+            others, reached = jax.lax.map(descend, _mirrored(flat, first, start))
             best = jnp.nanargmin(reached)
             better = reached[best] < lowest
             flat, lowest = jnp.where(better, others[best], flat), jnp.where(better, reached[best], lowest)
