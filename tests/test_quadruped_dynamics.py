@@ -20,6 +20,7 @@ from dmcm.quadruped.data.windows import (
     OUTCOMES,
     OUTPUTS,
     SECOND,
+    STATE_SIZE,
     STEP_OUTPUTS,
     WindowConfig,
     cut,
@@ -31,10 +32,13 @@ from dmcm.quadruped.dynamics.base import base_errors
 from dmcm.quadruped.dynamics.cells import ROBOT, TERRAIN, describe_cells
 from dmcm.quadruped.dynamics.donors import _one_of, robot_donors, strangers, terrain_donors
 from dmcm.quadruped.dynamics.evaluation import (
+    FARTHEST,
     HORIZONS_S,
     ROLLED,
     STARTS,
     adapt_cells,
+    given_to_roll,
+    roll,
     rollout_errors,
     second_half_errors,
 )
@@ -45,6 +49,7 @@ from dmcm.quadruped.dynamics.methods import METHODS
 from dmcm.quadruped.dynamics.sampler import NOISE, CellSampler
 from dmcm.quadruped.dynamics.study import DynamicsConfig, run_dynamics
 from dmcm.quadruped.dynamics.table import _with_shares
+from dmcm.scaling import Scaler
 from dmcm.solvers import LevenbergMarquardt
 
 STEPS = 300
@@ -397,6 +402,25 @@ def test_rollouts_feed_the_model_its_own_predictions(collection, cells):
     assert sum(columns.stop - columns.start for columns in ROLLED.values()) == expected.shape[-1]
     for part, columns in ROLLED.items():
         np.testing.assert_allclose(found[part][1], expected[:, columns].mean(axis=1), rtol=1e-2)
+
+
+def test_rollouts_stay_near_what_the_base_network_was_trained_on(collection, cells):
+    plain, history, length = base_learner(cells.windows.x.shape[-1]), 3, 20
+    x = cells.windows.x[cells.windows.real]
+    scaler = Scaler.from_samples(x, np.random.default_rng(0).normal(size=(len(x), plain.outputs)))
+    wild = dataclasses.replace(scaler, y_std=100 * scaler.y_std)
+    given = given_to_roll(collection.data[:2, None, 10 - history + 1 : 10 + length], history)
+    mean, std = (np.asarray(part)[2 * STATE_SIZE : 3 * STATE_SIZE] for part in (scaler.x_mean, scaler.x_std))
+    away = []
+    for own in (scaler, wild):
+        base = Learner(plain.network, plain.solver, plain.factors, scaler=own)
+        foreseen = np.asarray(roll(base, None, None, *given))
+        assert foreseen.shape == (2, 1, length, STATE_SIZE)
+        np.testing.assert_allclose(np.linalg.norm(foreseen[..., -3:], axis=-1), 1, rtol=1e-5)
+        away.append(np.abs(foreseen - mean) / std)
+    # Speeds and turning rates, which are not added up, are left alone where they err little.
+    assert 0 < away[0][..., 12:27].max() < FARTHEST
+    assert away[1][..., :-3].max() == pytest.approx(FARTHEST, rel=1e-4)
 
 
 @pytest.mark.slow

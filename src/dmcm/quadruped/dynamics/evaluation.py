@@ -16,7 +16,7 @@ from dmcm.contexts import Contexts
 from dmcm.learner import Learner
 from dmcm.quadruped.data.collection import Collection
 from dmcm.quadruped.data.recording import column
-from dmcm.quadruped.data.windows import SECOND, Windows, inputs_at, output, states
+from dmcm.quadruped.data.windows import SECOND, STATE_SIZE, Windows, inputs_at, output, states
 from dmcm.quadruped.dynamics.cells import Cells
 from dmcm.quadruped.world.simulation import CONTROL_PERIOD_S
 from dmcm.samples import Samples
@@ -38,6 +38,8 @@ GROUPS: Mapping[str, tuple[str, ...]] = {
 """Outputs in which a robot shows, and those in which a ground does."""
 STARTS = 6
 """Roll-outs a cell."""
+FARTHEST = 3.0
+"""Standard deviations from the mean of training within which states are foreseen; chosen on other data."""
 _CHUNK = 48
 
 
@@ -140,6 +142,8 @@ def roll(
 ) -> Float[Array, "cells starts length state"]:
     """States as the model foresees them, open loop, shape (cells, starts, length, STATE_SIZE).
 
+    None lies beyond `FARTHEST`, so that a roll-out that errs does not feed on ever larger errors.
+
     Args:
         base: the base network.
         learner: what corrects it, or None.
@@ -151,6 +155,7 @@ def roll(
     """
     history = past.shape[2]
     nothing = base.prior_contexts()
+    low, high = _range(base, history)
 
     def step(past: Array, now: Array) -> tuple[Array, Array]:
         at = jax.lax.dynamic_slice_in_dim(targets, now, history, axis=2)
@@ -162,14 +167,26 @@ def roll(
         state = past[:, :, -1]
         angles = state[..., :12] + y[..., output("joint_angle_change_rad")]
         gravity = state[..., -3:] + y[..., output("gravity_change")]
-        gravity = gravity / jnp.linalg.norm(gravity, axis=-1, keepdims=True)
         speeds, gyro = y[..., output("joint_speed_rad_s")], y[..., output("gyro_rad_s")]
-        following = jnp.concatenate([angles, speeds, gyro, gravity], axis=-1)
+        following = jnp.clip(jnp.concatenate([angles, speeds, gyro, gravity], axis=-1), low, high)
+        gravity = following[..., -3:]
+        gravity = gravity / jnp.linalg.norm(gravity, axis=-1, keepdims=True)
+        following = following.at[..., -3:].set(gravity)
         return jnp.concatenate([past[:, :, 1:], following[:, :, None]], axis=2), following
 
     length = targets.shape[2] - history + 1
     _, foreseen = jax.lax.scan(step, past, jnp.arange(length))
     return jnp.moveaxis(foreseen, 0, 2)
+
+
+def _range(base: Learner, history: int) -> tuple[Float[Array, " state"], Float[Array, " state"]]:
+    """Least and largest state that is foreseen, by the training data of the base network."""
+    if base.scaler is None:
+        return jnp.full(STATE_SIZE, -jnp.inf), jnp.full(STATE_SIZE, jnp.inf)
+    # Inputs begin with the past states, the present one last.
+    present = slice((history - 1) * STATE_SIZE, history * STATE_SIZE)
+    mean, std = base.scaler.x_mean[present], base.scaler.x_std[present]
+    return mean - FARTHEST * std, mean + FARTHEST * std
 
 
 def given_to_roll(data: np.ndarray, history: int) -> tuple[Array, Array, Array, Array]:
