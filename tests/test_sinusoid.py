@@ -4,6 +4,7 @@ Measures are checked on a model that is right by construction: its two contexts 
 amplitude and the phase. Mixed with one another on purpose, every measure must show it.
 """
 
+import dataclasses
 from typing import Any, ClassVar
 
 import equinox as eqx
@@ -17,7 +18,7 @@ from hypothesis import strategies as st
 from dmcm import studies
 from dmcm.baselines import NoAdaptation
 from dmcm.contexts import Factors
-from dmcm.errors import ConfigError, FactorError
+from dmcm.errors import CheckpointError, ConfigError, FactorError
 from dmcm.learner import Learner
 from dmcm.networks import Network
 from dmcm.priors import Prior
@@ -370,6 +371,17 @@ def test_comparison_trains_measures_and_remembers(monkeypatch, tmp_path):
     other = comparison.ComparisonConfig(methods=("none",), seeds=1, steps=3, out=config.out, test_seed=7)
     comparison.compare(other, progress=False)
     assert calls[2:] == [7], "a cell of another test seed must be measured anew"
+
+    # Of the same protocol what is not compared again stays, of another it goes.
+    more = comparison.compare(dataclasses.replace(config, methods=("oracle",)), progress=False)
+    assert set(more["methods"]) == {"none", "oracle"}
+    assert more["methods"]["none"] == table["methods"]["none"]
+    assert more["earlier"]["none"]["command"] == table["command"] != more["command"]
+    adam = dataclasses.replace(config, methods=("oracle",), optimiser="adam")
+    with pytest.raises(CheckpointError, match="of other settings"):
+        comparison.compare(adam, progress=False)
+    adam = dataclasses.replace(adam, out=tmp_path / "adam")
+    assert set(comparison.compare(adam, progress=False)["methods"]) == {"oracle"}
 
 
 def test_comparison_refuses_settings_out_of_range():

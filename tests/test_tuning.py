@@ -1,5 +1,6 @@
 """Tuning: which settings are tried, how they are judged, that test tasks take no part."""
 
+import dataclasses
 import json
 import math
 
@@ -58,6 +59,16 @@ def test_best_setting_is_found_on_validation_tasks_alone(monkeypatch, tmp_path):
     assert found["scores"] == pytest.approx({name: 4.0 if i == 4 else 1.0 for i, name in enumerate(names)})
     assert found["best"] == names[0]
     assert json.loads(file.read_text())["methods"]["none"] == found
+    # The method of before stays, with what made it; of other settings it goes.
+    answers = iter([1.0] * 32)
+    more = tune(dataclasses.replace(config, methods=("oracle",)), progress=False)
+    assert more["methods"]["none"] == found
+    assert set(more["earlier"]) == {"none"}
+    answers = iter([1.0] * 16)
+    alone = tune(
+        dataclasses.replace(config, methods=("oracle",), seeds=1, out=tmp_path / "one"), progress=False
+    )
+    assert set(alone["methods"]) == {"oracle"}
 
 
 def test_settings_out_of_range():

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import re
 import warnings
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -27,12 +28,16 @@ def save_checkpoint(folder: Path, step: int, state: Any, about: dict[str, Any]) 
             old.unlink()
 
 
-def load_checkpoint(folder: Path, like: Any) -> tuple[Any, dict[str, Any]] | None:
+def load_checkpoint(
+    folder: Path, like: Any, check: Callable[[dict[str, Any]], None] | None = None
+) -> tuple[Any, dict[str, Any]] | None:
     """The newest readable checkpoint; warns of every damaged one that it passes over.
 
     Args:
         folder: where checkpoints lie.
         like: a state of the same structure.
+        check: given the JSON beside a state, raises an error for one of another run; before the state is
+            looked at, which may have another structure then.
 
     Returns:
         State and the JSON beside it; None without any checkpoint.
@@ -45,6 +50,12 @@ def load_checkpoint(folder: Path, like: Any) -> tuple[Any, dict[str, Any]] | Non
     for path in candidates:
         try:
             arrays, about = load_arrays(path)
+        except StorageError as error:
+            problems.append(str(error))
+            continue
+        if check is not None:
+            check(about)
+        try:
             state = fill_tree(like, arrays)
         except StorageError as error:
             problems.append(str(error))

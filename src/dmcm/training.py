@@ -6,6 +6,7 @@ import dataclasses
 import hashlib
 import json
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -349,7 +350,15 @@ def _open_run(folder: RunFolder, state: _State, mark: str, resume: bool) -> tupl
             f"{folder.path} holds files that a run would replace ({', '.join(there)}). Choose another "
             "folder, or go on with resume=True (--resume) if they are of this run."
         )
-    found = load_checkpoint(folder.checkpoints, state) if resume else None
+
+    def check(about: Mapping[str, Any]) -> None:
+        if about.get("mark") != mark:
+            raise CheckpointError(
+                f"the checkpoint in {folder.path} is of other settings or another starting point, or of "
+                "other data. Resume with those in its training.json, or choose another folder."
+            )
+
+    found = load_checkpoint(folder.checkpoints, state, check) if resume else None
     if found is None:
         if folder.model.exists():
             raise CheckpointError(
@@ -359,10 +368,5 @@ def _open_run(folder: RunFolder, state: _State, mark: str, resume: bool) -> tupl
         folder.rewind(0)
         return state, 0
     stored, about = found
-    if about.get("mark") != mark:
-        raise CheckpointError(
-            f"the checkpoint in {folder.path} is of other settings or another starting point, or of other "
-            "data. Resume with those in its training.json, or choose another folder."
-        )
     folder.rewind(about["step"])
     return stored, about["step"]

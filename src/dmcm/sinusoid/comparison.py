@@ -14,6 +14,7 @@ from rich.console import Console
 from dmcm import studies
 from dmcm.commands import command_of
 from dmcm.learner import Learner
+from dmcm.results import earlier_table, with_earlier
 from dmcm.runs import environment
 from dmcm.sinusoid import protocol
 from dmcm.sinusoid.family import SinusoidSampler
@@ -38,7 +39,8 @@ class ComparisonConfig:
     out: Path = Path("runs/comparison")
     """Folder with a run folder per method and seed; those already finished are not run again."""
     results: Path | None = None
-    """File for the table, e.g. results/sinusoid.json."""
+    """File for the table, e.g. results/sinusoid.json. Methods that it has already of the same protocol, and
+    that are not compared now, stay with the command that made them."""
     test_seed: int = protocol.TEST_SEED
     """Seed of the test tasks; use another one (7) while tuning."""
     details: bool = False
@@ -63,11 +65,12 @@ def compare(config: ComparisonConfig, *, progress: bool = True) -> dict[str, Any
     Can be stopped and started again at any time: finished seeds are read, a half-trained one is resumed.
 
     Raises:
-        DmcmError: as `fit`, or unknown methods.
+        DmcmError: as `fit`, unknown methods, or a file for results that holds something else.
     """
+    names, earlier = config.names(), earlier_table(config.results)
     console = Console(stderr=True, quiet=not progress)
     methods: dict[str, Any] = {}
-    for name in config.names():
+    for name in names:
         cells = []
         for seed in range(config.seeds):
             console.print(f"[bold]{name}[/bold], seed {seed}")
@@ -79,6 +82,7 @@ def compare(config: ComparisonConfig, *, progress: bool = True) -> dict[str, Any
         "environment": environment(),
         "methods": methods,
     }
+    table = with_earlier(table, earlier, same=("protocol",), parts=("methods",))
     if config.results is not None:
         write_json(config.results, table)
     return table
@@ -170,6 +174,8 @@ def describe_protocol(config: ComparisonConfig) -> dict[str, Any]:
         "grid_points": protocol.GRID,
         "test_seed": config.test_seed,
         "training_steps": config.steps,
+        "seeds": config.seeds,
+        "optimiser": config.optimiser,
         "total_context_size": TOTAL_SIZE,
         "ci95": "half-width of Student's t interval over seeds",
     }

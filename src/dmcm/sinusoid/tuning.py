@@ -14,6 +14,7 @@ from rich.console import Console
 
 from dmcm.commands import command_of
 from dmcm.fit_config import OPTIMISERS
+from dmcm.results import earlier_table, with_earlier
 from dmcm.runs import environment
 from dmcm.sinusoid import protocol
 from dmcm.sinusoid.family import SinusoidSampler
@@ -45,7 +46,8 @@ class TuningConfig:
     out: Path = Path("runs/tuning")
     """Folder with a run folder per method, settings and seed; those already finished are not run again."""
     results: Path | None = None
-    """File for the table, e.g. results/tuning.json."""
+    """File for the table, e.g. results/tuning.json. Methods that it has already of the same settings, and
+    that are not tuned now, stay with the command that made them."""
 
     def names(self) -> tuple[str, ...]:
         """Methods to tune.
@@ -64,11 +66,12 @@ def tune(config: TuningConfig, *, progress: bool = True) -> dict[str, Any]:
     any time.
 
     Raises:
-        DmcmError: settings out of range, or as `fit`.
+        DmcmError: settings out of range, as `fit`, or a file for results that holds something else.
     """
+    names, earlier = config.names(), earlier_table(config.results)
     console = Console(stderr=True, quiet=not progress)
     table: dict[str, Any] = {}
-    for name in config.names():
+    for name in names:
         scores: dict[str, float] = {}
         for setting, method in settings(METHODS[name]):
             found = []
@@ -98,6 +101,12 @@ def tune(config: TuningConfig, *, progress: bool = True) -> dict[str, Any]:
         "validation_seed": protocol.VALIDATION_SEED,
         "methods": table,
     }
+    results = with_earlier(
+        results,
+        earlier,
+        same=("losses", "seeds", "training_steps", "validation_seed"),
+        parts=("methods",),
+    )
     if config.results is not None:
         write_json(config.results, results)
     return results
