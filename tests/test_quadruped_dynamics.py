@@ -348,24 +348,33 @@ def test_vectors_of_next_steps_meet_targets_when_late_robots_act(collection, cel
     monkeypatch.setattr("dmcm.quadruped.dynamics.measures.near_fit", lambda *a: seen.append(a) or fit)
     measures = Measures(collection, cells, base_errors(cells.windows, base), base, learner, config)
     grounds = rng.normal(size=(count, learner.factors.sizes[TERRAIN])).astype(np.float32)
-    found = measures._near_errors(lambda which: jnp.asarray(grounds[which]))
+    made, terrain = measures._near_fit(), lambda which: jnp.asarray(grounds[which])
+    found = measures._near_errors(made, measures.robot_donor, terrain)
     np.testing.assert_array_equal(seen[0][1], collection.data[:, : STEPS // 2])
     split = "unseen_pair"
-    which, errors = measures._targets(split), []
+    which, torque = measures._targets(split), output("torque_nm")
     assert {0, 1} == {late[measures.robot_donor[cell]] for cell in which}
-    for cell in which:
-        donor, data = measures.robot_donor[cell], collection.data[cell]
-        windows = cut(delayed(data, int(late[donor]))[None], config)
-        x, y = windows.half(0, 1)
-        own = {ROBOT: vectors[ROBOT][donor], TERRAIN: grounds[cell]}
-        own = Contexts({name: jnp.asarray(value) for name, value in own.items()}, None)
-        left = y - np.asarray(base.predict(base.prior_contexts(), x) + learner.predict(own, x))
-        errors.append(np.mean(left.astype(float) ** 2, axis=0))
-    torque = output("torque_nm")
+
+    def errors_with(donors):
+        errors = []
+        for cell in which:
+            donor, data = donors[cell], collection.data[cell]
+            windows = cut(delayed(data, int(late[donor]))[None], config)
+            x, y = windows.half(0, 1)
+            own = {ROBOT: vectors[ROBOT][donor], TERRAIN: grounds[cell]}
+            own = Contexts({name: jnp.asarray(value) for name, value in own.items()}, None)
+            left = y - np.asarray(base.predict(base.prior_contexts(), x) + learner.predict(own, x))
+            errors.append(np.mean(left.astype(float) ** 2, axis=0))
+        return np.mean(errors, axis=0)[torque]
+
     seen_pairs = cells.of("seen_pair")
     spread = cells.windows.y[seen_pairs, 1][cells.windows.real[seen_pairs, 1]].var(axis=0, dtype=float)
-    expected = np.sqrt(np.mean(np.mean(errors, axis=0)[torque] / spread[torque]))
+    expected = np.sqrt(np.mean(errors_with(measures.robot_donor) / spread[torque]))
     assert found[split]["torque_nm"] == pytest.approx(expected, rel=1e-3)
+    in_place = np.arange(count)
+    expected = np.sqrt(np.mean(errors_with(in_place) / spread[torque]))
+    found_here = measures._near_errors(made, in_place, terrain)
+    assert found_here[split]["torque_nm"] == pytest.approx(expected, rel=1e-3)
     # Of what targets become in the coming second nothing is said.
     assert not {*OUTCOMES} & found[split].keys()
     assert "joint_rollout_1s" in found[split]
@@ -405,22 +414,29 @@ def test_rollouts_feed_the_model_its_own_predictions(collection, cells):
 
 
 def test_rollouts_stay_near_what_the_base_network_was_trained_on(collection, cells):
-    plain, history, length = base_learner(cells.windows.x.shape[-1]), 3, 20
+    plain, history, length, far = base_learner(cells.windows.x.shape[-1]), 3, 20, 15
     x = cells.windows.x[cells.windows.real]
     scaler = Scaler.from_samples(x, np.random.default_rng(0).normal(size=(len(x), plain.outputs)))
     wild = dataclasses.replace(scaler, y_std=100 * scaler.y_std)
-    given = given_to_roll(collection.data[:2, None, 10 - history + 1 : 10 + length], history)
     mean, std = (np.asarray(part)[2 * STATE_SIZE : 3 * STATE_SIZE] for part in (scaler.x_mean, scaler.x_std))
-    away = []
-    for own in (scaler, wild):
+    past, *rest = given_to_roll(collection.data[:2, None, 10 - history + 1 : 10 + length], history)
+    past = past.at[0, 0, -1, far].set(mean[far] + 7 * std[far])
+    foreseen = {}
+    for name, own in {"mild": scaler, "wild": wild}.items():
         base = Learner(plain.network, plain.solver, plain.factors, scaler=own)
-        foreseen = np.asarray(roll(base, None, None, *given))
-        assert foreseen.shape == (2, 1, length, STATE_SIZE)
-        np.testing.assert_allclose(np.linalg.norm(foreseen[..., -3:], axis=-1), 1, rtol=1e-5)
-        away.append(np.abs(foreseen - mean) / std)
+        foreseen[name] = np.asarray(roll(base, None, None, past, *rest))
+        assert foreseen[name].shape == (2, 1, length, STATE_SIZE)
+        np.testing.assert_allclose(np.linalg.norm(foreseen[name][..., -3:], axis=-1), 1, rtol=1e-5)
     # Speeds and turning rates, which are not added up, are left alone where they err little.
-    assert 0 < away[0][..., 12:27].max() < FARTHEST
-    assert away[1][..., :-3].max() == pytest.approx(FARTHEST, rel=1e-4)
+    assert 0 < (np.abs(foreseen["mild"] - mean) / std)[..., 12:27].max() < FARTHEST
+    away = ((foreseen["wild"] - mean) / std)[..., :-3]
+    # What was known to lie further away may go on to do so.
+    assert away[0, 0, :, far].max() == pytest.approx(7, rel=1e-4)
+    assert away[0, 0, :, far].min() == pytest.approx(-FARTHEST, rel=0.05)
+    known = np.abs((np.asarray(past) - mean) / std)[..., :-3].max(axis=2)
+    allowed = np.maximum(FARTHEST, known)[:, :, None]
+    assert np.all(np.abs(away) <= allowed + 1e-3)
+    assert np.all(np.isclose(np.abs(away), FARTHEST, atol=1e-3).any(axis=2)[known <= FARTHEST])
 
 
 @pytest.mark.slow
@@ -444,7 +460,7 @@ def test_the_whole_comparison_runs_resumes_and_measures(tmp_path, monkeypatch):
     stored = json.loads((tmp_path / "d.json").read_text())
     ways = ("recombined", "recombined_near", "robot_only", "terrain_only", "wrong_robot", "wrong_terrain")
     assert {"none", "dmcm", *(f"dmcm_{way}" for way in ways), "single", "oracle"} <= stored["methods"].keys()
-    assert "single_from_robot_near" in stored["methods"]
+    assert {"single_near", "single_from_robot_near", "dmcm_near"} <= stored["methods"].keys()
     assert {"joint_rollout_1s", "gyro_rollout_0.1s", "gravity_rollout_0.5s"} <= set(
         stored["methods"]["dmcm_wrong_robot"]["unseen_pair"]
     )

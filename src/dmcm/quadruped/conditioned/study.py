@@ -22,7 +22,7 @@ from dmcm.quadruped.conditioned.suite_vectors import PARTS, VectorMaker
 from dmcm.quadruped.conditioned.table import OUTSIDE, differences, over_seeds
 from dmcm.quadruped.dynamics.model import trained_model
 from dmcm.quadruped.walking.guides import Guide, History, Vectors
-from dmcm.quadruped.walking.policy import POLICY_FILE, Policy, load_policy
+from dmcm.quadruped.walking.policy import POLICY_FILE, Policy, check_trained_for, load_policy
 from dmcm.results import earlier_table, with_earlier
 from dmcm.runs import environment
 from dmcm.storage import digest, read_json, tree_arrays, write_json
@@ -207,7 +207,9 @@ def trained_policy(
     """
     folder = policies / method / f"seed-{seed}"
     policy, about = _policy(folder / POLICY_FILE, method, seed)
-    _check_robot(folder, about, robot)
+    if "data" not in about.get("training", {}):
+        raise ConfigError(f"{folder} holds no policy of `dmcm quadruped train-policy`.")
+    check_trained_for(folder / POLICY_FILE, about, robot, load_robot(robot))
     _check_model(folder, about, dynamics, method, seed)
     return policy, about
 
@@ -219,17 +221,6 @@ def _policy(path: Path, method: str, seed: int) -> tuple[Policy, dict[str, Any]]
             f"{seed + 1} --out {path.parents[2]}"
         )
     return load_policy(path)
-
-
-def _check_robot(folder: Path, about: Mapping[str, Any], robot: str) -> None:
-    """A policy's joint offsets and gait are those of its own robot."""
-    trained = about.get("training", {}).get("data", {}).get("robot")
-    if trained is None:
-        raise ConfigError(f"{folder} holds no policy of `dmcm quadruped train-policy`.")
-    if trained != robot:
-        raise ConfigError(
-            f"{folder} was trained with the robot {trained}, not {robot}: use --robot {trained}."
-        )
 
 
 def _check_model(folder: Path, about: Mapping[str, Any], dynamics: Path, method: str, seed: int) -> None:

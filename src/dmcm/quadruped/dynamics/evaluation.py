@@ -142,7 +142,8 @@ def roll(
 ) -> Float[Array, "cells starts length state"]:
     """States as the model foresees them, open loop, shape (cells, starts, length, STATE_SIZE).
 
-    None lies beyond `FARTHEST`, so that a roll-out that errs does not feed on ever larger errors.
+    None lies beyond `FARTHEST`, or beyond the given past where that is further, so that a roll-out that errs
+    does not feed on ever larger errors. The direction of gravity is made a unit vector after that.
 
     Args:
         base: the base network.
@@ -155,7 +156,7 @@ def roll(
     """
     history = past.shape[2]
     nothing = base.prior_contexts()
-    low, high = _range(base, history)
+    low, high = _range(base, past)
 
     def step(past: Array, now: Array) -> tuple[Array, Array]:
         at = jax.lax.dynamic_slice_in_dim(targets, now, history, axis=2)
@@ -179,14 +180,17 @@ def roll(
     return jnp.moveaxis(foreseen, 0, 2)
 
 
-def _range(base: Learner, history: int) -> tuple[Float[Array, " state"], Float[Array, " state"]]:
-    """Least and largest state that is foreseen, by the training data of the base network."""
+def _range(
+    base: Learner, past: Float[Array, "cells starts history state"]
+) -> tuple[Float[Array, "cells starts state"], Float[Array, "cells starts state"]]:
+    """Least and largest states that are foreseen, by the training data of the base network and the past."""
+    low, high = past.min(axis=2), past.max(axis=2)
     if base.scaler is None:
-        return jnp.full(STATE_SIZE, -jnp.inf), jnp.full(STATE_SIZE, jnp.inf)
+        return jnp.full_like(low, -jnp.inf), jnp.full_like(high, jnp.inf)
     # Inputs begin with the past states, the present one last.
-    present = slice((history - 1) * STATE_SIZE, history * STATE_SIZE)
+    present = slice((past.shape[2] - 1) * STATE_SIZE, past.shape[2] * STATE_SIZE)
     mean, std = base.scaler.x_mean[present], base.scaler.x_std[present]
-    return mean - FARTHEST * std, mean + FARTHEST * std
+    return jnp.minimum(low, mean - FARTHEST * std), jnp.maximum(high, mean + FARTHEST * std)
 
 
 def given_to_roll(data: np.ndarray, history: int) -> tuple[Array, Array, Array, Array]:

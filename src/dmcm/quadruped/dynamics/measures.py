@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax.numpy as jnp
@@ -30,13 +30,15 @@ from dmcm.quadruped.dynamics.base import base_errors
 from dmcm.quadruped.dynamics.cells import ROBOT, TERRAIN, TRUE_ROBOT, Cells
 from dmcm.quadruped.dynamics.donors import robot_donors, strangers, terrain_donors
 from dmcm.quadruped.dynamics.evaluation import (
+    FARTHEST,
     HORIZONS_S,
     ROLLED,
+    STARTS,
     adapt_cells,
     rollout_errors,
     second_half_errors,
 )
-from dmcm.quadruped.dynamics.log_fit import near_fit
+from dmcm.quadruped.dynamics.log_fit import NearFit, near_fit
 from dmcm.quadruped.dynamics.measured import filled, only_outputs
 from dmcm.quadruped.dynamics.model import DynamicsModel
 from dmcm.quadruped.world.simulation import CONTROL_PERIOD_S
@@ -46,6 +48,8 @@ SECONDS = (1.0, 2.0, 5.0, 10.0, 20.0)
 """Lengths of data to adapt to, what samples look ahead to included."""
 LOST = 10.0
 """Largest error of a cell's roll-outs that counts, in standard deviations of what is rolled out."""
+ROLLED_OUT: Mapping[str, float] = {"a_cell": STARTS, "farthest": FARTHEST, "lost": LOST}
+"""What errors of roll-outs depend on beside models and data."""
 _APART = ("unseen_pair",)
 
 _Origin = Callable[[np.ndarray], Contexts]
@@ -93,6 +97,7 @@ class Measures:
         row = np.full(len(self.cells.sound), -1)
         row[everyone] = np.arange(len(everyone))
         found: dict[str, Any] = {"in_place": self.errors(lambda which: _rows(contexts, row[which]))}
+        own = np.arange(len(row))
         if set(self.learner.factors) == {"cell"}:
             for name, donors in (
                 ("robot_donor", self.robot_donor),
@@ -100,7 +105,9 @@ class Measures:
             ):
                 found[name] = self.errors(lambda which, donors=donors: _rows(contexts, row[donors[which]]))
             if adapts:
-                found["robot_donor_near"] = self._near_errors(None)
+                near = self._near_fit()
+                found["in_place_near"] = self._near_errors(near, own)
+                found["robot_donor_near"] = self._near_errors(near, self.robot_donor)
         if set(self.learner.factors) != {ROBOT, TERRAIN} or not self.learner.solver.needs_data():
             return found
         unknown = self.learner.prior_contexts()
@@ -123,7 +130,11 @@ class Measures:
         robot, terrain = self.robot_donor, self.terrain_donor
         found["recombined"] = self.errors(mixed(contexts, robot, terrain))
         if adapts:
-            found["recombined_near"] = self._near_errors(lambda which: contexts[TERRAIN][row[terrain[which]]])
+            near, grounds = self._near_fit(), contexts[TERRAIN]
+            found["in_place_near"] = self._near_errors(near, own, lambda which: grounds[row[which]])
+            found["recombined_near"] = self._near_errors(
+                near, robot, lambda which: grounds[row[terrain[which]]]
+            )
         if not detailed:
             return found
         found["robot_only"] = self.errors(mixed(contexts, robot, None))
@@ -181,19 +192,28 @@ class Measures:
                         )
         return table
 
-    def _near_errors(self, terrain: Callable[[np.ndarray], Array] | None) -> dict[str, dict[str, float]]:
+    def _near_fit(self) -> NearFit:
+        """Vectors of next steps alone, of all cells' first halves."""
+        assert self.learner is not None
+        model, data = DynamicsModel(self.base, self.learner, self.windows), self.collection.data
+        return near_fit(model, data[:, : data.shape[1] // 2])
+
+    def _near_errors(
+        self, fit: NearFit, donors: np.ndarray, terrain: Callable[[np.ndarray], Array] | None = None
+    ) -> dict[str, dict[str, float]]:
         """As `errors`, of what follows from next steps, with the robot's vector made of next steps alone.
 
         Joint targets of a robot that acts late, by its donor's log, are moved to when they act.
 
         Args:
+            fit: of all cells.
+            donors: whose robot's vector each cell takes, -1 for none.
             terrain: gives vectors of the grounds for numbers of cells; None if the robot's vector is the only
                 one.
         """
         assert self.learner is not None
-        model, data = DynamicsModel(self.base, self.learner, self.windows), self.collection.data
-        fit = near_fit(model, data[:, : data.shape[1] // 2])
-        late = np.where(self.robot_donor >= 0, fit.delay_steps[self.robot_donor], 0)
+        data, made_by = self.collection.data, self.learner.fingerprint()
+        late = np.where(donors >= 0, fit.delay_steps[donors], 0)
         moved = data.copy()
         for steps in np.unique(late[late > 0]).tolist():
             moved[late == steps] = delayed(data[late == steps], steps)
@@ -202,12 +222,10 @@ class Measures:
         wrong = base_errors(cells.windows, self.base)
 
         def of(which: np.ndarray) -> Contexts:
-            values = {
-                name: jnp.asarray(value[self.robot_donor[which]]) for name, value in fit.vectors.items()
-            }
+            values = {name: jnp.asarray(value[donors[which]]) for name, value in fit.vectors.items()}
             if terrain is not None:
                 values[TERRAIN] = terrain(which)
-            return Contexts(values, model.learner.fingerprint())
+            return Contexts(values, made_by)
 
         return self.errors(of, outcomes=False, data=(collection, cells, wrong))
 

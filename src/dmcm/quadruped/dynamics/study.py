@@ -19,7 +19,7 @@ from dmcm.quadruped.data.windows import WindowConfig, cut
 from dmcm.quadruped.dynamics.base import base_errors, train_base
 from dmcm.quadruped.dynamics.cells import describe_cells
 from dmcm.quadruped.dynamics.evaluation import GROUPS, adapt_milliseconds
-from dmcm.quadruped.dynamics.measures import Measures
+from dmcm.quadruped.dynamics.measures import ROLLED_OUT, Measures
 from dmcm.quadruped.dynamics.methods import METHODS
 from dmcm.quadruped.dynamics.model import BASE_OF
 from dmcm.quadruped.dynamics.sampler import CellSampler
@@ -103,7 +103,7 @@ def run_dynamics(config: DynamicsConfig, *, progress: bool = True) -> dict[str, 
                 measure,
                 steps=config.steps,
                 precision=1.0,
-                about=[*about, base.fingerprint()],
+                about=[*about, base.fingerprint(), ROLLED_OUT],
                 progress=progress,
             )
             seen[name] = cell
@@ -120,6 +120,7 @@ def run_dynamics(config: DynamicsConfig, *, progress: bool = True) -> dict[str, 
         "seeds": config.seeds,
         "steps": config.steps,
         "windows": dataclasses.asdict(config.windows),
+        "rollouts": ROLLED_OUT,
         "data": collection.config,
         "command": command_of("quadruped dynamics", config),
         "environment": environment(),
@@ -127,7 +128,7 @@ def run_dynamics(config: DynamicsConfig, *, progress: bool = True) -> dict[str, 
     table = with_earlier(
         table,
         earlier,
-        same=("data", "cells", "seeds", "steps", "windows"),
+        same=("data", "cells", "seeds", "steps", "windows", "rollouts"),
         parts=("methods", "seconds", "probes", "adapt_ms"),
     )
     if config.results is not None:

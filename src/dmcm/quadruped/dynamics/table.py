@@ -53,6 +53,7 @@ def _unitless_keys(tree: Any) -> Any:
 
 _LABELS = {
     ("single", "in_place"): "single",
+    ("single", "in_place_near"): "single_near",
     ("single", "robot_donor"): "single_from_robot",
     ("single", "robot_donor_near"): "single_from_robot_near",
     ("single", "terrain_donor"): "single_from_terrain",
@@ -60,6 +61,7 @@ _LABELS = {
     ("history", "robot_donor"): "history_from_robot",
     ("history", "terrain_donor"): "history_from_terrain",
     ("dmcm", "in_place"): "dmcm",
+    ("dmcm", "in_place_near"): "dmcm_near",
     ("dmcm", "recombined"): "dmcm_recombined",
     ("dmcm", "recombined_near"): "dmcm_recombined_near",
     ("dmcm", "robot_only"): "dmcm_robot_only",
