@@ -61,6 +61,15 @@ def test_order_and_names_of_blocks_do_not_matter(model):
         assert one[name].shape == (model.factors[name],)
 
 
+def test_a_factor_named_twice_is_one(model):
+    x, y, cluster = noisy(model, 2)
+    contexts = model.adapt(x, y)
+    name = next(iter(model.factors))
+    once, twice = (context_deviations(model, contexts, x, y, cluster, only=[name] * n) for n in (1, 2))
+    assert once.keys() == twice.keys() == {name}
+    np.testing.assert_array_equal(once[name], twice[name])
+
+
 def test_refuses(model):
     x, y, cluster = noisy(model, 2)
     contexts = model.adapt(x, y)

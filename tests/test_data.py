@@ -4,6 +4,8 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
+import polars as pl
+import pyarrow as pa
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -70,8 +72,18 @@ def test_default_shots_are_half_of_the_smallest_task_and_at_most_ten():
         ([True, False, True], ("False", "True")),
         ([1, "one", 2], ("1", "2", "one")),
         ([b"a", b"b", b"a"], ("a", "b")),
+        (np.float32([0.1, 0.2, 0.1]), (0.1, 0.2)),
+        (jnp.float32([0.1, 0.2, 0.1]), (0.1, 0.2)),
+        (pl.Series([0.1, 0.2, 0.1], dtype=pl.Float32), (0.1, 0.2)),
+        (pl.Series(["x", "y", "x"]), ("x", "y")),
+        (pa.array([1, 10, 2]), (1, 2, 10)),
+        (list(pa.array([1, 10, 2])), (1, 2, 10)),
+        (pa.chunked_array([["p", "q"], ["p"]]), ("p", "q")),
+        (np.array(["2020-01-01", "2020-01-02"] * 2, "datetime64[ns]")[:3], (
+            "2020-01-01 00:00:00", "2020-01-02 00:00:00",
+        )),
     ],
-)
+)  # fmt: skip
 def test_labels_are_numbers_or_text(raw, levels):
     x, y = ragged((3, 3, 3))
     data = FactorDataset.from_arrays(x, y, {"f": raw})
@@ -81,7 +93,36 @@ def test_labels_are_numbers_or_text(raw, levels):
     assert (values is not None) is numeric
     if values is not None:
         expected = [float(data.label("f", i)) for i in range(3)]
-        np.testing.assert_array_equal(np.asarray(values["f"])[:, 0], expected)
+        np.testing.assert_array_equal(np.asarray(values["f"])[:, 0], np.float32(expected))
+
+
+class Nothing:
+    """As pandas' NA: neither equal to anything nor different from it."""
+
+    def __eq__(self, other):
+        return self
+
+    __ne__, __hash__ = __eq__, object.__hash__
+
+    def __bool__(self):
+        raise TypeError("boolean value of NA is ambiguous")
+
+
+@pytest.mark.parametrize(
+    ("raw", "match"),
+    [
+        (pa.array([1, None, 1]), "task 1 has no label"),
+        (pl.Series([1, None, 1]), "task 1 has no label"),
+        (np.ma.array([1, 2, 1], mask=[0, 1, 0]), "masked labels"),
+        (np.array(["2020-01-01", "NaT", "2020-01-02"], "datetime64[D]"), "task 1 has no label"),
+        ([1.0, float("inf"), 2.0], "task 1 has no label"),
+        (["a", Nothing(), "b"], "task 1 has no label"),
+    ],
+)
+def test_missing_labels_are_no_labels(raw, match):
+    x, y = ragged((3, 3, 3))
+    with pytest.raises(DataError, match=match):
+        FactorDataset.from_arrays(x, y, {"f": raw})
 
 
 def test_selections():

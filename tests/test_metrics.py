@@ -93,6 +93,37 @@ def test_swap_test_of_contexts_that_are_the_factors():
     assert all(cell["rms"] == 0 for row in table.values() for cell in row.values())
 
 
+@pytest.mark.parametrize(
+    ("read", "error", "match"),
+    [
+        (
+            lambda c: {"a": c["a"], "b": c["b"][:, 0]},
+            ShapeError,
+            r"'a' has shape \(\d+, 1\).*one number a task",
+        ),
+        (lambda c: {"a": np.zeros(1), "b": c["b"][:, 0]}, ShapeError, "'a' has shape"),
+        (lambda c: {"a": c["a"][:, 0]}, FactorError, "a truth of 'b'"),
+        (lambda c: {"a": ["x"] * TASKS, "b": c["b"][:, 0]}, DataError, "not an array of numbers"),
+    ],
+)
+def test_swap_test_refuses_readouts_that_would_be_broadcast(read, error, match):
+    contexts, truth = make_contexts()
+    with pytest.raises(error, match=match):
+        swap_test(contexts, np.arange(TASKS), read, truth)
+
+
+def test_swap_test_needs_true_values_that_differ():
+    contexts, truth = make_contexts()
+    read = lambda c: {"a": np.asarray(c["a"][:, 0]), "b": np.asarray(c["b"][:, 0])}  # noqa: E731
+    with pytest.raises(DataError, match="the same true 'b'"):
+        swap_test(contexts, np.arange(TASKS), read, {**truth, "b": np.ones(TASKS)})
+
+
+def test_probes_take_arrays():
+    with pytest.raises(DataError, match="one array of contexts"):
+        probe_number([["x"]] * TASKS, make_contexts()[1]["a"])
+
+
 def test_swap_test_of_factors_that_sit_in_the_wrong_context():
     """With a and b exchanged nothing follows the swap that should: errors of two independent draws."""
     contexts, truth = make_contexts()

@@ -580,6 +580,23 @@ def test_commands_are_asked_for_by_the_time_of_walking(controller):
     assert [record.step.command[0] for record in outcome.steps] == asked
 
 
+@pytest.mark.parametrize(
+    ("command", "match"),
+    [
+        ((50.0, 0.0, 0.0), "go at 50 m/s, 1.5 are"),
+        ((0.0, -2.0, 0.0), "go at 2 m/s"),
+        ((0.0, 0.0, -45.0), "turn at 45"),
+    ],
+)
+def test_commands_in_other_units_stop_the_robot(controller, command, match):
+    robot = FakeRobot()
+    outcome = run(robot, controller, lambda s: COMMAND if s < 0.05 else command, seconds=0.4, stand_s=0.0)
+    assert outcome.ended == "stopped"
+    assert match in outcome.reason
+    assert len(robot.sent) == len(outcome.steps) == 3
+    assert_damped(robot)
+
+
 def test_targets_matched_to_a_soft_robot_are_sent_beyond_the_limits(policies, tmp_path):
     policy, about = load_policy(policies["matched"])
     soft = eqx.tree_at(

@@ -1004,6 +1004,22 @@ def test_recordings_that_cannot_be_written(walk, tmp_path, change, error, messag
     assert list(tmp_path.iterdir()) == []
 
 
+def test_torques_that_nobody_read_before_a_pause_are_left_out(walk, tmp_path):
+    """What `Outcome.recording` says of a step that came late."""
+    late, torques = walk[:120].copy(), column("torques_nm")
+    late[60, column("begins")] = 1
+    late[[59, 119], torques] = np.nan
+    write_mcap(tmp_path / "late.mcap", late, GO1)
+    found = load_log(tmp_path / "late.mcap", ROS2, GO1).data[:, torques]
+    whole = walk[:120].copy()
+    whole[60, column("begins")] = 1
+    write_mcap(tmp_path / "whole.mcap", whole, GO1)
+    expected = load_log(tmp_path / "whole.mcap", ROS2, GO1).data[:, torques]
+    # Steps without torques at their end are no steps of the log.
+    assert len(expected) == 120
+    np.testing.assert_allclose(found, np.delete(expected, [59, 119], axis=0), rtol=1e-5, atol=1e-5)
+
+
 def test_without_the_library_there_is_advice(walk, tmp_path, monkeypatch):
     write_mcap(tmp_path / "walk.mcap", walk[:5], GO1)
     for name in ("mcap_ros2", "mcap_ros2.writer"):

@@ -170,6 +170,13 @@ class TestFit:
         fit = fit_robot(model, as_log(late), reference)
         assert any("in no vector" in text for text in fit.warnings)
 
+    def test_without_torques_targets_are_not_to_be_matched(self, model, recordings, reference):
+        log = as_log(recordings[1])
+        blind = dataclasses.replace(log, measured=log.measured - {"torques_nm"})
+        fit = fit_robot(model, blind, reference)
+        assert "torque_nm" not in fit.outputs
+        assert any("do not match targets" in text for text in fit.warnings)
+
     def test_targets_logged_a_step_early_change_nothing_but_the_delay(self, model, recordings, reference):
         # As if each target had been given a control step before it was: the same robot, a step late.
         early = recordings[1].copy()
@@ -203,6 +210,8 @@ class TestFit:
     def test_too_short_a_log_is_refused(self, model, recordings, reference):
         with pytest.raises(DataError, match="20 are the least"):
             fit_robot(model, as_log(recordings[0, :120]), reference)
+        with pytest.raises(DataError, match="do not tell how sure a vector is: record 20 s"):
+            fit_robot(model, as_log(recordings[0, :250]), reference)
 
     def test_a_recording_is_a_log(self, model, recordings, reference):
         data = without_truth(recordings[1])

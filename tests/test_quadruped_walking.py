@@ -11,9 +11,20 @@ import pytest
 
 from dmcm.errors import CheckpointError, ConfigError, DataError, DivergenceError, StorageError
 from dmcm.quadruped.body.robot_table import load_robot
+from dmcm.quadruped.conditioned.shipped import MATCHED_POLICY, TOLD_POLICY
+from dmcm.quadruped.data.shards import CollectConfig
 from dmcm.quadruped.walking import loop
 from dmcm.quadruped.walking import training as walking
-from dmcm.quadruped.walking.policy import Policy, RunningScale, load_policy, mean_action, save_policy
+from dmcm.quadruped.walking.commands import CommandRanges
+from dmcm.quadruped.walking.environment import WalkConfig
+from dmcm.quadruped.walking.policy import (
+    Policy,
+    RunningScale,
+    check_trained_for,
+    load_policy,
+    mean_action,
+    save_policy,
+)
 from dmcm.quadruped.walking.ppo import Ends, PpoConfig, Rollout, Trainee, advantages, collect, improve
 from dmcm.quadruped.walking.suite import WalkingSuite, run_suite
 from dmcm.quadruped.walking.training import LADDERS, Curriculum, WalkTraining, train_walking
@@ -392,6 +403,31 @@ def test_an_unknown_robot_is_refused_before_the_run_begins(tmp_path):
     assert not (tmp_path / "run").exists()
 
 
+def test_a_robot_is_the_same_by_any_path_of_its_table(tmp_path):
+    table, about = load_robot("go1"), {"training": {"robot": "tables/b1.toml"}}
+    for robot in ("b1.toml", "./b1.toml", str(tmp_path / "b1.toml"), "b1"):
+        check_trained_for(tmp_path / "policy", about, robot, table)
+    with pytest.raises(ConfigError, match=r"trained with the robot tables/b1\.toml, not b2\.toml"):
+        check_trained_for(tmp_path / "policy", about, "b2.toml", table)
+
+
+@pytest.mark.parametrize(
+    "odd",
+    [
+        {"forward_m_s": (1.0, -1.0)},
+        {"left_m_s": (0.0, np.inf)},
+        {"heading_rad": (np.nan, 0.1)},
+        {"duration_s": 0.0},
+        {"keep_heading": 1.5},
+    ],
+)
+def test_commands_that_nothing_can_be_drawn_from_are_refused(odd):
+    with pytest.raises(ConfigError, match="commands"):
+        WalkConfig(commands=dataclasses.replace(CommandRanges(), **odd)).check()
+    with pytest.raises(ConfigError, match="commands"):
+        CollectConfig(commands=dataclasses.replace(CommandRanges(), **odd)).check()
+
+
 def test_a_policy_walks_its_own_robot_for_long_enough(uninterrupted, tmp_path):
     _, out = uninterrupted
     start = out / "policy.safetensors"
@@ -399,6 +435,9 @@ def test_a_policy_walks_its_own_robot_for_long_enough(uninterrupted, tmp_path):
         run_suite(WalkingSuite(robot="a1", policy=start))
     with pytest.raises(ConfigError, match="trained with the robot go1, not a1"):
         train_walking(dataclasses.replace(TRAINING, robot="a1", start=start), tmp_path / "a1", progress=False)
+    for told in (MATCHED_POLICY, TOLD_POLICY):
+        with pytest.raises(ConfigError, match="hears or reads more than walking robots sense"):
+            run_suite(WalkingSuite(policy=told))
     for odd in ({"seconds": 0.0}, {"seconds": np.inf}, {"seed": -1}, {"episodes": 0}):
         with pytest.raises(ConfigError, match="must be at least"):
             run_suite(WalkingSuite(**odd))

@@ -278,6 +278,21 @@ def test_a_task_that_has_settled_takes_no_more_steps(restarts, monkeypatch):
     np.testing.assert_allclose(found, ridge(A, b, support.y, prior), rtol=1e-4)
 
 
+def test_a_step_that_damping_has_shortened_does_not_end_the_descent():
+    """Outputs that hardly move with the context: the first steps are short, and yet the way is long."""
+    with double_precision():
+        net, support, A, b = linear_problem()
+        scale = 1e-4
+        small = eqx.tree_at(lambda n: n.head, net, net.head * scale)
+        rows, rest = np.asarray(small.encode(support.x)), Prior(LINEAR, precision=1e-12, floor=1e-12)
+        A, b = rows[..., :-1].reshape(-1, 3), rows[..., -1].reshape(-1)
+        prior = eqx.tree_at(lambda p: p.mean, rest, {"c": jnp.asarray([3.0, 1.0, -2.0])})
+        found = np.asarray(solve(LevenbergMarquardt(64), small, prior, support, {})["c"])
+        best = np.linalg.lstsq(A, np.asarray(support.y).reshape(-1) - b, rcond=None)[0]
+        assert np.linalg.norm(best) > 1e3
+        np.testing.assert_allclose(found, best, rtol=0.05)
+
+
 def test_what_adapts_at_use_can_be_differentiated():
     """The minimum's slope by the data, through steps that may not be taken, is that of ridge regression."""
     with double_precision():

@@ -195,6 +195,10 @@ def test_json_round_trip(tmp_path):
     texts = {"s": "[\n 1\n]", "t": ["[\n 1,\n2]", "b"], "m": [1, "[\n1"], "e": [], "n": [None, True, -1e-9]}
     write_json(path, texts)
     assert read_json(path) == texts
+    # Numbers before a text or a table must not take longer with every one of them.
+    mixed = {"k": {"m": [*range(200), "x"], "n": [*range(200), {}], "o": [*range(200), [1]]}}
+    write_json(path, mixed)
+    assert read_json(path) == mixed
     path.write_text('{"a": 1')
     with pytest.raises(StorageError, match="may be truncated"):
         read_json(path)

@@ -116,6 +116,8 @@ def test_harmless_differences_of_csv_change_nothing(written, text):
         # What only looks like the beginning of a number is a name.
         (["+", "-"], ("+", "-")),
         (["E1", "E2"], ("E1", "E2")),
+        (["1E3", "2E3"], ("1E3", "2E3")),
+        (["1e-3", "2e-3"], (0.001, 0.002)),
         (["-", "1"], ("-", "1")),
     ],
 )

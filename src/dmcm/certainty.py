@@ -64,7 +64,8 @@ def context_deviations(
             f"one task's samples and a block for each are needed, not x {samples.x.shape} and blocks "
             f"{blocks.shape}."
         )
-    moving = tuple(learner.factors) if only is None else factor_names(only, "only")
+    named = learner.factors if only is None else factor_names(only, "only")
+    moving = tuple(dict.fromkeys(named))
     learner.factors.check(moving)
     if not moving:
         raise FactorError(f"only=() moved nothing; name at least one of {', '.join(learner.factors)}.")

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
 from numpy.typing import ArrayLike
 
 from dmcm.contexts import Contexts, share
-from dmcm.errors import ContextMismatchError, DataError, FactorError, ShapeError
+from dmcm.errors import ContextMismatchError, DataError, FactorError, ShapeError, unknown_name
 from dmcm.learner import Learner
-from dmcm.samples import Samples
+from dmcm.samples import Samples, as_numbers
 from dmcm.solvers.base import Values
 
 LEAST_GROUPS = 4
@@ -116,26 +117,46 @@ def swap_test(
         `{swapped: {readout: {"rms": …, "median": …}}}`, the median of absolute deviations.
 
     Raises:
-        ShapeError: `donors` or `truth` do not have a value a task.
-        FactorError: `truth` names a factor without context.
+        ShapeError: `donors`, `truth` or what is read do not have a value a task.
+        FactorError: `truth` names a factor without context, or one that is not read.
+        DataError: true values that are all the same.
     """
     order = np.asarray(donors)
     _check_tasks(contexts, {"donors": order, **truth})
-    before = read(contexts)
+    for name, values in truth.items():
+        if np.std(values) == 0:
+            raise DataError(f"all tasks have the same true '{name}': no swap of it can be told.")
+    before = _reading(read, contexts, truth)
     table: dict[str, dict[str, dict[str, float]]] = {}
     for swapped in truth:
         sources = {name: contexts.at(order) if name == swapped else contexts for name in contexts.values}
-        after = read(share(**sources))
+        after = _reading(read, share(**sources), truth)
         table[swapped] = {}
         for name, values in truth.items():
             expected = np.asarray(values)[order] if name == swapped else before[name]
             difference = (differences or {}).get(name, np.subtract)
-            gap = np.abs(difference(np.asarray(after[name]), np.asarray(expected))) / np.std(values)
+            gap = np.abs(difference(after[name], expected)) / np.std(values)
             table[swapped][name] = {
                 "rms": float(np.sqrt(np.mean(gap**2))),
                 "median": float(np.median(gap)),
             }
     return table
+
+
+def _reading(read: Readout, contexts: Contexts, truth: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """What is read off each task, checked: a column too many would be broadcast over all tasks."""
+    found, checked = read(contexts), {}
+    for name in truth:
+        if name not in found:
+            raise FactorError(f"there is a truth of '{name}': {unknown_name('readout', name, found)}")
+        what = f"what is read of '{name}' is not an array of numbers"
+        checked[name] = as_numbers(found[name], np.float64, what)
+        if checked[name].shape != contexts.batch_shape:
+            raise ShapeError(
+                f"what is read of '{name}' has shape {checked[name].shape}, the tasks "
+                f"{contexts.batch_shape}: read one number a task."
+            )
+    return checked
 
 
 def clamp_test(
@@ -173,8 +194,9 @@ def clamp_test(
     return table
 
 
-def _features(contexts: ArrayLike) -> np.ndarray:
-    features = np.asarray(contexts, np.float64)
+def _features(contexts: Any) -> np.ndarray:
+    what = "a probe takes one array of contexts, such as contexts['robot']"
+    features = as_numbers(contexts, np.float64, what)
     if features.ndim != 2:
         raise ShapeError(f"a probe takes contexts (tasks, size), not {features.shape}.")
     if not np.all(np.isfinite(features)):

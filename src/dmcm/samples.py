@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import equinox as eqx
 import jax
@@ -94,7 +94,7 @@ def as_inputs(x: ArrayLike, inputs: int) -> Float[AnyArray, "..."]:
     return _as_columns(x, "x", inputs)
 
 
-def as_numbers(array: ArrayLike, kind: type[np.floating], what: str) -> np.ndarray:
+def as_numbers(array: Any, kind: type[np.floating], what: str) -> np.ndarray:
     """Convert to floating-point numbers what is one; too large ones become infinite.
 
     Args:

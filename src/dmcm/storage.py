@@ -29,7 +29,7 @@ except ImportError:  # Windows
     fcntl = None
 
 _FORMAT = "dmcm-1"
-_NUMBERS = re.compile(r"\[\n\s+(?:[^][{}\"\n]+\n\s*)+\]")
+_NUMBERS = re.compile(r"\[\n(?: *[^][{}\"\s][^][{}\"\n]*\n)+ *\]")
 
 
 def write_atomic(path: Path, content: bytes) -> None:

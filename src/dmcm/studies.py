@@ -229,11 +229,6 @@ def summarise_numbers(values: Sequence[float | None]) -> dict[str, Any]:
     return {"mean": float(numbers.mean()), "ci95": half, "per_seed": numbers.tolist()}
 
 
-def normal_95(values: np.ndarray) -> float:
-    """Half-width of the normal 95 % interval for the mean of many numbers; 0 for one alone."""
-    return float(_NORMAL_95 * values.std(ddof=1) / math.sqrt(len(values))) if len(values) > 1 else 0.0
-
-
 def student_95(count: int) -> float:
     """Two-sided 95 % quantile of Student's t for the mean of some numbers, two at least.
 
@@ -266,20 +261,41 @@ def wilson_of_groups(shares: np.ndarray, trials: int) -> float:
     """As `wilson`, where trials come in groups that tend to end alike, as the episodes of one robot do.
 
     As many trials count as independent ones would give the same spread (Kish 1965, the design effect), from
-    the number of groups to that of all trials.
+    the number of groups to that of all trials, which strata of other shares make worth more.
 
     Args:
-        shares: of successes in each group, shape (groups,), groups of one size.
+        shares: of successes in each group, shape (strata, groups); groups are drawn at random within each
+            stratum, and all are of one size.
         trials: of all groups.
     """
-    share, groups = float(shares.mean()), len(shares)
+    share, groups = float(shares.mean()), shares.size
     alone = share * (1 - share)
     # Groups that all end alike say nothing of how trials within them would differ.
     counted = float(groups)
-    if groups > 1 and alone > 0:
-        between = float(shares.var(ddof=1)) / groups
-        counted = float(np.clip(alone / between, groups, trials)) if between > 0 else float(trials)
+    if shares.shape[1] > 1 and alone > 0:
+        own = shares.mean(axis=1)
+        within, between = float(np.mean(own * (1 - own))), _variance_of_mean(shares)
+        most = trials * alone / within if within > 0 else float(trials)
+        counted = float(np.clip(alone / between, groups, most)) if between > 0 else most
     return wilson(share * counted, counted)
+
+
+def half_width_of_groups(values: np.ndarray) -> float:
+    """Half-width of Student's t interval for the mean of numbers drawn at random within strata.
+
+    Args:
+        values: shape (strata, n); 0 comes out for n = 1.
+    """
+    strata, n = values.shape
+    if n < 2:
+        return 0.0
+    return student_95(strata * (n - 1) + 1) * math.sqrt(_variance_of_mean(values))
+
+
+def _variance_of_mean(values: np.ndarray) -> float:
+    """Of the mean over fixed strata, values (strata, n) (Cochran 1977, Sampling Techniques, 5.4)."""
+    strata, n = values.shape
+    return float(values.var(axis=1, ddof=1).sum()) / (n * strata**2)
 
 
 def summarise_seeds(values: Sequence[Mapping[str, Any]]) -> dict[str, Any]:

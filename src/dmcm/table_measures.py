@@ -105,7 +105,9 @@ def held_out_errors(
         mix = {}
         shares = np.zeros(len(train), bool)
         for name in learner.factors:
-            code, label = held_out.labels[name][i], held_out.label(name, i)
+            # By the label itself: data that were made apart number their labels apart.
+            label, known = held_out.label(name, i), train.levels[name]
+            code = known.index(label) if label in known else -1
             carriers = np.flatnonzero(train.labels[name] == code)
             shares[carriers] = True
             key = f"{name}={label}"

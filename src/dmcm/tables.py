@@ -305,6 +305,8 @@ def _as_numbers(text: pl.Series) -> pl.Series:
         return whole if bool((whole.cast(pl.String) == text).all()) else text
     numbers = text.cast(pl.Float64, strict=False)
     plain = bool(text.str.contains(r"^[+-]?(0|[1-9]\d{0,14})?(\.\d+)?([eE][+-]?\d+)?$").all())
+    # A column of 1E3, 2E3, … are plates or varieties, not thousands.
+    plain &= not bool(text.str.contains(r"^\d+[eE]\d+$").all())
     return numbers if plain and not numbers.has_nulls() and bool(numbers.is_finite().all()) else text
 
 

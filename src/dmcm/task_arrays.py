@@ -91,7 +91,7 @@ def encode_labels(
         if len(values) != count:
             raise ShapeError(f"factor '{factor}' has {len(values)} labels for {count} tasks.")
         for i, value in enumerate(values):
-            if value in (None, "") or (isinstance(value, float) and not np.isfinite(value)):
+            if _is_missing(value):
                 raise DataError(f"task {i} has no label of factor '{factor}' ({value!r}).")
         numbers = all(isinstance(v, (int, float)) and not isinstance(v, bool) for v in values)
         if not numbers:
@@ -100,6 +100,14 @@ def encode_labels(
         position = {level: i for i, level in enumerate(levels[factor])}
         codes[factor] = np.asarray([position[v] for v in values], dtype=np.int32)
     return codes, levels
+
+
+def _is_missing(value: Any) -> bool:
+    """Nothing, no text, no finite number, or what says that it equals nothing, as pandas' NA does."""
+    try:
+        return value is None or value == "" or value != value or value in (float("inf"), float("-inf"))
+    except TypeError:
+        return True
 
 
 def _as_texts(factor: str, values: list[Any]) -> list[str]:
@@ -115,14 +123,35 @@ def _as_texts(factor: str, values: list[Any]) -> list[str]:
 
 def _label_list(factor: str, raw: Any) -> list[Any]:
     """Labels as Python values, so that numbers stay numbers whatever array they come in."""
-    raw = np.asarray(raw).tolist() if isinstance(raw, (np.ndarray, jax.Array)) else raw
+    if isinstance(raw, np.ma.MaskedArray) and np.ma.is_masked(raw):
+        raise DataError(f"factor '{factor}' has masked labels: drop those tasks, or fill them.")
+    # Of Arrow; of polars and pandas. Their own values may be neither numbers nor missing.
+    for way in ("to_pylist", "to_numpy"):
+        if callable(converted := getattr(raw, way, None)):
+            raw = converted()
+            break
+    if isinstance(raw, (np.ndarray, jax.Array)):
+        array = np.asarray(raw)
+        raw = list(array) if array.ndim == 1 else array.tolist()
     if isinstance(raw, str) or not isinstance(raw, Iterable):
         raise ShapeError(f"factor '{factor}' needs a list of one label a task, not {raw!r}.")
-    values = [v.item() if hasattr(v, "item") and np.ndim(v) == 0 else v for v in raw]
+    values = [_plain(value) for value in raw]
     values = [v.decode(errors="replace") if isinstance(v, bytes) else v for v in values]
     if any(np.ndim(value) for value in values):
         raise ShapeError(f"factor '{factor}' needs one label a task, not a list of labels for each.")
     return values
+
+
+def _plain(value: Any) -> Any:
+    """A label as a Python value."""
+    if hasattr(value, "as_py"):
+        return value.as_py()
+    # As they read: 0.1 in single precision is called 0.1, and a date is no count of nanoseconds.
+    if isinstance(value, np.floating) and value.dtype.itemsize < 8:
+        return float(str(value))
+    if isinstance(value, np.datetime64) and np.datetime_data(value)[0] in ("ns", "ps", "fs", "as"):
+        value = value.astype("datetime64[us]")
+    return value.item() if hasattr(value, "item") and np.ndim(value) == 0 else value
 
 
 def check_resolution(values: np.ndarray, names: tuple[str, ...]) -> None:

@@ -17,7 +17,7 @@ from dmcm.quadruped.dynamics.measured import measured_outputs
 from dmcm.quadruped.dynamics.model import load_dynamics_model
 from dmcm.quadruped.logs.log import load_log
 from dmcm.quadruped.logs.mapping import load_mapping
-from dmcm.quadruped.walking.policy import POLICY, check_trained_for, load_policy
+from dmcm.quadruped.walking.policy import POLICY, load_walker
 from dmcm.quadruped.world.simulation import CONTROL_PERIOD_S
 from dmcm.quadruped.world.terrain import parse_terrain
 from dmcm.report import Cell, Table
@@ -69,11 +69,11 @@ def run(config: AdaptLog) -> None:
     log = load_log(config.log, load_mapping(config.mapping), table)
     for finding in log.findings:
         say(f"{finding.level}, {finding.kind}: {finding.text}", _STYLES[finding.level])
-    walker, about = load_policy(config.walker)
-    check_trained_for(config.walker, about, config.robot, table)
+    walker, bank = load_walker(config.walker, config.robot, table), ContextBank(config.bank)
+    bank.check_free(config.name, (ROBOT,), overwrite=config.overwrite)
     reference = make_reference(model, walker, table, ground, measured_outputs(log.measured), seed=config.seed)
     fit = fit_robot(model, log, reference)
-    bank, learner = ContextBank(config.bank), model.learner
+    learner = model.learner
     bank.save(
         config.name,
         fit.contexts.select(ROBOT),

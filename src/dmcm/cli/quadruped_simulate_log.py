@@ -14,7 +14,7 @@ from dmcm.quadruped.body.robot_table import RobotTable, load_robot
 from dmcm.quadruped.conditioned.logs import SECONDS, log_recording
 from dmcm.quadruped.data.recording import without_truth
 from dmcm.quadruped.logs.mcap_write import write_mcap
-from dmcm.quadruped.walking.policy import POLICY, load_policy
+from dmcm.quadruped.walking.policy import POLICY, load_walker
 from dmcm.quadruped.world.physics import PhysicsMaker
 from dmcm.quadruped.world.simulation import Simulation
 from dmcm.quadruped.world.terrain import parse_terrain
@@ -72,7 +72,7 @@ def run(config: SimulateLog) -> None:
     """Walk and write."""
     config.check()
     table, ground = load_robot(config.robot), parse_terrain(config.ground)
-    policy, _ = load_policy(POLICY)
+    policy = load_walker(POLICY, config.robot, table)
     data = log_recording(
         policy,
         table,

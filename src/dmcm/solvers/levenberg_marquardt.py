@@ -22,6 +22,7 @@ _DAMPING_LEAST = 1e-8
 _DAMPING_SCALE = 1e-3
 # In units of a context's length; single precision tells no smaller one apart.
 _SLIGHT_STEP = 1e-6
+_DAMPING_SLIGHT = 1e-2
 # Pooling gives every task factors of its own; a restart for each would cost as many solves as tasks.
 _MOST_FLIPPED_ALONE = 4
 
@@ -115,18 +116,20 @@ class LevenbergMarquardt(Solver):
             predictions = network.decode(encoded, {**given, **contexts})
             return objective(predictions, support, contexts, start, precision)
 
-        def step(state: _State) -> tuple[_State, Float[Array, " d"]]:
+        def step(state: _State) -> tuple[_State, Bool[Array, ""]]:
             flat, lowest, damping = state
             error = residual(flat)
             jacobian = jax.jacfwd(residual)(flat)
             gradient = jacobian.T @ error + curvature * (flat - first)
             if not self.safeguard:
                 move = _solve(jacobian, curvature, gradient)
-                return (flat - move, lowest, damping), move
+                return (flat - move, lowest, damping), _is_slight(move, flat)
             move = _solve(jacobian, curvature + damping * (curvature + _DAMPING_SCALE), gradient)
             candidate = flat - move
             reached = cost(candidate)
             better = reached < lowest
+            # A step that damping has shortened says nothing of how far it is, unless none goes further down.
+            settled = _is_slight(move, flat) & (~better | (damping <= _DAMPING_SLIGHT))
             return (
                 jnp.where(better, candidate, flat),
                 jnp.where(better, reached, lowest),
@@ -135,14 +138,10 @@ class LevenbergMarquardt(Solver):
                     jnp.maximum(damping * 0.1, _DAMPING_LEAST),
                     jnp.maximum(damping, 1e-4) * 10,
                 ),
-            ), move
+            ), settled
 
         def step_unless_settled(state: _State, settled: Bool[Array, ""]) -> tuple[_State, Bool[Array, ""]]:
-            def on() -> tuple[_State, Bool[Array, ""]]:
-                after, move = step(state)
-                return after, jnp.linalg.norm(move) <= _SLIGHT_STEP * jnp.linalg.norm(state[0])
-
-            return jax.lax.cond(settled, lambda: (state, settled), on)
+            return jax.lax.cond(settled, lambda: (state, settled), lambda: step(state))
 
         def descend(begin: Float[Array, " d"]) -> tuple[Float[Array, " d"], Float[Array, ""]]:
             state = (begin, cost(begin), jnp.asarray(_DAMPING_START))
@@ -179,6 +178,10 @@ class LevenbergMarquardt(Solver):
             "restarts": self.restarts,
             "condensed": self.condensed,
         }
+
+
+def _is_slight(move: Float[Array, " d"], flat: Float[Array, " d"]) -> Bool[Array, ""]:
+    return jnp.linalg.norm(move) <= _SLIGHT_STEP * jnp.linalg.norm(flat)
 
 
 def _mirrored(flat: Float[Array, " d"], mean: Float[Array, " d"], start: Values) -> Float[Array, "starts d"]:

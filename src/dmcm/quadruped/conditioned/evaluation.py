@@ -83,6 +83,10 @@ def evaluate_condition(
     return {name: summarise_walk(walk, slice(i * n, (i + 1) * n)) for i, name in enumerate(GROUNDS)}
 
 
+CELL_LAYOUT = 2
+"""Of what `summarise_walk` gives; finished cells of another are walked again."""
+
+
 def summarise_walk(walk: Walk, which: slice) -> dict[str, Any]:
     """One cell of a table: what came of some episodes.
 

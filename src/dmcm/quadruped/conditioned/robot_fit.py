@@ -8,6 +8,7 @@ from collections.abc import Mapping
 import jax.numpy as jnp
 import numpy as np
 
+from dmcm.certainty import LEAST_BLOCKS
 from dmcm.contexts import Contexts
 from dmcm.errors import DataError
 from dmcm.quadruped.body.properties import draw_robots, nominal
@@ -64,8 +65,8 @@ class RobotFit:
     samples: int
     """Samples that it was fitted to."""
     delay_steps: int
-    """Control steps by which the robot's joint targets act late, as far as its torques tell; within the
-    vector a delay is one of less than a step."""
+    """Control steps by which the robot's joint targets act late, as far as its torques tell, 0 without them;
+    within the vector a delay is one of less than a step."""
     outputs: tuple[str, ...]
     """Outputs that it was fitted to: those of the next step."""
     errors: Mapping[str, tuple[float, float]]
@@ -147,11 +148,21 @@ def fit_robot(model: DynamicsModel, log: RobotLog, reference: Reference) -> Robo
         )
     wrong = base_errors(windows, model.base)
     x, left, step = _part(windows, wrong, 0, 0)
+    if len(np.unique(step // round(BLOCK_S / CONTROL_PERIOD_S))) < LEAST_BLOCKS:
+        raise DataError(
+            f"{log.source} makes samples of less than {LEAST_BLOCKS * BLOCK_S:g} s, which do not tell how "
+            f"sure a vector is: record {SECONDS:g} s of walking in one go."
+        )
     fit = fit_measured(model.learner, x, left, step, near, given=given)
     half_width = interval(fit.deviations[ROBOT], windows.step[0, 0, :count])
     errors = _held_out(model, data, outputs, given)
     spread = reference.robots.std(axis=0, ddof=1)
     warnings = _warnings(fit, half_width, reference, spread, errors)
+    if "torque_nm" not in near:
+        warnings += (
+            "the log has no torques, so that a robot that acts late looks like a soft one: do not match "
+            "targets to the vector, or record torques.",
+        )
     if torque_error > BELIEVED:
         warnings += (
             f"the vector leaves an error of {torque_error:.2f} standard deviations in the next torques, and "
@@ -224,7 +235,8 @@ def _warnings(
     if np.abs(away).max() > _FAR:
         found.append(
             f"the robot is unlike any of training: {np.abs(away).max():.1f} standard deviations from their "
-            "middle. Policies cut vectors at what their training told them."
+            "middle. Policies that hear vectors cut them at what their training told; gains that are read "
+            "out of this one may be far off."
         )
     return tuple(found)
 

@@ -13,7 +13,7 @@ from dmcm.commands import command_of
 from dmcm.errors import BankError, ConfigError, StorageError, unknown_name
 from dmcm.progress import piece_bar
 from dmcm.quadruped.body.robot_table import RobotTable, load_robot
-from dmcm.quadruped.conditioned.evaluation import SuiteConfig, evaluate_condition
+from dmcm.quadruped.conditioned.evaluation import CELL_LAYOUT, SuiteConfig, evaluate_condition
 from dmcm.quadruped.conditioned.influence import SHARES, gait_along
 from dmcm.quadruped.conditioned.methods import METHODS
 from dmcm.quadruped.conditioned.sources import SOURCES, told
@@ -93,7 +93,7 @@ def run_policy_study(config: PolicyStudy, *, progress: bool = True) -> dict[str,
         "methods": methods,
         "titles": {name: f"{METHODS[SOURCES[name].method].title}: {SOURCES[name].title}" for name in names},
         "conditions": {name: condition.title for name, condition in CONDITIONS.items()},
-        "suite": {**_frozen(suite), "robot": table.digest},
+        "suite": {**_frozen(suite), "robot": table.digest, "layout": CELL_LAYOUT},
         "seeds": config.seeds,
         "gait": _gaits(config, table, vectors[0]) if SHOWN in names else {},
         "command": command_of("quadruped evaluate-policy", config),
@@ -146,6 +146,7 @@ def _evaluated(
     folder = config.policies / source.method / f"seed-{seed}"
     values = {name: told(source, vectors[name], suite.episodes) for name in CONDITIONS}
     asked = {
+        "layout": CELL_LAYOUT,
         "suite": _frozen(suite),
         "robot": table.digest,
         "policy": digest(tree_arrays(policy)),

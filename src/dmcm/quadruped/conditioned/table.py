@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from dmcm.quadruped.conditioned.suite import CONDITIONS, TRAINING
-from dmcm.studies import normal_95, summarise_numbers, wilson_of_groups
+from dmcm.studies import half_width_of_groups, summarise_numbers, wilson_of_groups
 
 OUTSIDE = "outside"
 """Name of the mean over all conditions but that of training."""
@@ -30,7 +30,7 @@ def over_seeds(runs: Sequence[Mapping[str, Mapping[str, Any]]]) -> dict[str, Any
 
 def overall(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """As `mean_over_seeds`, with the success by seed and by robot, by which methods are compared."""
-    robots = [round(float(share), 4) for share in together(rows)["per_robot"]]
+    robots = together(rows)["per_robot"].round(4).tolist()
     return {**mean_over_seeds(rows), "per_seed": [row["success"] for row in rows], "per_robot": robots}
 
 
@@ -42,13 +42,16 @@ def together(rows: Sequence[Mapping[str, Any]], *, same_robots: bool = True) -> 
 
     Args:
         rows: the cells.
-        same_robots: whether the same robots walked in all, or others in each.
+        same_robots: whether the same robots walked in all, or in each those of another condition.
+
+    Returns:
+        As a cell, but "per_robot" of shape (conditions, robots).
     """
     found: dict[str, Any] = {}
     for name in _MEANS:
         known = [row[name] for row in rows if row[name] is not None]
         found[name] = float(np.mean(known)) if known else None
-    robots = [row["per_robot"] for row in rows]
+    robots = [np.atleast_2d(row["per_robot"]) for row in rows]
     found["per_robot"] = np.mean(robots, axis=0) if same_robots else np.concatenate(robots)
     return found | {name: int(sum(row[name] for row in rows)) for name in ("falls", "episodes")}
 
@@ -62,8 +65,8 @@ def _outside(run: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
 def mean_over_seeds(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """One cell over seeds, walked by the same robots with each.
 
-    Its interval takes seeds and robots for drawn at random, both: the root of the squares of the half-widths
-    that either gives.
+    Its interval takes seeds and robots for drawn at random, both, and conditions for what they are: the root
+    of the squares of the half-widths that either gives.
     """
     found = together(rows)
     seeds = summarise_numbers([row["success"] for row in rows])["ci95"] or 0.0
@@ -75,7 +78,7 @@ def mean_over_seeds(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
 def differences(methods: Mapping[str, Mapping[str, Any]], over: str) -> dict[str, Any]:
     """How much more often DMCM succeeds than others, paired by seed and by robot.
 
-    The interval is that of `mean_over_seeds`.
+    The interval takes both for drawn, as that of `mean_over_seeds`.
 
     Args:
         methods: of each its cells, all of the same seeds and robots; those that do not tell the success by
@@ -90,5 +93,5 @@ def differences(methods: Mapping[str, Mapping[str, Any]], over: str) -> dict[str
         seeds, robots = (np.subtract(own[key], row[key]) for key in ("per_seed", "per_robot"))
         found[name] = summarise_numbers(seeds.tolist())
         if found[name]["ci95"] is not None:
-            found[name]["ci95"] = float(np.hypot(found[name]["ci95"], normal_95(robots)))
+            found[name]["ci95"] = float(np.hypot(found[name]["ci95"], half_width_of_groups(robots)))
     return found

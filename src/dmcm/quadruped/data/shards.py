@@ -14,7 +14,7 @@ from dmcm.quadruped.data.grid import Cell, Grid, GridConfig, make_grid
 from dmcm.quadruped.data.recording import record
 from dmcm.quadruped.walking.commands import CommandRanges
 from dmcm.quadruped.walking.environment import WalkConfig
-from dmcm.quadruped.walking.policy import POLICY, Policy, load_policy
+from dmcm.quadruped.walking.policy import POLICY, Policy, load_walker
 from dmcm.quadruped.world.arena import Arena
 
 SHARD_CELLS = 64
@@ -47,6 +47,7 @@ class CollectConfig:
     def check(self) -> CollectConfig:
         """Return self, or raise `ConfigError` for settings out of range."""
         self.grid.check()
+        self.commands.check()
         if not 4.0 <= self.seconds <= 600:
             raise ConfigError(f"seconds={self.seconds} must lie between 4 and 600.")
         if not 0 <= self.exploration < np.inf:
@@ -68,7 +69,7 @@ def collect_shard(config: CollectConfig, number: int, *, threads: int = 0) -> np
     Raises:
         DmcmError: a robot, policy or setting that cannot be used.
     """
-    policy, _ = load_policy(config.policy)
+    policy = load_walker(config.policy, config.robot, load_robot(config.robot))
     grid, cells = make_grid(config.grid), shard_cells(config)[number]
     return record_cells(config, policy, grid, cells, number, threads=threads)
 

@@ -12,7 +12,7 @@ from dmcm.errors import ConfigError, DmcmError
 from dmcm.quadruped.deployment.controller import Controller
 from dmcm.quadruped.deployment.outcome import Outcome, StepRecord
 from dmcm.quadruped.deployment.robot import Numbers, Reading, Robot
-from dmcm.quadruped.deployment.safety import Limits, tilted, violation
+from dmcm.quadruped.deployment.safety import Limits, command_violation, tilted, violation
 
 SETTLE_S = 1.0
 """Time from the last step of walking back to the home pose."""
@@ -138,9 +138,13 @@ class _Walk:
         """Walk by the policy."""
         self._controller.reset()
         self._first = len(self.readings)
-        for i in range(round(seconds / self._period_s)):
+        began: float | None = None
+        for _ in range(round(seconds / self._period_s)):
             reading = self._next()
-            step = self._controller.step(reading, command_source(i * self._period_s))
+            began = reading.time_s if began is None else began
+            step = self._controller.step(reading, command_source(reading.time_s - began))
+            if (wrong := command_violation(step.command, self._limits)) is not None:
+                raise _Violation(wrong)
             loop_s = time.perf_counter() - self._read_at
             self._send(step.joint_targets_rad)
             self.steps.append(StepRecord(reading, step, loop_s))

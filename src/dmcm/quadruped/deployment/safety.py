@@ -36,6 +36,11 @@ class Limits:
     calls 0.5 a fall (`WalkConfig.fall_tilt`); a real robot should be limp before it lands."""
     turn_rate_rad_s: float = 12.0
     """A trunk that turns faster tumbles, or is measured in degrees. Seen: 4.6."""
+    command_m_s: float = 1.5
+    """A command to go faster is in another unit: policies are trained up to 1 m/s (`CommandRanges`)."""
+    command_rad_s: float = 2.0
+    """A command to turn faster is in degrees: policies are trained up to 0.8 rad/s, and to what keeps a
+    heading."""
     reading_age_s: float = 2 * CONTROL_PERIOD_S
     """A reading older than this, two control steps, is stale: policies are trained on fresh ones, at most."""
     late_s: float = 0.1 * CONTROL_PERIOD_S
@@ -57,6 +62,21 @@ def tilted(reading: Reading, limits: Limits) -> bool:
     """Whether the trunk is tilted further than it may be."""
     gravity = reading.gravity_direction
     return bool(-gravity[2] < limits.upward * np.linalg.norm(gravity))
+
+
+def command_violation(command: np.ndarray, limits: Limits) -> str | None:
+    """Why a robot that is told to walk so must be stopped; None if it need not be.
+
+    Args:
+        command: forward and left speed (m/s), yaw rate (rad/s), shape (3,).
+        limits: what it may be told.
+    """
+    speed, turn = float(np.linalg.norm(command[:2])), abs(float(command[2]))
+    if speed > limits.command_m_s:
+        return f"the command is to go at {speed:.3g} m/s, {limits.command_m_s:g} are allowed"
+    if turn > limits.command_rad_s:
+        return f"the command is to turn at {turn:.3g} rad/s, {limits.command_rad_s:g} are allowed"
+    return None
 
 
 def violation(reading: Reading, now_s: float, table: RobotTable, limits: Limits) -> str | None:

@@ -9,7 +9,7 @@ from typing import Any
 from dmcm.commands import command_of
 from dmcm.progress import piece_bar
 from dmcm.quadruped.body.robot_table import RobotTable, load_robot
-from dmcm.quadruped.conditioned.evaluation import summarise_walk
+from dmcm.quadruped.conditioned.evaluation import CELL_LAYOUT, summarise_walk
 from dmcm.quadruped.conditioned.study import guide_of, trained_policy
 from dmcm.quadruped.conditioned.table import differences, mean_over_seeds, overall, together
 from dmcm.quadruped.standin.gap import RealityGap
@@ -18,7 +18,7 @@ from dmcm.quadruped.transfer.scenario import GROUNDS, WAYS, TransferConfig, stan
 from dmcm.quadruped.transfer.table import ALL
 from dmcm.quadruped.transfer.vectors import VectorSource
 from dmcm.quadruped.walking.evaluation import evaluate_walking
-from dmcm.quadruped.walking.policy import POLICY, Policy, load_policy
+from dmcm.quadruped.walking.policy import POLICY, Policy, load_walker
 from dmcm.quadruped.walking.suite import OVER_GROUND
 from dmcm.results import earlier_table, with_earlier
 from dmcm.runs import environment
@@ -57,7 +57,8 @@ def run_transfer(config: TransferConfig, *, progress: bool = True) -> dict[str, 
     """
     config = config.check()
     earlier = earlier_table(config.results)
-    table, (walker, _) = load_robot(config.robot), load_policy(POLICY)
+    table = load_robot(config.robot)
+    walker = load_walker(POLICY, config.robot, table)
     cases, source = _cases(config), VectorSource(config, table, walker)
     policies = {
         (method, seed): trained_policy(config.policies, config.dynamics, method, seed, config.robot)[0]
@@ -113,6 +114,7 @@ def _evaluated(
     way, n = WAYS[case.way], config.robots
     values = source.told(way.parts, seed=case.seed, gap=case.gap, data_s=case.data_s)
     asked = {
+        "layout": CELL_LAYOUT,
         "robots": n,
         "seconds": config.seconds,
         "seed": config.seed,
@@ -182,6 +184,7 @@ def _table(
             "seconds": config.seconds,
             "seed": config.seed,
             "robot": table.digest,
+            "layout": CELL_LAYOUT,
         },
         "command": command_of("quadruped transfer", config),
         "environment": environment(),

@@ -6,6 +6,9 @@ import dataclasses
 
 import numpy as np
 
+from dmcm.errors import ConfigError
+from dmcm.quadruped.world.simulation import CONTROL_PERIOD_S
+
 
 @dataclasses.dataclass(frozen=True)
 class CommandRanges:
@@ -23,6 +26,22 @@ class CommandRanges:
     """Share of robots that keep a heading; on slopes and stairs all do, so that up stays up."""
     duration_s: float = 4.0
     """Time after which a command changes."""
+
+    def check(self) -> CommandRanges:
+        """Return self, or raise `ConfigError` for ranges that nothing can be drawn from."""
+        for name in ("forward_m_s", "left_m_s", "yaw_rad_s", "heading_rad"):
+            low, high = getattr(self, name)
+            if not -np.inf < low <= high < np.inf:
+                raise ConfigError(
+                    f"commands.{name} = {low:g} to {high:g} must be finite, the lower end first."
+                )
+        if not 0 <= self.keep_heading <= 1:
+            raise ConfigError(f"commands.keep_heading={self.keep_heading} must be a share from 0 to 1.")
+        if not CONTROL_PERIOD_S <= self.duration_s < np.inf:
+            raise ConfigError(
+                f"commands.duration_s={self.duration_s} must be finite, and a control step at least."
+            )
+        return self
 
 
 HEADING_GAIN = 1.5

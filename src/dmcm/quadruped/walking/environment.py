@@ -55,6 +55,7 @@ class WalkConfig:
 
     def check(self) -> WalkConfig:
         """Return self, or raise `ConfigError` for settings out of range."""
+        self.commands.check()
         if not self.episode_s >= CONTROL_PERIOD_S:
             raise ConfigError(f"episode_s={self.episode_s} is shorter than a control step.")
         if self.sensor_delay_steps < 0 or self.push_m_s < 0 or self.action_scale_rad <= 0:

@@ -259,5 +259,31 @@ def check_trained_for(path: Path, about: Mapping[str, Any], robot: str, table: R
     """
     training = about.get("training", {})
     trained = training.get("robot") or training.get("data", {}).get("robot")
-    if trained not in (None, robot, table.name):
+    if trained is not None and _robot_name(trained) not in (_robot_name(robot), table.name):
         raise ConfigError(f"{path} was trained with the robot {trained}, not {robot}: use --robot {trained}.")
+
+
+def _robot_name(robot: str) -> str:
+    """Of a robot given by name or by the path of its table, wherever that lies."""
+    return Path(robot).name.removesuffix(".toml")
+
+
+def load_walker(path: Path, robot: str, table: RobotTable) -> Policy:
+    """A policy that walks by what robots sense, told nothing.
+
+    Args:
+        path: file of `dmcm quadruped train-walking`.
+        robot: name or path of the table of the robot that is to walk.
+        table: that table.
+
+    Raises:
+        StorageError: as `load_policy`.
+        ConfigError: the policy was trained with another robot, or is told something or reads its own past.
+    """
+    policy, about = load_policy(path)
+    check_trained_for(path, about, robot, table)
+    if policy.past or policy.modulation is not None or policy.gains is not None:
+        raise ConfigError(
+            f"{path} hears or reads more than walking robots sense. Start from a policy of train-walking."
+        )
+    return policy

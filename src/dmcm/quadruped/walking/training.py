@@ -10,13 +10,12 @@ from typing import Any
 import jax
 import numpy as np
 
-from dmcm.errors import ConfigError
 from dmcm.quadruped.body.properties import draw_robots
 from dmcm.quadruped.body.robot_table import RobotTable, load_robot
 from dmcm.quadruped.walking.environment import WalkEnvironment
 from dmcm.quadruped.walking.loop import Schedule, train_in_phases, training_walk
 from dmcm.quadruped.walking.observations import OBSERVATION, PRIVILEGED
-from dmcm.quadruped.walking.policy import Policy, check_trained_for, load_policy
+from dmcm.quadruped.walking.policy import Policy, load_walker
 from dmcm.quadruped.walking.ppo import Ends
 from dmcm.quadruped.world.arena import Arena
 from dmcm.quadruped.world.terrain import Terrain
@@ -151,11 +150,4 @@ def train_walking(config: WalkTraining, out: Path, *, resume: bool = False, prog
 def _first_policy(config: WalkTraining, table: RobotTable, key: Any) -> Policy:
     if config.start is None:
         return Policy(sum(OBSERVATION.values()), sum(PRIVILEGED.values()), 12, key=key)
-    policy, about = load_policy(config.start)
-    check_trained_for(config.start, about, config.robot, table)
-    if policy.past or policy.modulation is not None or policy.gains is not None:
-        raise ConfigError(
-            f"{config.start} hears or reads more than walking robots sense. Start from a policy of "
-            "train-walking."
-        )
-    return policy
+    return load_walker(config.start, config.robot, table)
