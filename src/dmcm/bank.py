@@ -270,7 +270,7 @@ class ContextBank:
     def _factors(self) -> list[str]:
         if not self.path.is_dir():
             raise BankError(
-                f"there is no context bank at {self.path}. Save contexts into it first: "
+                f"there is no context bank at {self.path}. Save contexts into it first: `dmcm adapt` or "
                 "ContextBank(path).save(name, contexts, learner, …)."
             )
         return [folder.name for folder in _listing(self.path) if folder.is_dir() and folder.name[0] != "."]

@@ -114,7 +114,9 @@ def as_numbers(array: Any, kind: type[np.floating], what: str) -> np.ndarray:
         with np.errstate(over="ignore"):
             return host.astype(kind)
     except (TypeError, ValueError, OverflowError) as error:
-        raise DataError(f"{what}: {error}.") from error
+        ragged = "inhomogeneous" in str(error)
+        advice = " Pad tasks of unequal length by FactorDataset, or take them one by one." if ragged else ""
+        raise DataError(f"{what}: {error}.{advice}") from error
 
 
 def _as_columns(array: ArrayLike, name: str, columns: int) -> Float[AnyArray, "..."]:

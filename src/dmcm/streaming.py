@@ -51,6 +51,9 @@ class ContextFilter:
     information is samples · outputs · Λ · W, with the mean of W over the outputs that are measured: what
     contexts are likely does not depend on what a task's sensors see.
 
+    It takes numbers as they come, from a robot, and is compiled inside: not to be traced by `jax.jit` or
+    `jax.vmap`. For many tasks make a filter each.
+
     With `forgetting` below 1 the information of past samples fades by that factor a sample, and what fades is
     replaced by the prior's, so that a robot that stands still comes back to the prior and not to nothing.
 

@@ -49,7 +49,8 @@ class AdaptConfig:
     pool: str | None = None
     """A factor: take all tasks that share its label as one, for one context per label."""
     only: tuple[str, ...] = ()
-    """Factors to adapt; the others are held at the prior mean or at --given."""
+    """Factors to adapt; the others are held at --given, or at the prior mean, for which `dmcm fit` does not
+    prepare a model: give them where you can."""
     given: Annotated[tuple[str, ...], tyro.conf.arg(metavar="NAME=ENTRY …", help_behavior_hint="")] = ()
     """Contexts from the bank to hold while the others adapt."""
     name: str | None = None

@@ -91,7 +91,8 @@ def summarise_walk(walk: Walk, which: slice) -> dict[str, Any]:
     """One cell of a table: what came of some episodes.
 
     A success is an episode without a fall and with `ENOUGH` of the commanded way. The velocity's error is of
-    those who walked for more than a second, None if nobody did. "per_robot" tells who succeeded, 0 or 1.
+    those who walked for more than a second, None if nobody did; distances are lengths of the way; "per_robot"
+    tells who succeeded, 0 or 1.
     """
     fine, missed = walk.success(ENOUGH), walk.velocity_error_m_s[which]
     known = missed[np.isfinite(missed)]
