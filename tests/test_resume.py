@@ -157,7 +157,7 @@ def test_a_run_by_muon_goes_on_to_the_same_bits(tmp_path, monkeypatch):
         with pytest.raises(InterruptedRun):
             train(tmp_path, config)
     agrees(train(tmp_path, config, resume=True), train(config=config))
-    with pytest.raises(CheckpointError, match="another model"):
+    with pytest.raises(CheckpointError, match="of other settings"):
         train(tmp_path, resume=True)
 
 
