@@ -69,7 +69,8 @@ def run(config: AdaptLog) -> None:
     log = load_log(config.log, load_mapping(config.mapping), table)
     for finding in log.findings:
         say(f"{finding.level}, {finding.kind}: {finding.text}", _STYLES[finding.level])
-    walker, bank = load_walker(config.walker, config.robot, table), ContextBank(config.bank)
+    walker, _ = load_walker(config.walker, config.robot, table)
+    bank = ContextBank(config.bank)
     bank.check_free(config.name, (ROBOT,), overwrite=config.overwrite)
     reference = make_reference(model, walker, table, ground, measured_outputs(log.measured), seed=config.seed)
     fit = fit_robot(model, log, reference)

@@ -72,7 +72,7 @@ def run(config: SimulateLog) -> None:
     """Walk and write."""
     config.check()
     table, ground = load_robot(config.robot), parse_terrain(config.ground)
-    policy = load_walker(POLICY, config.robot, table)
+    policy, _ = load_walker(POLICY, config.robot, table)
     data = log_recording(
         policy,
         table,

@@ -22,6 +22,7 @@ _DAMPING_LEAST = 1e-8
 _DAMPING_SCALE = 1e-3
 # In units of a context's length; single precision tells no smaller one apart.
 _SLIGHT_STEP = 1e-6
+# Damping up to which a step is as long as it would be without.
 _DAMPING_SLIGHT = 1e-2
 # Pooling gives every task factors of its own; a restart for each would cost as many solves as tasks.
 _MOST_FLIPPED_ALONE = 4

@@ -148,7 +148,7 @@ def fit_robot(model: DynamicsModel, log: RobotLog, reference: Reference) -> Robo
         )
     wrong = base_errors(windows, model.base)
     x, left, step = _part(windows, wrong, 0, 0)
-    if len(np.unique(step // round(BLOCK_S / CONTROL_PERIOD_S))) < LEAST_BLOCKS:
+    if _blocks(step) < LEAST_BLOCKS:
         raise DataError(
             f"{log.source} makes samples of less than {LEAST_BLOCKS * BLOCK_S:g} s, which do not tell how "
             f"sure a vector is: record {SECONDS:g} s of walking in one go."
@@ -179,8 +179,12 @@ def interval(deviations: np.ndarray, step: np.ndarray) -> np.ndarray:
         deviations: standard deviation of each number by the scatter over stretches of the log, shape (size,).
         step: control steps of the samples, shape (n,).
     """
-    blocks = len(np.unique(step // round(BLOCK_S / CONTROL_PERIOD_S)))
-    return BETWEEN_LOGS * student_95(blocks) * deviations
+    return BETWEEN_LOGS * student_95(_blocks(step)) * deviations
+
+
+def _blocks(step: np.ndarray) -> int:
+    """Number of stretches of `BLOCK_S` that samples at these control steps are of."""
+    return len(np.unique(step // round(BLOCK_S / CONTROL_PERIOD_S)))
 
 
 def _held_out(

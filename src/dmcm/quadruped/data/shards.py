@@ -69,7 +69,7 @@ def collect_shard(config: CollectConfig, number: int, *, threads: int = 0) -> np
     Raises:
         DmcmError: a robot, policy or setting that cannot be used.
     """
-    policy = load_walker(config.policy, config.robot, load_robot(config.robot))
+    policy, _ = load_walker(config.policy, config.robot, load_robot(config.robot))
     grid, cells = make_grid(config.grid), shard_cells(config)[number]
     return record_cells(config, policy, grid, cells, number, threads=threads)
 

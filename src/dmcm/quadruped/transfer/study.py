@@ -58,7 +58,7 @@ def run_transfer(config: TransferConfig, *, progress: bool = True) -> dict[str, 
     config = config.check()
     earlier = earlier_table(config.results)
     table = load_robot(config.robot)
-    walker = load_walker(POLICY, config.robot, table)
+    walker, _ = load_walker(POLICY, config.robot, table)
     cases, source = _cases(config), VectorSource(config, table, walker)
     policies = {
         (method, seed): trained_policy(config.policies, config.dynamics, method, seed, config.robot)[0]

@@ -268,8 +268,8 @@ def _robot_name(robot: str) -> str:
     return Path(robot).name.removesuffix(".toml")
 
 
-def load_walker(path: Path, robot: str, table: RobotTable) -> Policy:
-    """A policy that walks by what robots sense, told nothing.
+def load_walker(path: Path, robot: str, table: RobotTable) -> tuple[Policy, dict[str, Any]]:
+    """As `load_policy`, of one that walks by what robots sense, told nothing.
 
     Args:
         path: file of `dmcm quadruped train-walking`.
@@ -286,4 +286,4 @@ def load_walker(path: Path, robot: str, table: RobotTable) -> Policy:
         raise ConfigError(
             f"{path} hears or reads more than walking robots sense. Start from a policy of train-walking."
         )
-    return policy
+    return policy, about

@@ -13,7 +13,7 @@ from dmcm.quadruped.body.properties import draw_ood_robots, draw_robots, nominal
 from dmcm.quadruped.body.robot_table import load_robot
 from dmcm.quadruped.walking.commands import CommandRanges
 from dmcm.quadruped.walking.evaluation import Walk, evaluate_walking
-from dmcm.quadruped.walking.policy import POLICY, load_policy, load_walker
+from dmcm.quadruped.walking.policy import POLICY, load_walker
 from dmcm.quadruped.world.terrain import OOD_TERRAINS, TRAINING_TERRAINS, Terrain
 from dmcm.runs import environment
 from dmcm.storage import write_json
@@ -65,7 +65,7 @@ def run_suite(config: WalkingSuite) -> dict[str, Any]:
             f"seed={config.seed} not negative."
         )
     table = load_robot(config.robot)
-    policy, about = load_walker(config.policy, config.robot, table), load_policy(config.policy)[1]
+    policy, about = load_walker(config.policy, config.robot, table)
     n, rng = config.episodes, np.random.default_rng(config.seed)
     flat = [Terrain()] * n
     cells: dict[str, Any] = {}

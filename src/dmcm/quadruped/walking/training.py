@@ -150,4 +150,4 @@ def train_walking(config: WalkTraining, out: Path, *, resume: bool = False, prog
 def _first_policy(config: WalkTraining, table: RobotTable, key: Any) -> Policy:
     if config.start is None:
         return Policy(sum(OBSERVATION.values()), sum(PRIVILEGED.values()), 12, key=key)
-    return load_walker(config.start, config.robot, table)
+    return load_walker(config.start, config.robot, table)[0]
