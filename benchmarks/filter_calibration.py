@@ -26,12 +26,13 @@ from dmcm.quadruped.dynamics.base import base_errors
 from dmcm.quadruped.dynamics.cells import ROBOT, TERRAIN
 from dmcm.quadruped.dynamics.log_fit import cell_vectors
 from dmcm.quadruped.dynamics.model import trained_model
+from dmcm.quadruped.dynamics.sampler import SHOTS
 from dmcm.quadruped.walking.policy import POLICY, load_policy
 from dmcm.quadruped.world.terrain import Terrain
 from dmcm.runs import environment
 from dmcm.storage import write_json
 from dmcm.streaming import ContextFilter
-from dmcm.studies import summarise_numbers
+from dmcm.summaries import summarise_numbers
 
 RESULTS, DYNAMICS = Path("results/filter_calibration.json"), Path("runs/quadruped-dynamics")
 SEEDS, ROBOTS = 3, 80
@@ -80,7 +81,7 @@ def main() -> None:
         # The nominal robot is the first.
         settings: dict[str, Any] = {
             "noise": step_noise(model, one),
-            "samples": int(one.count.max()),
+            "samples": SHOTS,
             "given": {TERRAIN: cell_vectors(model, one, np.array([0]), wrong=logs[0][1])[TERRAIN][0]},
         }
         for share in FORGETTING:

@@ -34,7 +34,7 @@ from dmcm.quadruped.world.simulation import CONTROL_PERIOD_S
 from dmcm.quadruped.world.terrain import Terrain
 from dmcm.runs import environment
 from dmcm.storage import write_json
-from dmcm.studies import summarise_numbers
+from dmcm.summaries import summarise_numbers
 
 RESULTS = Path("results/live.json")
 POLICIES, DYNAMICS = Path("runs/quadruped-policies"), Path("runs/quadruped-dynamics")
@@ -89,7 +89,6 @@ def measured(seed: int, change: str) -> dict[str, float]:
                 model,
                 np.tile(rough, (ROBOTS, 1)),
                 noise,
-                samples=int(samples.count.max()),
                 forgetting=float(name.split()[1]),
             )
             guide = live.guide

@@ -22,7 +22,7 @@ from dmcm.quadruped.transfer.vectors import VectorSource
 from dmcm.quadruped.walking.policy import POLICY, load_policy
 from dmcm.runs import environment
 from dmcm.storage import write_json
-from dmcm.studies import summarise_numbers
+from dmcm.summaries import summarise_numbers
 
 RESULTS = Path("results/readings.json")
 CONFIG = TransferConfig(robots=16, seed=3, out=Path("runs/quadruped-readings"))

@@ -467,8 +467,11 @@ def test_the_whole_comparison_runs_resumes_and_measures(tmp_path, monkeypatch):
     for method in stored["methods"].values():
         for outputs in method.values():
             assert all(np.isfinite(cell["nrmse"]) for cell in outputs.values())
-    oracle = stored["methods"]["oracle"]["seen_pair"]
-    assert all(c["gain_share"] is None or abs(c["gain_share"] - 1) < 1e-9 for c in oracle.values())
+    without, own, oracle = (stored["methods"][name]["seen_pair"] for name in ("none", "dmcm", "oracle"))
+    for name, cell in own.items():
+        gain, most = (without[name]["nrmse"] - of[name]["nrmse"] for of in (own, oracle))
+        worth = cell["oracle_gain"] >= 0.05
+        assert cell["gain_share"] == (pytest.approx(gain / most) if worth else None), name
 
 
 def test_shares_are_of_mean_gains():

@@ -10,6 +10,7 @@ from dmcm.quadruped.body.robot_table import load_robot
 from dmcm.quadruped.conditioned.export import export_policy
 from dmcm.quadruped.conditioned.live import LiveVectors, step_noise
 from dmcm.quadruped.conditioned.logs import log_recording
+from dmcm.quadruped.conditioned.shipped import MATCHED_POLICY
 from dmcm.quadruped.conditioned.widening import widen
 from dmcm.quadruped.data.recording import COLUMNS, TRUTH, after_step, before_step, column, delayed
 from dmcm.quadruped.data.windows import OUTPUTS, STEP_OUTPUTS, WindowConfig, cut, output
@@ -19,7 +20,9 @@ from dmcm.quadruped.deployment.outcome import StepRecord
 from dmcm.quadruped.deployment.robot import Reading
 from dmcm.quadruped.dynamics.base import base_errors
 from dmcm.quadruped.dynamics.cells import ROBOT, TERRAIN
-from dmcm.quadruped.dynamics.log_fit import DELAYS, torque_error
+from dmcm.quadruped.dynamics.log_fit import DELAYS, log_vectors, torque_error
+from dmcm.quadruped.dynamics.model import load_dynamics_model
+from dmcm.quadruped.dynamics.sampler import SHOTS
 from dmcm.quadruped.walking.environment import WalkConfig, WalkEnvironment
 from dmcm.quadruped.walking.known_gains import GainReader
 from dmcm.quadruped.walking.policy import POLICY, load_policy, mean_action, save_policy
@@ -47,13 +50,13 @@ def noise(model):
     return step_noise(model, cut(data, WindowConfig(), parts=1))
 
 
-def walked(live):
-    """Two robots walk and one of them falls; their recording from the second step on."""
+PAIR = (nominal(GO1), dataclasses.replace(nominal(GO1), payload_kg=40.0, p_gain_nm_per_rad=10.0))
+
+
+def walked(live, robots=PAIR):
+    """Two robots walk, and one of the usual pair falls; their recording from the second step on."""
     policy = load_policy(POLICY)[0]
-    heavy = dataclasses.replace(nominal(GO1), payload_kg=40.0, p_gain_nm_per_rad=10.0)
-    walks = WalkEnvironment(
-        GO1, Arena([Terrain()]), [nominal(GO1), heavy], [0, 0], WalkConfig(), threads=1, seed=0
-    )
+    walks = WalkEnvironment(GO1, Arena([Terrain()]), list(robots), [0, 0], WalkConfig(), threads=1, seed=0)
     seen, _ = walks.reset(seed=0)
     rows, begins = [], np.ones(2, bool)
     for _ in range(STEPS):
@@ -70,7 +73,7 @@ def test_it_is_the_filter_over_the_recording(model, noise, monkeypatch):
     monkeypatch.setattr("dmcm.quadruped.conditioned.live.BELIEVED", np.inf)  # of an untrained model too
     rng = np.random.default_rng(1)
     terrain = rng.normal(0, 0.3, (2, model.learner.factors[TERRAIN])).astype(np.float32)
-    live = LiveVectors(model, terrain, noise, samples=100)
+    live = LiveVectors(model, terrain, noise)
     prior = np.asarray(model.learner.prior_contexts()[ROBOT])
     np.testing.assert_array_equal(live.guide.values, np.tile(prior, (2, 1)))
     data = walked(live)
@@ -79,7 +82,7 @@ def test_it_is_the_filter_over_the_recording(model, noise, monkeypatch):
     assert windows.count[1, 0] < windows.count[0, 0]
     for row in range(2):
         own = ContextFilter(
-            model.learner, noise=noise, samples=100, forgetting=0.99, given={TERRAIN: terrain[row]}
+            model.learner, noise=noise, samples=SHOTS, forgetting=0.99, given={TERRAIN: terrain[row]}
         )
         fits = [filtered(own, model, delayed(data[row : row + 1], late)) for late in DELAYS]
         expected, _ = min(fits, key=lambda fit: fit[1])
@@ -103,6 +106,20 @@ def filtered(own, model, data):
     return np.asarray(own.contexts(state)[ROBOT]), weights @ errors
 
 
+def test_gains_are_known_within_a_second(monkeypatch):
+    """The prior weighs as in training. As heavy as a whole log's, it would hold vectors back for long."""
+    monkeypatch.setattr(f"{__name__}.STEPS", 51)
+    model, reader = load_dynamics_model(), load_policy(MATCHED_POLICY)[0].gains
+    soft = dataclasses.replace(nominal(GO1), p_gain_nm_per_rad=18.0)
+    known = [nominal(GO1), *draw_robots(np.random.default_rng(0), 3)]
+    logs = log_recording(load_policy(POLICY)[0], GO1, known, [Terrain()] * 4, seed=(0,), seconds=8.0)
+    terrain = np.tile(log_vectors(model, logs[:1])[TERRAIN], (2, 1))
+    live = LiveVectors(model, terrain, step_noise(model, cut(logs, WindowConfig(), parts=1)))
+    walked(live, (nominal(GO1), soft))
+    p_gains = reader(live.guide.values)[:, 0] * GO1.p_gain_nm_per_rad
+    np.testing.assert_allclose(p_gains, [GO1.p_gain_nm_per_rad, 18.0], rtol=0.12)
+
+
 def test_noise_is_of_next_steps_alone(noise):
     assert noise.shape == (sum(OUTPUTS.values()),)
     assert np.all(np.isfinite(noise[:SIZE]))
@@ -113,7 +130,7 @@ def test_noise_is_of_next_steps_alone(noise):
 
 def test_a_vector_that_does_not_explain_the_torques_is_not_told(model, noise, monkeypatch):
     monkeypatch.setattr("dmcm.quadruped.conditioned.live.BELIEVED", 0.0)
-    live = LiveVectors(model, np.zeros((2, model.learner.factors[TERRAIN]), np.float32), noise, samples=100)
+    live = LiveVectors(model, np.zeros((2, model.learner.factors[TERRAIN]), np.float32), noise)
     walked(live)
     prior = np.asarray(model.learner.prior_contexts()[ROBOT])
     np.testing.assert_array_equal(live.guide.values, np.tile(prior, (2, 1)))
@@ -122,9 +139,9 @@ def test_a_vector_that_does_not_explain_the_torques_is_not_told(model, noise, mo
 def test_the_truth_is_not_looked_at(model, noise, monkeypatch):
     monkeypatch.setattr("dmcm.quadruped.conditioned.live.BELIEVED", np.inf)
     terrain = np.zeros((2, model.learner.factors[TERRAIN]), np.float32)
-    usual = LiveVectors(model, terrain, noise, samples=100)
+    usual = LiveVectors(model, terrain, noise)
     walked(usual)
-    spoiled = LiveVectors(model, terrain, noise, samples=100)
+    spoiled = LiveVectors(model, terrain, noise)
 
     def lie(environment, begins):
         row = before_step(environment, begins)
@@ -148,7 +165,7 @@ def test_a_real_robot_is_told_what_a_simulated_one_is(model, noise, monkeypatch,
     path = export_policy(tmp_path / "policy", tmp_path / "policy.onnx")
     controller = Controller(path, {ROBOT: np.zeros(sizes[ROBOT])})
     terrain = np.zeros((1, sizes[TERRAIN]), np.float32)
-    simulated, real = (LiveVectors(model, terrain, noise, samples=100) for _ in range(2))
+    simulated, real = (LiveVectors(model, terrain, noise) for _ in range(2))
     telling, told = LiveTelling(controller, real), []
     monkeypatch.setattr(controller, "tell", lambda vectors: told.append(vectors[ROBOT].copy()))
     walks = WalkEnvironment(GO1, Arena([Terrain()]), [nominal(GO1)], [0], WalkConfig(), threads=1, seed=0)

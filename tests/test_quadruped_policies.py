@@ -21,6 +21,7 @@ from dmcm.quadruped.conditioned import evaluation, logs, study, suite_vectors, s
 from dmcm.quadruped.conditioned import table as table_module
 from dmcm.quadruped.conditioned.evaluation import SuiteConfig, bodies, evaluate_condition
 from dmcm.quadruped.conditioned.methods import METHODS
+from dmcm.quadruped.conditioned.shipped import MATCHED_POLICY
 from dmcm.quadruped.conditioned.sources import SOURCES, told
 from dmcm.quadruped.conditioned.study import PolicyStudy, run_policy_study
 from dmcm.quadruped.conditioned.suite import CONDITIONS, GROUNDS, TRAINING, Condition
@@ -416,7 +417,8 @@ def small_suite(monkeypatch):
 
 
 def test_suite_vectors_are_of_their_logs_and_made_once(place, small_suite, tmp_path, monkeypatch):
-    maker = VectorMaker(GO1, small_suite, place / "dynamics", 1, tmp_path)
+    walker = load_policy(POLICY)[0]
+    maker = VectorMaker(GO1, walker, small_suite, place / "dynamics", 1, tmp_path)
     everything = {"robot", "cell", "terrain", "robot_here", "no_robot", "true_robot"}
     (vectors,) = maker.make(everything)
     found = vectors["soft"]
@@ -431,7 +433,7 @@ def test_suite_vectors_are_of_their_logs_and_made_once(place, small_suite, tmp_p
         np.testing.assert_array_equal(found[name][0], found[name][1])
         assert not np.allclose(found[name][0], found[name][2])
     assert np.all(found["true_robot"][:, 0] < -1)
-    model, walker = trained_model(place / "dynamics", "dmcm", 0), load_policy(POLICY)[0]
+    model = trained_model(place / "dynamics", "dmcm", 0)
     where = [Terrain(), Terrain("stairs_up", 0.08)]
     data = logs.log_recording(walker, GO1, [nominal(GO1)] * 2, where, seed=(0, 1, 1), threads=1)
     np.testing.assert_allclose(log_vectors(model, data)["terrain"], found["terrain"][[0, 2]], atol=1e-5)
@@ -441,10 +443,14 @@ def test_suite_vectors_are_of_their_logs_and_made_once(place, small_suite, tmp_p
     other = dataclasses.replace(maker, suite=dataclasses.replace(small_suite, seed=3))
     with pytest.raises(StorageError, match="another suite"):
         other.make({"robot"})
+    moved = eqx.tree_at(lambda p: p.log_deviation, walker, walker.log_deviation + 1)
+    with pytest.raises(StorageError, match="another suite"):
+        dataclasses.replace(maker, walker=moved).make({"robot"})
 
 
 def test_what_needs_no_model_asks_for_none(small_suite, tmp_path):
-    (vectors,) = VectorMaker(GO1, small_suite, tmp_path / "none", 1, tmp_path).make({"true_robot"})
+    maker = VectorMaker(GO1, load_policy(POLICY)[0], small_suite, tmp_path / "none", 1, tmp_path)
+    (vectors,) = maker.make({"true_robot"})
     assert set(vectors["soft"]) == {"true_robot", "true_terrain"}
 
 
@@ -600,6 +606,7 @@ def test_a_policy_of_another_model_is_refused(studied, place, tmp_path):
         ({"seeds": 2}, StorageError, "--seeds 2"),
         ({"sources": ("history",)}, StorageError, "train-policy --methods history"),
         ({"suite": SuiteConfig(episodes=0)}, ConfigError, "episodes"),
+        ({"walker": MATCHED_POLICY}, ConfigError, "hears or reads more"),
     ],
 )
 def test_what_cannot_be_evaluated_is_refused(studied, options, error, match):

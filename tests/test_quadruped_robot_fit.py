@@ -92,7 +92,7 @@ class TestOutputs:
             values = y[:5, output(name)]
             if name in measured:
                 assert np.all(np.isfinite(values)), name
-            elif name != "foot_duty_1s":  # a NaN is not above a threshold
+            else:
                 assert np.any(np.isnan(values)), name
 
     def test_what_is_left_out_does_not_count(self, recordings):

@@ -15,7 +15,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dmcm import studies
 from dmcm.baselines import NoAdaptation
 from dmcm.contexts import Factors
 from dmcm.errors import CheckpointError, ConfigError, FactorError
@@ -298,40 +297,6 @@ def test_every_method_can_be_built_and_adapts(name):
 def test_unknown_method():
     with pytest.raises(ConfigError, match="Did you mean 'cavia'"):
         method_named("cavai")
-
-
-def test_seeds_are_summarised():
-    values = [{"mean": m, "median": m / 2, "max": 9.0} for m in (1.0, 2.0, 3.0)]
-    found = studies.summarise_seeds(values)
-    assert found["mean"] == 2.0
-    assert found["median"] == 1.0
-    assert found["per_seed"] == [1.0, 2.0, 3.0]
-    # Student's t with two degrees of freedom: 4.303·1/√3.
-    assert found["ci95"] == pytest.approx(4.303 / np.sqrt(3), rel=1e-3)
-    assert studies.summarise_seeds(values[:1])["ci95"] is None
-    assert "way" not in found
-
-
-def test_a_seed_that_exploded_is_not_hidden():
-    values = [{"mean": 1.0, "median": 1.0}, {"mean": None, "median": None}]
-    assert np.isnan(studies.summarise_seeds(values)["mean"])
-
-
-def test_most_frequent_way_is_named():
-    values = [{"mean": 1.0, "median": 1.0, "way": way} for way in ("mean", "phase_donor", "mean")]
-    assert studies.summarise_seeds(values)["way"] == "mean"
-
-
-def test_tables_of_seeds_are_summarised_leaf_by_leaf():
-    cells = [
-        {"few": {"seen": {"mean": m, "median": m}}, "zero": {"mean": -m, "median": 0}, "r2": {"a": m}}
-        for m in (1.0, 3.0)
-    ]
-    found = studies.summarise_cells(cells)
-    assert found["few"]["seen"]["per_seed"] == [1.0, 3.0]
-    assert found["zero"]["mean"] == -2.0
-    assert found["r2"]["a"] == {"mean": 2.0, "ci95": pytest.approx(12.706), "per_seed": [1.0, 3.0]}
-    assert found.keys() == {"few", "zero", "r2"}
 
 
 def test_more_inner_steps_change_only_their_number(right):

@@ -20,7 +20,8 @@ adapting it. The reference tells whether an identity still means the same model.
 def fingerprint_of(learner: Any) -> str | None:
     """Hash of a learner, the same after saving and loading; None while JAX traces it.
 
-    The solver's settings are left out: contexts stay comparable when only the number of steps changes.
+    The solver's settings and the floor under the prior's precision are left out: a network reads contexts
+    alike, however many steps were taken to them and however hard they were held.
     """
     known = _KNOWN.get(id(learner))
     if known is not None and known[0]() is learner:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax.numpy as jnp
@@ -55,6 +55,34 @@ def probe_number(
         features, target[:, None], (train, check, test), lambda p, at: _r2(target[at], p[:, 0])
     )
     return _r2(target[test], predicted[:, 0])
+
+
+def probe_parts(
+    parts: Sequence[tuple[int, Contexts, Mapping[str, np.ndarray]]],
+) -> dict[str, dict[str, float]]:
+    """R² of each true factor from each context by `probe_number`, negative ones as 0.
+
+    Where a block of combinations is held out, factors depend on each other in what is left: a large one
+    betrays that another is small, and a perfect context would seem to leak. With tasks from the block at its
+    share they are independent.
+
+    Args:
+        parts: of each split the number of its tasks to take, their contexts, and the true values of the
+            factors, shape (tasks,) each.
+
+    Returns:
+        `{context: {factor: R²}}`.
+
+    Raises:
+        ShapeError, DataError: as `probe_number`.
+    """
+    _, first, truth = parts[0]
+    vectors = {name: np.concatenate([np.asarray(c[name])[:n] for n, c, _ in parts]) for name in first.values}
+    values = {name: np.concatenate([own[name][:n] for n, _, own in parts]) for name in truth}
+    return {
+        context: {factor: max(0.0, probe_number(own, true)) for factor, true in values.items()}
+        for context, own in vectors.items()
+    }
 
 
 def probe_label(

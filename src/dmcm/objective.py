@@ -101,7 +101,7 @@ def outer_loss(
         loss, recombined = query_loss(mixed, batch.valid & any_found)
         total = total + recombination * loss
     if omission > 0:
-        # A key of its own, so that the donors are the same with this loss and without.
+        # A key beside those of the donors, so that these are the same with this loss and without.
         factor = jax.random.randint(jax.random.fold_in(key, 1), batch.valid.shape, 0, len(contexts))
         means = learner.prior.start()
         partial = {

@@ -11,7 +11,7 @@ from dmcm.contexts import Contexts, share
 from dmcm.data import FactorDataset
 from dmcm.learner import Learner
 from dmcm.samples import Samples
-from dmcm.studies import summarise_errors
+from dmcm.summaries import summarise_errors
 from dmcm.table_runs import TableSplit
 
 POOLED_MOST = 48
@@ -141,9 +141,14 @@ def held_out_errors(
 
 def pool_label(learner: Learner, carriers: FactorDataset, factor: str) -> Contexts:
     """One factor's context from all tasks that carry its label (at most `POOLED_MOST` of them)."""
-    count = min(len(carriers), POOLED_MOST)
-    chosen = np.unique(np.linspace(0, len(carriers) - 1, count).round().astype(int))
-    return learner.adapt_pooled([carriers.task(int(i)) for i in chosen], shared=factor)
+    chosen = pooled_positions(len(carriers))
+    return learner.adapt_pooled([carriers.task(i) for i in chosen], shared=factor)
+
+
+def pooled_positions(carriers: int) -> list[int]:
+    """Which of a label's tasks are pooled: all, or `POOLED_MOST` evenly spread ones."""
+    chosen = np.linspace(0, carriers - 1, min(carriers, POOLED_MOST)).round().astype(int)
+    return np.unique(chosen).tolist()
 
 
 def draw_support(data: FactorDataset, rng: np.random.Generator) -> tuple[Samples, Samples]:

@@ -18,7 +18,7 @@ from dmcm.cli.situations import Situations, read_situations
 from dmcm.contexts import Contexts
 from dmcm.errors import BankError, ConfigError
 from dmcm.report import Table
-from dmcm.table_measures import POOLED_MOST
+from dmcm.table_measures import pooled_positions
 
 EXAMPLES = """
 dmcm adapt runs/plants new.csv --bank bank                      each task of the table
@@ -156,10 +156,7 @@ def _pooled(opened: Run, found: Situations, config: AdaptConfig, given: Contexts
     labels = found.label_column(config.pool)
     for label in dict.fromkeys(labels):
         carriers = [i for i, own in enumerate(labels) if own == label]
-        chosen = np.unique(
-            np.linspace(0, len(carriers) - 1, min(len(carriers), POOLED_MOST)).round().astype(int)
-        )
-        used = [carriers[i] for i in chosen]
+        used = [carriers[i] for i in pooled_positions(len(carriers))]
         contexts = opened.learner.adapt_pooled([found.task(i) for i in used], shared=config.pool, given=given)
         source = f"{config.table.name}, {config.pool} {label}: {len(used)} of {len(carriers)} tasks pooled"
         entries.append(_Entry(str(label), contexts, sum(found.count(i) for i in used), None, source))

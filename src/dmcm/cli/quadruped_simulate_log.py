@@ -44,6 +44,8 @@ class SimulateLog:
     """Length."""
     robot: str = "go1"
     """The robot's facts: a name, or the path of a .toml table."""
+    walker: Path = POLICY
+    """File of the policy that it walks by, of `dmcm quadruped train-walking`."""
     body: RobotProperties = dataclasses.field(default_factory=RobotProperties)
     """How this robot differs from them. Gains and friction that are left at the Go1's are the table's."""
     seed: int = 0
@@ -72,7 +74,7 @@ def run(config: SimulateLog) -> None:
     """Walk and write."""
     config.check()
     table, ground = load_robot(config.robot), parse_terrain(config.ground)
-    policy, _ = load_walker(POLICY, config.robot, table)
+    policy, _ = load_walker(config.walker, config.robot, table)
     data = log_recording(
         policy,
         table,

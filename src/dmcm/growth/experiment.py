@@ -24,7 +24,7 @@ from dmcm.priors import Prior
 from dmcm.runs import environment
 from dmcm.solvers import LevenbergMarquardt
 from dmcm.storage import write_json
-from dmcm.studies import summarise_numbers
+from dmcm.summaries import summarise_numbers
 from dmcm.training import fit
 
 STEPS = 1_000

@@ -15,7 +15,8 @@ from dmcm.pendulum.family import BLOCK, RANGES, SHOTS, PendulumSampler
 from dmcm.pendulum.methods import METHODS, PRECISION
 from dmcm.runs import environment
 from dmcm.storage import write_json
-from dmcm.studies import chosen_methods, run_cell, summarise_cells
+from dmcm.studies import chosen_methods, run_cell
+from dmcm.summaries import summarise_cells
 
 
 @dataclasses.dataclass(frozen=True)

@@ -11,10 +11,10 @@ import numpy as np
 from dmcm.contexts import Contexts, share
 from dmcm.errors import ConfigError, unknown_name
 from dmcm.learner import Learner
-from dmcm.metrics import probe_number
+from dmcm.metrics import probe_parts
 from dmcm.pendulum.family import BLOCK, POINTS, RANGES, SHOTS, STEP, in_block, times, trajectories
 from dmcm.samples import Samples
-from dmcm.studies import summarise_errors
+from dmcm.summaries import summarise_best, summarise_errors
 
 SPLITS = ("seen", "unseen_combination")
 """Outside the held-out block, and inside it."""
@@ -24,6 +24,8 @@ VALIDATION_SEED = 7
 """Seed of the validation tasks, of the same distribution."""
 TASKS = 1_000
 """Test tasks a split."""
+PROBED = 500
+"""Of them those that probes read, at most."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -95,35 +97,19 @@ def evaluate(learner: Learner, *, seed: int = TEST_SEED, tasks: int = TASKS) -> 
     contexts = {split: learner.adapt_samples(part.support) for split, part in drawn.items()}
     for split, part in drawn.items():
         few[split] = summarise_errors(task_errors(learner, contexts[split], part))
-        ways = {
-            way: summarise_errors(task_errors(learner, mixed, part))
-            for way, mixed in zero_shot_contexts(learner, part).items()
-        }
-        best = min(ways, key=lambda way: ways[way]["mean"])
-        zero[split] = {**ways[best], "way": best}
-    return {"few_shot": few, "zero_shot": zero, "probes": _probes(learner, drawn, contexts, tasks)}
-
-
-def _probes(
-    learner: Learner, drawn: dict[str, TestTasks], contexts: dict[str, Contexts], tasks: int
-) -> dict[str, dict[str, float]]:
-    """R² by a kernel probe, on at most 500 tasks with the block at its share: factors are independent."""
+        zero[split] = summarise_best(
+            {
+                way: task_errors(learner, mixed, part)
+                for way, mixed in zero_shot_contexts(learner, part).items()
+            }
+        )
+    # The block at its share, see `probe_parts`.
     volume = np.prod([(RANGES[n][1] - low) / (RANGES[n][1] - RANGES[n][0]) for n, low in BLOCK.items()])
-    count = min(tasks, 500)
-    inside = round(count * float(volume))
-    counts = {"seen": count - inside, "unseen_combination": inside}
-
-    def joined(arrays: dict[str, Any]) -> np.ndarray:
-        return np.concatenate([np.asarray(arrays[split])[:n] for split, n in counts.items()])
-
-    truth = {name: joined({s: part.values[name] for s, part in drawn.items()}) for name in RANGES}
-    return {
-        context: {
-            factor: max(0.0, probe_number(joined({s: c[context] for s, c in contexts.items()}), own))
-            for factor, own in truth.items()
-        }
-        for context in learner.factors
-    }
+    probed = min(tasks, PROBED)
+    inside = round(probed * float(volume))
+    counts = {"seen": probed - inside, "unseen_combination": inside}
+    probes = probe_parts([(counts[split], contexts[split], drawn[split].values) for split in SPLITS])
+    return {"few_shot": few, "zero_shot": zero, "probes": probes}
 
 
 def _draw_values(

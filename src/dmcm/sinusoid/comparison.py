@@ -22,6 +22,7 @@ from dmcm.sinusoid.measures import TASKS, all_measures
 from dmcm.sinusoid.methods import METHODS, TOTAL_SIZE, Method, method_named
 from dmcm.solvers import GradientDescent, LevenbergMarquardt
 from dmcm.storage import write_json
+from dmcm.summaries import summarise_cells
 
 
 @dataclasses.dataclass(frozen=True)
@@ -147,9 +148,9 @@ def summarise(method: Method, cells: list[dict[str, Any]]) -> dict[str, Any]:
         "seeds": len(cells),
         "weights": cells[0]["weights"],
         "training_seconds": float(np.median([cell["training_seconds"] for cell in cells])),
-        **studies.summarise_cells([cell["measures"] for cell in cells]),
+        **summarise_cells([cell["measures"] for cell in cells]),
         **{
-            part: studies.summarise_cells([cell[part] for cell in cells])
+            part: summarise_cells([cell[part] for cell in cells])
             for part in ("inner_steps", "contexts")
             if part in cells[0]
         },

@@ -19,7 +19,7 @@ from dmcm.sinusoid.protocol import (
     grid,
     task_errors,
 )
-from dmcm.studies import summarise_errors
+from dmcm.summaries import summarise_errors
 
 SHOTS = (1, 2, 3, 4, 5, 6, 8, 10, 15, 20, 30, 50)
 """Support points a task of the shots curve."""
@@ -92,13 +92,10 @@ def swap_test(
 def probe_table(
     learner: Learner, *, seed: int = VALIDATION_SEED, tasks: int = TASKS
 ) -> dict[str, dict[str, float]]:
-    """R² of A and φ read off each context by a kernel probe; negative ones count as 0.
-
-    The held-out block is let in at its share of the plane, which makes A and φ independent: in the
-    seen tasks alone a large A betrays a small φ, and a perfect context would seem to leak.
+    """R² of A and φ read off each context, with the held-out block at its share of the plane.
 
     Returns:
-        `{context: {"amplitude": R², "phase": R²}}`.
+        `{context: {"amplitude": R², "phase": R²}}`, see `dmcm.metrics.probe_parts`.
     """
     share = (AMPLITUDE[1] - BLOCK[0]) / (AMPLITUDE[1] - AMPLITUDE[0])
     share *= (PHASE[1] - BLOCK[1]) / (PHASE[1] - PHASE[0])
@@ -106,22 +103,10 @@ def probe_table(
     counts = {"seen": tasks - inside, "unseen_pair": inside}
     # As many tasks are drawn as everywhere else, so that adaptation is not compiled again.
     drawn = {split: draw_tasks(split, seed=seed, tasks=tasks) for split in counts}
-    contexts = {split: few_shot_contexts(learner, part) for split, part in drawn.items()}
-
-    def joined(arrays: dict[str, Any]) -> np.ndarray:
-        return np.concatenate([np.asarray(arrays[split])[:n] for split, n in counts.items()])
-
-    truth = {
-        "amplitude": joined({split: part.amplitude for split, part in drawn.items()}),
-        "phase": joined({split: part.phase for split, part in drawn.items()}),
-    }
-    vectors = {
-        name: joined({split: part[name] for split, part in contexts.items()}) for name in learner.factors
-    }
-    return {
-        name: {factor: max(0.0, metrics.probe_number(own, values)) for factor, values in truth.items()}
-        for name, own in vectors.items()
-    }
+    truth = {split: {"amplitude": part.amplitude, "phase": part.phase} for split, part in drawn.items()}
+    return metrics.probe_parts(
+        [(counts[split], few_shot_contexts(learner, part), truth[split]) for split, part in drawn.items()]
+    )
 
 
 def clamp_test(

@@ -13,7 +13,7 @@ from dmcm.errors import ConfigError, unknown_name
 from dmcm.learner import Learner
 from dmcm.samples import Samples
 from dmcm.sinusoid.family import AMPLITUDE, BLOCK, INPUT, PHASE, SHOTS
-from dmcm.studies import summarise_errors
+from dmcm.summaries import summarise_best, summarise_errors
 
 SPLITS = ("seen", "unseen_pair", "range")
 """Outside the held-out block; inside it; beyond the training range of A or φ."""
@@ -160,12 +160,12 @@ def evaluate(
     for split in SPLITS:
         drawn = draw_tasks(split, seed=seed, tasks=tasks, shots=shots)
         few[split] = summarise_errors(task_errors(learner, few_shot_contexts(learner, drawn), drawn))
-        ways = {
-            way: summarise_errors(task_errors(learner, contexts, drawn))
-            for way, contexts in zero_shot_contexts(learner, drawn).items()
-        }
-        best = min(ways, key=lambda way: ways[way]["mean"])
-        zero[split] = {**ways[best], "way": best}
+        zero[split] = summarise_best(
+            {
+                way: task_errors(learner, contexts, drawn)
+                for way, contexts in zero_shot_contexts(learner, drawn).items()
+            }
+        )
     return {"few_shot": few, "zero_shot": zero}
 
 

@@ -15,7 +15,8 @@ from dmcm.sinusoid import protocol
 from dmcm.sinusoid.family import SinusoidSampler
 from dmcm.sinusoid.methods import method_named
 from dmcm.storage import write_json
-from dmcm.studies import run_cell, summarise_cells
+from dmcm.studies import run_cell
+from dmcm.summaries import summarise_cells
 
 
 @dataclasses.dataclass(frozen=True)

@@ -32,7 +32,8 @@ from dmcm.sinusoid.support import (
     largest_share,
 )
 from dmcm.storage import write_json
-from dmcm.studies import run_cell, summarise_cells, summarise_errors
+from dmcm.studies import run_cell
+from dmcm.summaries import summarise_cells, summarise_errors
 
 _ANCHORS = 12
 

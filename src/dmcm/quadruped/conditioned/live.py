@@ -14,6 +14,7 @@ from dmcm.quadruped.dynamics.cells import ROBOT, TERRAIN
 from dmcm.quadruped.dynamics.evaluation import adapt_cells
 from dmcm.quadruped.dynamics.log_fit import BELIEVED, DELAYS, torque_error
 from dmcm.quadruped.dynamics.model import DynamicsModel
+from dmcm.quadruped.dynamics.sampler import SHOTS
 from dmcm.quadruped.walking.environment import WalkEnvironment
 from dmcm.quadruped.walking.guides import Vectors
 from dmcm.streaming import ContextFilter
@@ -64,7 +65,6 @@ class LiveVectors:
         terrain: np.ndarray,
         noise: np.ndarray,
         *,
-        samples: int,
         forgetting: float = 0.99,
     ):
         """Know no robot yet.
@@ -73,14 +73,13 @@ class LiveVectors:
             model: with a vector for the robot and one for the ground.
             terrain: vectors of the grounds, one row an episode, shape (n, size).
             noise: of `step_noise`, shape (outputs,).
-            samples: how many samples a task had in training.
             forgetting: share of what is known that lasts one sample longer.
         """
         self._model, self._windows = model, WindowConfig()
         places, self._place = np.unique(terrain, axis=0, return_inverse=True)
         self._filters = [
             ContextFilter(
-                model.learner, noise=noise, samples=samples, forgetting=forgetting, given={TERRAIN: place}
+                model.learner, noise=noise, samples=SHOTS, forgetting=forgetting, given={TERRAIN: place}
             )
             for place in places
         ]

@@ -19,13 +19,20 @@ from dmcm.quadruped.data.windows import Windows, cut, output
 from dmcm.quadruped.dynamics.base import base_errors
 from dmcm.quadruped.dynamics.cells import LEAST_SAMPLES, ROBOT, TERRAIN
 from dmcm.quadruped.dynamics.log_fit import BELIEVED, DELAYS, near_fit
-from dmcm.quadruped.dynamics.measured import BLOCK_S, Fit, fit_measured, measured_outputs, next_steps
+from dmcm.quadruped.dynamics.measured import (
+    BLOCK_S,
+    Fit,
+    fit_measured,
+    measured_outputs,
+    next_steps,
+    stretches,
+)
 from dmcm.quadruped.dynamics.model import DynamicsModel
 from dmcm.quadruped.logs.log import RobotLog
 from dmcm.quadruped.walking.policy import Policy
 from dmcm.quadruped.world.simulation import CONTROL_PERIOD_S
 from dmcm.quadruped.world.terrain import Terrain
-from dmcm.studies import student_95
+from dmcm.summaries import student_95
 
 REFERENCE_ROBOTS = 16
 """Simulated robots of training whose vectors say how much robots differ."""
@@ -148,7 +155,7 @@ def fit_robot(model: DynamicsModel, log: RobotLog, reference: Reference) -> Robo
         )
     wrong = base_errors(windows, model.base)
     x, left, step = _part(windows, wrong, 0, 0)
-    if _blocks(step) < LEAST_BLOCKS:
+    if len(np.unique(stretches(step))) < LEAST_BLOCKS:
         raise DataError(
             f"{log.source} makes samples of less than {LEAST_BLOCKS * BLOCK_S:g} s, which do not tell how "
             f"sure a vector is: record {SECONDS:g} s of walking in one go."
@@ -179,12 +186,7 @@ def interval(deviations: np.ndarray, step: np.ndarray) -> np.ndarray:
         deviations: standard deviation of each number by the scatter over stretches of the log, shape (size,).
         step: control steps of the samples, shape (n,).
     """
-    return BETWEEN_LOGS * student_95(_blocks(step)) * deviations
-
-
-def _blocks(step: np.ndarray) -> int:
-    """Number of stretches of `BLOCK_S` that samples at these control steps are of."""
-    return len(np.unique(step // round(BLOCK_S / CONTROL_PERIOD_S)))
+    return BETWEEN_LOGS * student_95(len(np.unique(stretches(step)))) * deviations
 
 
 def _held_out(

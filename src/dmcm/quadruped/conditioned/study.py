@@ -22,7 +22,14 @@ from dmcm.quadruped.conditioned.suite_vectors import PARTS, VectorMaker
 from dmcm.quadruped.conditioned.table import OUTSIDE, differences, over_seeds
 from dmcm.quadruped.dynamics.model import trained_model
 from dmcm.quadruped.walking.guides import Guide, History, Vectors
-from dmcm.quadruped.walking.policy import POLICY_FILE, Policy, check_trained_for, load_policy
+from dmcm.quadruped.walking.policy import (
+    POLICY,
+    POLICY_FILE,
+    Policy,
+    check_trained_for,
+    load_policy,
+    load_walker,
+)
 from dmcm.results import earlier_table, with_earlier
 from dmcm.runs import environment
 from dmcm.storage import digest, read_json, tree_arrays, write_json
@@ -41,6 +48,8 @@ class PolicyStudy:
     """Folder of `dmcm quadruped train-policy`."""
     dynamics: Path = Path("runs/quadruped-dynamics")
     """Folder of `dmcm quadruped dynamics`: the models that the policies were trained with."""
+    walker: Path = POLICY
+    """File of the policy that collected the data of training; robots are logged while they walk by it."""
     sources: tuple[str, ...] = ("all",)
     """What policies are told: names of methods and variants of them; `all` for every one."""
     seeds: int = 3
@@ -74,9 +83,10 @@ def run_policy_study(config: PolicyStudy, *, progress: bool = True) -> dict[str,
         for method in {SOURCES[name].method: None for name in names}
         for seed in range(config.seeds)
     }
+    maker = vector_maker(config)
     cells: dict[str, list[dict[str, Any]]] = {name: [] for name in names}
     with piece_bar(show=progress) as bar:
-        parts, maker = parts_of(names), vector_maker(config)
+        parts = parts_of(names)
         logs = sum(bool(parts & {*found}) for origin, found in PARTS.items() if origin != "truth")
         total = len(CONDITIONS) * (logs + len(names) * config.seeds)
         task = bar.add_task("vectors of the suite", total=total)
@@ -122,9 +132,15 @@ def _chosen(config: PolicyStudy) -> tuple[str, ...]:
 
 
 def vector_maker(config: PolicyStudy) -> VectorMaker:
-    """What makes the vectors of a comparison."""
-    folder = config.policies / "suite"
-    return VectorMaker(load_robot(config.robot), config.suite, config.dynamics, config.seeds, folder)
+    """What makes the vectors of a comparison.
+
+    Raises:
+        StorageError: a walking policy that is missing or damaged.
+        ConfigError: a walking policy of another robot, or one that is told something.
+    """
+    table, folder = load_robot(config.robot), config.policies / "suite"
+    walker, _ = load_walker(config.walker, config.robot, table)
+    return VectorMaker(table, walker, config.suite, config.dynamics, config.seeds, folder)
 
 
 def parts_of(names: Sequence[str]) -> set[str]:

@@ -17,7 +17,7 @@ from dmcm.quadruped.conditioned.suite import CONDITIONS
 from dmcm.quadruped.dynamics.cells import ROBOT, TERRAIN, robot_truth, terrain_truth
 from dmcm.quadruped.dynamics.log_fit import cell_vectors, log_vectors, near_vectors
 from dmcm.quadruped.dynamics.model import DynamicsModel, trained_model
-from dmcm.quadruped.walking.policy import POLICY, Policy, load_policy
+from dmcm.quadruped.walking.policy import Policy
 from dmcm.quadruped.world.terrain import Terrain
 from dmcm.storage import digest, load_arrays, save_arrays, tree_arrays
 
@@ -44,6 +44,7 @@ class VectorMaker:
 
     Attributes:
         table: the robot's facts.
+        walker: which collected the data of training.
         suite: its size.
         dynamics: folder of the dynamics models.
         seeds: seeds 0, 1, … of those models.
@@ -51,6 +52,7 @@ class VectorMaker:
     """
 
     table: RobotTable
+    walker: Policy
     suite: SuiteConfig
     dynamics: Path
     seeds: int
@@ -64,7 +66,7 @@ class VectorMaker:
             advance: called after each condition.
 
         Raises:
-            StorageError: a model that is missing, or kept vectors of another suite or other models.
+            StorageError: a model that is missing, or kept vectors of another suite, walker or models.
         """
         found: list[SuiteVectors] = [
             {condition: _truth(condition, self.suite) for condition in CONDITIONS} for _ in range(self.seeds)
@@ -88,13 +90,12 @@ class VectorMaker:
         self, origin: str, models: Sequence[Sequence[DynamicsModel]], advance: Callable[[], None]
     ) -> list[SuiteVectors]:
         """Vectors of one origin, from files or made anew, the logs of all seeds being the same."""
-        walker = load_policy(POLICY)[0]
         logs = {
             "episodes": self.suite.episodes,
             "seed": self.suite.seed,
             "origin": origin,
             "robot": self.table.digest,
-            "walker": digest(tree_arrays(walker)),
+            "walker": digest(tree_arrays(self.walker)),
         }
         about = [{**logs, "models": [model.learner.fingerprint() for model in seed]} for seed in models]
         files = [self.folder / f"{origin}-seed-{seed}.safetensors" for seed in range(self.seeds)]
@@ -103,7 +104,7 @@ class VectorMaker:
         for condition in CONDITIONS:
             if lacking:
                 some = [models[seed] for seed in lacking]
-                made = _made(walker, self.table, some, condition, origin, self.suite)
+                made = _made(self.walker, self.table, some, condition, origin, self.suite)
                 for seed, vectors in zip(lacking, made, strict=True):
                     found[seed][condition] = vectors
             advance()
@@ -174,7 +175,9 @@ def _kept(path: Path, about: Mapping[str, object]) -> dict[str, dict[str, np.nda
         return None
     arrays, found = load_arrays(path)
     if found != {"kind": KIND, **about}:
-        raise StorageError(f"{path} holds vectors of another suite or other models; delete it to make them.")
+        raise StorageError(
+            f"{path} holds vectors of another suite, walker or models; delete it to make them."
+        )
     split: dict[str, dict[str, np.ndarray]] = {}
     for name, values in arrays.items():
         condition, part = name.split("/")

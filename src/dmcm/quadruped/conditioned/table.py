@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from dmcm.quadruped.conditioned.suite import CONDITIONS, TRAINING
-from dmcm.studies import half_width_of_groups, summarise_numbers, wilson_of_groups
+from dmcm.summaries import half_width_of_groups, summarise_numbers, wilson_of_groups
 
 OUTSIDE = "outside"
 """Name of the mean over all conditions but that of training."""

@@ -240,6 +240,8 @@ def _outcomes(data: np.ndarray) -> np.ndarray:
     error = np.abs(data[..., column("joint_targets_rad")] - data[..., column("joint_angles_rad")])
     forces = np.maximum(data[..., column("foot_forces_n")], 0)
     load = forces.sum(axis=-1, keepdims=True)
+    # What is not measured is not above a threshold, nor below it.
+    touching = np.where(np.isfinite(forces), forces > CONTACT_N, np.nan)
     height = data[..., column("height_m")]
     front = _mean_of_second(forces[..., :2].sum(axis=-1, keepdims=True)) / np.maximum(
         _mean_of_second(load), 1.0
@@ -252,7 +254,7 @@ def _outcomes(data: np.ndarray) -> np.ndarray:
             front,
             _mean_of_second(np.abs(data[..., column("torques_nm")])),
             _mean_of_second(error),
-            _mean_of_second((forces > CONTACT_N).astype(np.float32)),
+            _mean_of_second(touching),
         ],
         axis=-1,
     )

@@ -111,12 +111,16 @@ def fit_measured(
     blind, y = only_outputs(learner, outputs), filled(learner, wrong, outputs)
     found = blind.adapt(x, y, given=given)
     moving = [name for name in learner.factors if name not in (given or {})]
-    block = np.floor(step * CONTROL_PERIOD_S / BLOCK_S)
-    deviations = context_deviations(blind, found, x, y, block, only=moving)
+    deviations = context_deviations(blind, found, x, y, stretches(step), only=moving)
     return Fit(
         Contexts(found.values, learner.fingerprint()),
         {name: np.asarray(value) for name, value in deviations.items()},
     )
+
+
+def stretches(step: np.ndarray) -> np.ndarray:
+    """Number of the stretch of `BLOCK_S` that each control step is in, the same shape."""
+    return step // round(BLOCK_S / CONTROL_PERIOD_S)
 
 
 def filled(learner: Learner, wrong: np.ndarray, outputs: Collection[str]) -> np.ndarray:

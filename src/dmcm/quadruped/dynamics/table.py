@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from dmcm.studies import summarise_numbers
+from dmcm.summaries import summarise_numbers
 
 _UNIT = re.compile(r"_(nm_per_rad|nms_per_rad|rad_s|rad|nm|kg|m|s)$")
 LEAST_GAIN = 0.05

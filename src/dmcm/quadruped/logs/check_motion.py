@@ -225,6 +225,7 @@ def _late_swings(angles: np.ndarray, phase: np.ndarray) -> dict[str, float]:
 def _told(rows: Rows, measured: frozenset[str]) -> list[Finding]:
     """Robots must not go against what they are told."""
     command, width = rows["command"], 25
+    whole = rows.unbroken(width - 1)
     pairs = [("yaw", command[:, 2], rows["gyro_rad_s"][:, 2], "the gyro's z")]
     if "trunk_velocity_m_s" in measured:
         velocity = rows["trunk_velocity_m_s"]
@@ -234,10 +235,13 @@ def _told(rows: Rows, measured: frozenset[str]) -> list[Finding]:
         ]
     findings: list[Finding] = []
     for way, told, done, what in pairs:
-        if len(told) < 2 * width or told.std() < _TOLD_ENOUGH:
+        if len(told) < 2 * width:
             continue
-        smooth = np.convolve(done, np.full(width, 1 / width), mode="valid")
-        fit = correlations(told[width - 1 :, None], smooth[:, None])[0, 0]
+        smooth = np.convolve(done, np.full(width, 1 / width), mode="valid")[whole]
+        told = told[width - 1 :][whole]
+        if len(told) < width or told.std() < _TOLD_ENOUGH:
+            continue
+        fit = correlations(told[:, None], smooth[:, None])[0, 0]
         if fit < _AGAINST_WARNED:
             level = "refused" if fit < _AGAINST_REFUSED else "warning"
             text = f"{what} goes against the command {way} (correlation {fit:.2f}): sign of one of them?"

@@ -14,7 +14,7 @@ from dmcm.quadruped.standin.simulation import stand_in
 from dmcm.quadruped.transfer.page import build_page
 from dmcm.quadruped.transfer.scenario import GROUNDS, WAYS, TransferConfig, stand_ins
 from dmcm.quadruped.transfer.vectors import VectorSource
-from dmcm.quadruped.walking.policy import POLICY, load_policy
+from dmcm.quadruped.walking.policy import load_walker
 from dmcm.quadruped.walking.suite import OVER_GROUND
 from dmcm.report import Film, write_page
 from dmcm.runs import RunFolder
@@ -45,8 +45,9 @@ def report_transfer(config: TransferConfig, table: Mapping[str, Any]) -> Path:
 
 def _film(config: TransferConfig, names: list[str]) -> Film | None:
     """The first robot on `GROUND`; None where this machine cannot draw."""
-    table, (collector, _) = load_robot(config.robot), load_policy(POLICY)
-    source = VectorSource(config, table, collector)
+    table = load_robot(config.robot)
+    walker, _ = load_walker(config.walker, config.robot, table)
+    source = VectorSource(config, table, walker)
     row, walkers = list(GROUNDS).index(GROUND) * config.robots, []
     for name in names:
         way = WAYS[name]

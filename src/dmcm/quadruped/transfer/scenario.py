@@ -10,6 +10,7 @@ import numpy as np
 
 from dmcm.errors import ConfigError, unknown_name
 from dmcm.quadruped.body.properties import RobotProperties, draw_ood_robots
+from dmcm.quadruped.walking.policy import POLICY
 from dmcm.quadruped.world.terrain import Terrain
 
 GROUNDS: Mapping[str, Terrain] = {
@@ -87,6 +88,8 @@ class TransferConfig:
     """Folder of `dmcm quadruped train-policy`."""
     dynamics: Path = Path("runs/quadruped-dynamics")
     """Folder of `dmcm quadruped dynamics`: the models that the policies were trained with."""
+    walker: Path = POLICY
+    """File of the policy that collected the data of training; robots are logged while they walk by it."""
     ways: tuple[str, ...] = ("all",)
     """What policies are told, see the documentation; `all` for every way."""
     seeds: int = 3

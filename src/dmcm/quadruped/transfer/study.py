@@ -18,7 +18,7 @@ from dmcm.quadruped.transfer.scenario import GROUNDS, WAYS, TransferConfig, stan
 from dmcm.quadruped.transfer.table import ALL
 from dmcm.quadruped.transfer.vectors import VectorSource
 from dmcm.quadruped.walking.evaluation import evaluate_walking
-from dmcm.quadruped.walking.policy import POLICY, Policy, load_walker
+from dmcm.quadruped.walking.policy import Policy, load_walker
 from dmcm.quadruped.walking.suite import OVER_GROUND
 from dmcm.results import earlier_table, with_earlier
 from dmcm.runs import environment
@@ -58,7 +58,7 @@ def run_transfer(config: TransferConfig, *, progress: bool = True) -> dict[str, 
     config = config.check()
     earlier = earlier_table(config.results)
     table = load_robot(config.robot)
-    walker, _ = load_walker(POLICY, config.robot, table)
+    walker, _ = load_walker(config.walker, config.robot, table)
     cases, source = _cases(config), VectorSource(config, table, walker)
     policies = {
         (method, seed): trained_policy(config.policies, config.dynamics, method, seed, config.robot)[0]

@@ -110,7 +110,7 @@ class VectorSource:
         model = self.model(seed)
         logs = cut(self._reference(), WindowConfig(), parts=1)
         terrain = self._on_each_ground(self._simulated(seed)[TERRAIN][1:])
-        return LiveVectors(model, terrain, step_noise(model, logs), samples=int(logs.count.max()))
+        return LiveVectors(model, terrain, step_noise(model, logs))
 
     def _everywhere(self, vectors: np.ndarray) -> np.ndarray:
         """One row a robot, the same on each ground."""

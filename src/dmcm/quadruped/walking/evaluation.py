@@ -38,8 +38,8 @@ class Walk:
     progress: np.ndarray
     """Share of the commanded way that it made; 1 where it was told to stay, shape (n,)."""
     velocity_error_m_s: np.ndarray
-    """Root mean square of velocity minus command, in the plane of the trunk, without the first second, NaN
-    for who fell in it, shape (n,)."""
+    """Root mean square of velocity minus command, in the plane of the trunk, without the first second,
+    averaged over a gait cycle, NaN for who fell in the first second, shape (n,)."""
     yaw_error_rad_s: np.ndarray
     """Root mean square of yaw rate minus command, without the first second, averaged over a gait cycle,
     as the gyro tells, NaN for who fell in the first second, shape (n,)."""

@@ -26,7 +26,7 @@ class RewardWeights:
     """Speed in the commanded direction as a share of the commanded one (of 0.3 m/s where that is less), at
     most 1. It never levels off, so that a robot that is stuck gains by every bit of way."""
     vertical_speed: float = -0.5
-    """Squared vertical speed of the trunk relative to the slope of its way, m²/s²; on level ground only."""
+    """Squared speed of the trunk along its own upward axis, m²/s²; on level ground only."""
     tumbling: float = -0.03
     """Squared roll and pitch rates, rad²/s²."""
     tilt: float = -1.0

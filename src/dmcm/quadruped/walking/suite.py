@@ -17,7 +17,7 @@ from dmcm.quadruped.walking.policy import POLICY, load_walker
 from dmcm.quadruped.world.terrain import OOD_TERRAINS, TRAINING_TERRAINS, Terrain
 from dmcm.runs import environment
 from dmcm.storage import write_json
-from dmcm.studies import wilson
+from dmcm.summaries import wilson
 
 _STILL = (0.0, 0.0)
 _FOREVER_S = 60.0
