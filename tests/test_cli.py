@@ -298,6 +298,9 @@ def test_adapt_errors(table_run, plants, bank, tmp_path, capsys):
     assert "label column" in fails(capsys, *use, "--where", "colour=red")
     assert "one entry" in fails(capsys, *use, "--name", "x")
     assert "no place" in fails(capsys, *use, "--pool", "variety", "--only", "variety")
+    held = ("--only", "variety", "--given", "variety=P")
+    assert "--only moves variety and --given holds it" in fails(capsys, *use, *held)
+    assert "--where is given twice" in fails(capsys, *use, "--where", "variety=P", "--where", "year=1989")
     (tmp_path / "plain.csv").write_text("day,weight_g\n1,2\n2,3\n")
     unnamed = fails(capsys, "adapt", table_run, tmp_path / "plain.csv", "--bank", bank)
     assert "--name NAME" in unnamed
@@ -345,6 +348,7 @@ def test_predict_errors(table_run, bank, plants, tmp_path, capsys):
     assert "--inputs TABLE" in fails(capsys, *both)
     assert "three numbers" in fails(capsys, *both, "--range", "day=0:1")
     assert "no points" in fails(capsys, *both, "--range", "day=1:0:1")
+    assert "another unit" in fails(capsys, *both, "--range", "day=1e12:2e12:1e12")
     assert "Valid: .png, .svg" in fails(capsys, *both, "--range", "day=0:1:1", "--plot", "x.gif")
     assert "no suffix of a table" in fails(capsys, *both, "--range", "day=0:1:1", "--out", tmp_path / "x.txt")
     (tmp_path / "grid.csv").write_text("time\n1\n")
@@ -373,8 +377,61 @@ def test_evaluate_and_report_on_a_table_run(table_run, plants, tmp_path, capsys)
     lonely.write_csv(tmp_path / "lonely.csv")
     capsys.readouterr()
     assert main(["evaluate", str(table_run), str(tmp_path / "lonely.csv")]) == 0
-    assert "1 tasks were not swapped" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "1 tasks were not swapped" in said
+    assert "tasks of lonely.csv, few-shot" in said
+    assert "training tasks" not in said
     assert (table_run / "metrics.json").read_text() == metrics
+
+
+def test_a_table_that_has_changed_is_not_taken_for_the_run_s_own(plants, tmp_path, capsys):
+    own, out = tmp_path / "own.csv", tmp_path / "run"
+    own.write_bytes(plants.read_bytes())
+    assert main(["fit", str(own), *FIT, *TINY, "--steps", "1", "--out", str(out)]) == 0
+    metrics = (out / "metrics.json").read_bytes()
+    scaled = pl.read_csv(own).with_columns(pl.col("weight_g") * 10)
+    scaled.write_csv(own)
+    for command in ("evaluate", "report"):
+        assert "has changed since this run was trained on it" in fails(capsys, command, out)
+    assert (out / "metrics.json").read_bytes() == metrics
+    assert main(["evaluate", str(out), str(own)]) == 0
+    own.write_bytes(plants.read_bytes())
+    assert main(["evaluate", str(out)]) == 0
+
+
+def test_inputs_are_shown_with_as_many_digits_as_tell_them_apart(table_run, bank, capsys):
+    use = ["predict", str(table_run), "--bank", str(bank), "--mix", "variety=P", "year=1990", "--range"]
+    for text, shown in (("day=2:2.01:0.005", "2.005"), ("day=1990.1:1990.3:0.1", "1990.2")):
+        capsys.readouterr()
+        assert main([*use, text]) == 0
+        assert shown in capsys.readouterr().out
+
+
+def test_tasks_are_counted_by_what_they_are_for(plants, tmp_path, capsys):
+    some = ["--hold-out", "variety=P", "year=1990", "--validation-fraction", "0.3", "--steps", "1"]
+    assert main(["fit", str(plants), *FIT, *TINY, *some, "--out", str(tmp_path / "run")]) == 0
+    said = capsys.readouterr().out
+    assert said.count("1 trained on, 1 choose the model") == 3
+    assert len(json.loads((tmp_path / "run" / "metrics.json").read_text())["few_shot"]["tasks"]) == 7
+
+
+def test_a_run_that_came_to_nothing_is_begun_anew(plants, tmp_path, capsys):
+    out = tmp_path / "run"
+    use = ("fit", plants, *FIT, *TINY, "--steps", "40", "--out", out)
+    assert "learning rate" in fails(capsys, *use, "--learning-rate", "1e30").lower()
+    assert (out / "config.json").exists()
+    assert main([str(word) for word in use]) == 0
+    assert "already holds a run" in fails(capsys, *use)
+
+
+def test_files_of_something_else_are_not_replaced(plants, tmp_path, capsys):
+    out = tmp_path / "run"
+    out.mkdir()
+    (out / "report.html").write_text("mine")
+    use = ("fit", plants, *FIT, *TINY, "--steps", "1", "--out", out)
+    for more in ((), ("--resume",)):
+        assert "holds files that a run would replace (report.html)" in fails(capsys, *use, *more)
+    assert [path.name for path in out.iterdir()] == ["report.html"]
 
 
 def test_fit_errors(plants, tmp_path, capsys):
@@ -392,6 +449,8 @@ def test_fit_errors(plants, tmp_path, capsys):
     assert "learning_rate=-1.0" in fails(capsys, *good, "--learning-rate", "-1")
     assert "--validation-fraction" in fails(capsys, *good, "--patience", "3")
     assert "is none" in fails(capsys, *good, "--validation-fraction", "0.01")
+    assert "leaves none to learn from" in fails(capsys, *good, "--validation-fraction", "0.99")
+    assert "--steps is given twice" in fails(capsys, *good, "--steps", "2", "--steps=3")
     assert "label of 'year'" in fails(capsys, *good, "--hold-out", "year=2020")
     assert "one label only" in fails(capsys, *good, "--hold-out", "variety=P")
     assert "Lower `shots`" in fails(capsys, *good, "--shots", "6")
@@ -400,6 +459,10 @@ def test_fit_errors(plants, tmp_path, capsys):
     assert not out.exists()
     (tmp_path / "bad.csv").write_text("plot,variety,year,day,weight_g\na,F,1,1,x\n")
     assert "not a finite number" in fails(capsys, "fit", tmp_path / "bad.csv", *good[2:])
+    pl.read_csv(plants).with_columns(weight_g=pl.lit(7.0)).write_csv(tmp_path / "flat.csv")
+    assert "output weight_g never varies" in fails(capsys, "fit", tmp_path / "flat.csv", *good[2:])
+    pl.read_csv(plants).with_columns(variety=pl.lit("N/A")).write_csv(tmp_path / "gone.csv")
+    assert "the label is missing" in fails(capsys, "fit", tmp_path / "gone.csv", *good[2:])
     (tmp_path / "file").write_text("")
     assert "cannot make the run folder" in fails(capsys, *good[:-4], tmp_path / "file" / "run", *good[-3:])
 

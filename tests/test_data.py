@@ -258,6 +258,18 @@ def test_columns_that_single_precision_cannot_hold_are_refused():
     FactorDataset.from_arrays(constant, y, LABELS)
     with pytest.raises(DataError, match="column y0 varies"):
         FactorDataset.from_arrays(x, [1e6 + 0.01 * one for one in y], LABELS)
+    # Months apart, so that together they vary; within a task all are the same number.
+    days = [np.column_stack([1.7e9 + 3e6 * i + 15 * np.arange(4.0)]) for i in range(3)]
+    with pytest.raises(DataError, match=r"column time varies by 16\.8 within a task .* each task's first"):
+        FactorDataset.from_arrays(days, y, LABELS, input_names=["time"])
+    # A single task that hardly varies is none the worse for it.
+    FactorDataset.from_arrays([x[0], x[1], 1 + 1e-8 * x[2]], y, LABELS)
+
+
+def test_labels_that_look_the_same_are_refused():
+    x, y = ragged((4, 4, 4))
+    with pytest.raises(DataError, match="two labels that look the same, 'caf\u00e9'"):
+        FactorDataset.from_arrays(x, y, {"place": ["caf\u00e9", "cafe\u0301", "bar"]})
 
 
 def write(path, **arrays):
@@ -273,6 +285,12 @@ def test_npz_files(tmp_path):
     )
     again = FactorDataset.from_arrays(x, y, {"robot": ["a", "b", "a"], "load": [1.5, 2, 2]}, shots=2)
     assert plain.levels == again.levels
+    share, day = np.float32([0.1, 0.2, 0.3]), np.array(["2020-01-01", "2020-01-02", "2020-01-03"], "M8[ns]")
+    file = write(tmp_path / "d.npz", x=x, y=y, label_share=share, label_day=day)
+    assert FactorDataset.from_npz(file, shots=2).levels == {
+        "share": (0.1, 0.2, 0.3),
+        "day": ("2020-01-01 00:00:00", "2020-01-02 00:00:00", "2020-01-03 00:00:00"),
+    }
     assert same_bits((plain.x, plain.y, plain.labels), (again.x, again.y, again.labels))
     weight = np.array([[1, 1, 1, 0, 0], [1, 1, 1, 1, 1], [0, 1, 1, 1, 0]])
     x[weight == 0] = NAN  # padding may hold anything

@@ -334,6 +334,9 @@ def test_outputs_of_another_unit_are_refused():
         model.adapt_pooled([(x, y), (x, 1e8 * y)], shared=next(iter(model.factors)))
     with pytest.raises(DataError, match="inputs lie up to"):
         model.adapt(1e8 * x, y)
+    with pytest.raises(DataError, match="inputs lie up to"):
+        model.predict(model.prior_contexts(), 1e8 * x)
+    assert jax.jit(lambda x: model.predict(model.prior_contexts(), x))(1e8 * x).shape == y.shape
 
 
 def test_padding_is_no_data_however_far_zero_is():

@@ -714,6 +714,8 @@ BAD_MAPPINGS = [
     ("orientation", {"columns": list("xyzw"), "order": list("xyzw")}, "not both"),
     ("clock.unit", "sec", r"clock\.unit: there is no unit of time 'sec'. Valid: s, ms, us, ns"),
     ("clock.unit", None, r"\[clock\] lacks unit"),
+    ("clock.unit", ["s"], r"clock\.unit = \['s'\] must be text"),
+    ("command.unit", 3, r"command\.unit = 3 must be text or a list of texts"),
     ("clock.time", "stamp", "no kind of stamp 'stamp'"),
     ("clock.zone", "UTC", r"\[clock\]: there is no entry 'zone'"),
     ("joint_names.FR_knee", "knee", "no entry 'FR_knee'.*Valid: FR_hip"),

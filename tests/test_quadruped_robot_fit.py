@@ -310,4 +310,5 @@ class TestCommand:
         assert main(["quadruped", "simulate-log", str(tmp_path / "walk.csv")]) == 2
         assert ".mcap" in capsys.readouterr().err
         assert main(["quadruped", "simulate-log", str(out), "--engine", "ode"]) == 2
+        assert main(["quadruped", "simulate-log", str(out), "--gap", "2"]) == 2
         assert "bullet" in capsys.readouterr().err

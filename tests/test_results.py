@@ -8,7 +8,7 @@ from dmcm.errors import StorageError
 from dmcm.results import earlier_table, with_earlier
 from dmcm.storage import write_json
 
-SAME, PARTS = ("suite", "seeds"), ("methods", "titles", "seconds", "gait", "ms")
+PARTS = ("methods", "titles", "seconds", "gait", "ms")
 
 
 def table(command, **parts):
@@ -25,7 +25,7 @@ def test_what_was_not_measured_stays_with_the_command_that_made_it():
         ms=8,
     )
     second = table("second", methods={"a": 10}, titles={"a": "new"}, seconds={"a": {}}, gait={})
-    kept, merged = copy.deepcopy((first, second)), with_earlier(second, first, same=SAME, parts=PARTS)
+    kept, merged = copy.deepcopy((first, second)), with_earlier(second, first, parts=PARTS)
     assert merged["methods"] == {"a": 10, "b": 2}
     assert merged["titles"] == {"a": "new", "b": "B"}
     assert merged["seconds"] == {"a": {"1": 1}, "b": {"1": 2}}
@@ -36,7 +36,7 @@ def test_what_was_not_measured_stays_with_the_command_that_made_it():
     )
     assert (first, second) == kept  # neither is changed
     # A third time, and each part still has the command that made it.
-    third = with_earlier(table("third", methods={"b": 20}, gait={"by": 3}), merged, same=SAME, parts=PARTS)
+    third = with_earlier(table("third", methods={"b": 20}, gait={"by": 3}), merged, parts=PARTS)
     assert third["methods"] == {"b": 20, "a": 10}
     assert third["gait"] == {"by": 3}
     made = {name: made["command"] for name, made in third["earlier"].items()}
@@ -46,19 +46,44 @@ def test_what_was_not_measured_stays_with_the_command_that_made_it():
     assert "gait of by" not in made
 
 
-@pytest.mark.parametrize("change", [{"suite": {"seed": 1}}, {"seeds": 5}])
-def test_nothing_stays_of_another_setting(change):
-    first, second = table("first", methods={"a": 1}) | change, table("second", methods={"b": 2})
-    assert with_earlier(second, first, same=SAME, parts=PARTS) == second
-    assert with_earlier(second, {}, same=SAME, parts=PARTS) == second
-    assert with_earlier(second, second, same=SAME, parts=PARTS) == second
+def test_what_is_measured_anew_or_for_the_first_time_stands_alone():
+    second = table("second", methods={"b": 2})
+    assert with_earlier(second, {}, parts=PARTS) == second
+    assert with_earlier(second, second, parts=PARTS) == second
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        ({"suite": {"seed": 1}}, r"suite\.seed: 1, not 0"),
+        ({"seeds": 5}, "seeds: 5, not 3"),
+        ({"suite": {}, "seeds": None}, r"suite\.seed: None, not 0, seeds: None, not 3\)"),
+    ],
+)
+def test_a_table_of_another_setting_is_not_replaced(tmp_path, change, told):
+    path = tmp_path / "results.json"
+    setting = {"suite": {"seed": 0}, "seeds": 3}
+    write_json(path, table("first", methods={"a": 1}))
+    assert earlier_table(path, setting)["methods"] == {"a": 1}
+    write_json(path, table("first", methods={"a": 1}) | change)
+    before = path.read_bytes()
+    with pytest.raises(StorageError, match=told):
+        earlier_table(path, setting)
+    assert path.read_bytes() == before
+
+
+def test_a_setting_is_compared_as_the_file_has_it(tmp_path):
+    path = tmp_path / "results.json"
+    setting = {"windows": (1, 2), "losses": {1: None}}
+    write_json(path, {"methods": {}, **setting})
+    assert earlier_table(path, setting)["methods"] == {}
 
 
 def test_a_file_that_holds_no_table_is_refused(tmp_path):
     path = tmp_path / "results.json"
-    assert earlier_table(None) == earlier_table(path) == {}
+    assert earlier_table(None, {}) == earlier_table(path, {}) == {}
     write_json(path, {"methods": {}})
-    assert earlier_table(path) == {"methods": {}}
+    assert earlier_table(path, {}) == {"methods": {}}
     path.write_text("[]")
     with pytest.raises(StorageError, match="choose another file"):
-        earlier_table(path)
+        earlier_table(path, {})

@@ -6,7 +6,7 @@ import math
 
 import pytest
 
-from dmcm.errors import ConfigError
+from dmcm.errors import ConfigError, StorageError
 from dmcm.fit_config import OPTIMISERS
 from dmcm.sinusoid import protocol, tuning
 from dmcm.sinusoid.methods import METHODS
@@ -59,14 +59,15 @@ def test_best_setting_is_found_on_validation_tasks_alone(monkeypatch, tmp_path):
     assert found["scores"] == pytest.approx({name: 4.0 if i == 4 else 1.0 for i, name in enumerate(names)})
     assert found["best"] == names[0]
     assert json.loads(file.read_text())["methods"]["none"] == found
-    # The method of before stays, with what made it; of other settings it goes.
+    # The method of before stays, with what made it; a table of other settings is not replaced.
     trained = {"measures": measured(1.0, 1.0, 1.0, 1.0)}
     monkeypatch.setattr(tuning, "run_cell", lambda *_, **__: trained)
     more = tune(dataclasses.replace(config, methods=("oracle",)), progress=False)
     assert more["methods"]["none"] == found
     assert set(more["earlier"]) == {"none"}
-    alone = tune(dataclasses.replace(config, methods=("oracle",), seeds=1), progress=False)
-    assert set(alone["methods"]) == {"oracle"}
+    with pytest.raises(StorageError, match="seeds: 2, not 1"):
+        tune(dataclasses.replace(config, methods=("oracle",), seeds=1), progress=False)
+    assert set(json.loads(file.read_text())["methods"]) == {"none", "oracle"}
 
 
 def test_settings_out_of_range():

@@ -17,6 +17,8 @@ contexts = model.prior_contexts()
 bank = dmcm.ContextBank("nowhere")
 save = {"source": "run", "samples": 3}
 labels = {"place": ["a", "b"]}
+one = dmcm.Factors(amplitude=2)
+alone = dmcm.Learner(dmcm.ConcatNetwork(one, 1, 1, key=jax.random.key(0)), dmcm.LevenbergMarquardt(), one)
 two = np.linspace(0, 1, 12).reshape(2, 6, 1)
 CASES = [
     lambda: dmcm.FitConfig(steps="5").check(),
@@ -45,7 +47,11 @@ CASES = [
     lambda: dmcm.FactorDataset.from_arrays(two, two, ["a", "b"]),
     lambda: dmcm.FactorDataset.from_arrays(two, two, labels, shots="3"),
     lambda: dmcm.FactorDataset.from_arrays(two, two, labels, task_names=5),
+    lambda: dmcm.FitConfig(steps=True).check(),
+    lambda: dmcm.fit(alone, data, dmcm.FitConfig(steps=1, dependence=1.0)),
     lambda: dmcm.ContextFilter(model, noise=0.1, samples="5"),
+    lambda: dmcm.ContextFilter(model, noise=0.1, samples=True),
+    lambda: dmcm.ContextFilter(model, noise=0.1, samples=5).update(None, x[0], y[0]),
     lambda: dmcm.ContextFilter(model, noise="loud", samples=5),
     lambda: dmcm.ContextFilter(model, noise=0.1, samples=5, forgetting="much"),
     lambda: dmcm.Prior(model.factors, precision="1"),

@@ -6,7 +6,7 @@ import contextlib
 import dataclasses
 import json
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -152,14 +152,14 @@ class ContextBank:
         """
         return self.load_many(factor, (name,), learner).at(0)
 
-    def load_many(self, factor: str, names: Sequence[str], learner: Learner) -> Contexts:
+    def load_many(self, factor: str, names: Iterable[str], learner: Learner) -> Contexts:
         """The vectors of several entries, as contexts of that factor alone, of batch shape (names,).
 
         Raises:
             FactorError, BankError: as `load`.
         """
         learner.factors.check((factor,))
-        there = self._names(factor)
+        there, names = self._names(factor), list(names)
         vectors = [self._vector(factor, name, there, learner) for name in names]
         values = np.asarray(vectors, np.float32).reshape(len(names), learner.factors[factor])
         return Contexts({factor: jnp.asarray(values)}, learner.fingerprint())
@@ -342,8 +342,8 @@ def _check_name(name: str) -> None:
     ):
         raise BankError(
             f"{name!r} cannot name an entry, because it becomes a file name: up to {_LONGEST_NAME} letters "
-            "a–z, digits, '_' and '-' are valid, with dots, commas, '=' and spaces inside, and no device "
-            "name such as 'con'."
+            "a–z, digits, '_' and '-' are valid, the first no '-', with dots, commas, '=' and spaces inside, "
+            "and no device name such as 'con'. Give it another one."
         )
 
 

@@ -39,8 +39,8 @@ class Factors:
         for name, size in sizes.items():
             if not _NAME.fullmatch(name):
                 raise FactorError(
-                    f"factor name {name!r} cannot be used: letters, digits, '_', '-' and inner "
-                    "dots and spaces are valid, because the name becomes part of file names."
+                    f"factor name {name!r} cannot be used: letters a–z, digits, '_', '-' and inner dots and "
+                    "spaces are valid, because the name becomes part of file names. Rename it, or the column."
                 )
             if isinstance(size, bool) or not isinstance(size, Integral) or size < 1:
                 raise FactorError(

@@ -114,8 +114,8 @@ class FactorDataset:
         padded_x, padded_y, weight = pad_tasks(xs, ys)
         columns = column_names(input_names, "x", padded_x.shape[2])
         results = column_names(output_names, "y", padded_y.shape[2])
-        check_resolution(np.concatenate(xs), columns)
-        check_resolution(np.concatenate(ys), results)
+        check_resolution(xs, columns)
+        check_resolution(ys, results)
         dataset = cls(
             x=padded_x,
             y=padded_y,

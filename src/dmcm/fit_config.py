@@ -84,7 +84,7 @@ class FitConfig:
             "seed": 0 <= self.seed < 2**32,
         }
         for name in ("steps", "warmup", "chunk", "patience", "seed"):
-            limits[name] = limits[name] and isinstance(getattr(self, name), int)
+            limits[name] = limits[name] and type(getattr(self, name)) is int
         bad = [f"{name}={getattr(self, name)!r}" for name, fine in limits.items() if not fine]
         if bad:
             raise ConfigError(

@@ -100,6 +100,9 @@ class Learner(eqx.Module):
     ) -> Contexts:
         """Fit the contexts of one task to its samples.
 
+        It may be called under `jax.vmap` and within `jax.jit`; itself it is compiled by
+        `equinox.filter_jit(learner.adapt)`.
+
         Args:
             x: inputs, shape (n, inputs), raw units.
             y: outputs, shape (n, outputs), raw units.
@@ -112,7 +115,7 @@ class Learner(eqx.Module):
 
         Raises:
             ShapeError: arrays that do not fit the model; several tasks go to `adapt_many`.
-            DataError: no sample, NaN or infinite values, or outputs of another unit than those of training.
+            DataError: no sample, NaN or infinite values, or data of another unit than those of training.
             FactorError: an unknown factor in `only` or `given`.
             ContextMismatchError: `given` of another model or size.
         """
@@ -239,7 +242,8 @@ class Learner(eqx.Module):
             Outputs in raw units, shape (n, outputs), or (tasks, n, outputs) for batched contexts.
 
         Raises:
-            ShapeError, DataError: inputs that do not fit, or inputs or contexts that are not finite.
+            ShapeError, DataError: inputs that do not fit or are of another unit than those of training, or
+                inputs or contexts that are not finite.
             FactorError: a factor without context.
             ContextMismatchError: contexts of another model or size.
         """
@@ -247,6 +251,8 @@ class Learner(eqx.Module):
         if bad := _not_finite(contexts.values):
             raise DataError(f"the context of '{bad[0]}' has NaN or infinite values.")
         inputs = as_inputs(x, self.inputs)
+        if self.scaler is not None:
+            _check_near("inputs", inputs, self.scaler.x_mean, self.scaler.x_std)
         batch = contexts.batch_shape
         if len(batch) > 1 or inputs.ndim - 2 > len(batch) or (inputs.ndim == 3 and inputs.shape[:1] != batch):
             raise ShapeError(
@@ -333,22 +339,28 @@ def factor_names(names: str | Iterable[str], option: str) -> tuple[str, ...]:
 
 def _check_units(learner: Learner, samples: Samples) -> None:
     """Refuse data so far from those of training that no step of the inner loop would show, where known."""
-    scaler, traced = learner.scaler, (samples.x, samples.y, samples.weight)
-    if scaler is None or any(isinstance(leaf, jax.core.Tracer) for leaf in (*traced, scaler.y_std)):
+    scaler, weight = learner.scaler, samples.weight
+    if scaler is None or isinstance(weight, jax.core.Tracer):
         return
     # Padding is no data.
-    real = np.asarray(samples.weight) > 0
-    sides = {
-        "inputs": (samples.x, scaler.x_mean, scaler.x_std),
-        "outputs": (samples.y, scaler.y_mean, scaler.y_std),
-    }
-    for name, (values, mean, std) in sides.items():
-        away = np.abs(np.asarray(values, np.float64)[real] - np.asarray(mean)) / np.asarray(std)
-        if away.size and away.max() > _FARTHEST:
-            raise DataError(
-                f"{name} lie up to {away.max():.1e} standard deviations from their mean in training: are "
-                "they in another unit?"
-            )
+    real = np.asarray(weight) > 0
+    _check_near("inputs", samples.x, scaler.x_mean, scaler.x_std, real)
+    _check_near("outputs", samples.y, scaler.y_mean, scaler.y_std, real)
+
+
+def _check_near(
+    name: str, values: ArrayLike, mean: Array, std: Array, real: np.ndarray | None = None
+) -> None:
+    """Refuse values more than `_FARTHEST` deviations from a mean, where known; of all those that are real."""
+    if any(isinstance(leaf, jax.core.Tracer) for leaf in (values, mean, std)):
+        return
+    wide = np.asarray(values, np.float64)
+    away = np.abs((wide if real is None else wide[real]) - np.asarray(mean)) / np.asarray(std)
+    if away.size and away.max() > _FARTHEST:
+        raise DataError(
+            f"{name} lie up to {away.max():.1e} standard deviations from their mean in training: are "
+            "they in another unit?"
+        )
 
 
 def _checked(learner: Learner, values: dict[str, Float[Array, "..."]]) -> dict[str, Float[Array, "..."]]:

@@ -50,7 +50,7 @@ def read_npz(path: Path | str, *, labelled: bool) -> NpzTasks:
         raise StorageError(f"there is no file {path}.") from error
     except Exception as error:  # numpy and zipfile raise many kinds for damaged archives
         raise StorageError(f"{path} is not an NPZ file of plain arrays: {error}.") from error
-    labels = {n.removeprefix("label_"): a.tolist() for n, a in arrays.items() if n.startswith("label_")}
+    labels = {n.removeprefix("label_"): a for n, a in arrays.items() if n.startswith("label_")}
     if "x" not in arrays or "y" not in arrays or (labelled and not labels):
         needed = "arrays x, y and at least one label_<factor>" if labelled else "arrays x and y"
         raise DataError(f"{path} needs {needed}; it has {', '.join(arrays) or 'nothing'}.")

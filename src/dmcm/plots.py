@@ -197,7 +197,7 @@ def prediction_curves(
     with house_style():
         figure, axes = panels(len(output_names), 1, height=0.6 + 2.6 * len(output_names), sharex=True)
         for j, (axis, name) in enumerate(zip(axes[:, 0], output_names, strict=True)):
-            axis.plot(x[order], y[order, j], color=PURPLE)
+            axis.plot(x[order], y[order, j], color=PURPLE, marker="o" if len(x) < 3 else "")
             axis.set_ylabel(short(name))
         axes[0, 0].set_title(short(title))
         axes[-1, 0].set_xlabel(short(input_name))

@@ -181,9 +181,15 @@ def write_page(folder: RunFolder, page: Page) -> Path:
     Raises:
         StorageError: a file cannot be written.
     """
+    taken: dict[str, int] = {}
     for picture in page.pictures():
         content = picture.gif if isinstance(picture, Film) else picture.svg.encode()
-        write_atomic(folder.plots / picture.file_name(), content)
+        name = Path(picture.file_name())
+        # Titles that differ in signs alone have one name.
+        taken[name.name] = count = taken.get(name.name, 0) + 1
+        write_atomic(
+            folder.plots / (f"{name.stem}-{count}{name.suffix}" if count > 1 else name.name), content
+        )
     write_atomic(folder.report, render(page).encode())
     return folder.report
 

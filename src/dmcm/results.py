@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import json
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,27 +11,48 @@ from dmcm.errors import StorageError
 from dmcm.storage import read_json
 
 
-def earlier_table(path: Path | None) -> dict[str, Any]:
+def earlier_table(path: Path | None, setting: Mapping[str, Any]) -> dict[str, Any]:
     """The table that a file holds already; empty where there is none.
 
+    Args:
+        path: the file; None for none.
+        setting: what must agree with the table's own, so that rows of both may stand in one.
+
     Raises:
-        StorageError: the file holds something else.
+        StorageError: the file holds something else, or a table of another setting, which would be lost.
     """
-    found = read_json(path) if path is not None and path.exists() else {}
+    if path is None or not path.exists():
+        return {}
+    found = read_json(path)
     if not isinstance(found, dict):
         raise StorageError(f"{path} holds no table of results, which are kept: choose another file.")
+    other = list(_differences(found, json.loads(json.dumps(setting)), ""))
+    if other:
+        more = f" and {len(other) - 3} more" if len(other) > 3 else ""
+        raise StorageError(
+            f"{path} holds results of another setting ({', '.join(other[:3])}{more}), which would be lost: "
+            "choose another file for these, or delete it."
+        )
     return found
 
 
+def _differences(old: Mapping[str, Any], new: Mapping[str, Any], where: str) -> Iterator[str]:
+    for key, value in new.items():
+        own = old.get(key)
+        if isinstance(own, Mapping) and isinstance(value, Mapping):
+            yield from _differences(own, value, f"{where}{key}.")
+        elif own != value:
+            yield f"{where}{key}: {own}, not {value}"
+
+
 def with_earlier(
-    results: Mapping[str, Any], earlier: Mapping[str, Any], *, same: Sequence[str], parts: Sequence[str]
+    results: Mapping[str, Any], earlier: Mapping[str, Any], *, parts: Sequence[str]
 ) -> dict[str, Any]:
-    """A table with what an earlier one has and it has not, where both are of the same setting.
+    """A table with what an earlier one of the same setting has and it has not.
 
     Args:
         results: with `methods`, `command` and `environment`.
-        earlier: another such table, or an empty one.
-        same: keys that must agree, or nothing of the earlier table stays.
+        earlier: what `earlier_table` found.
         parts: keys of what may stay, `methods` among them; name by name where it is a mapping. What is empty
             was not measured.
 
@@ -38,8 +60,6 @@ def with_earlier(
         The table; "earlier" in it holds command and environment of all that stayed: by its name for a row of
         `methods`, by "key of name" in other mappings but `titles`, else by the key.
     """
-    if not earlier or any(earlier.get(key) != results.get(key) for key in same):
-        return dict(results)
     made = {key: earlier.get(key) for key in ("command", "environment")}
     merged, stayed = dict(results), []
     for part in parts:

@@ -15,17 +15,30 @@ from dmcm.storage import read_json
 def claim_run(folder: RunFolder, about: Mapping[str, Any], *, resume: bool) -> None:
     """Write a run's configuration before it starts, unless the folder belongs to another run.
 
+    A run that ended before it had a checkpoint or a model may be begun anew, with other settings too. Whoever
+    calls this is the folder's `sole_writer`.
+
     Args:
         folder: where the run goes.
         about: its configuration as JSON values; "kind" says what can read it.
         resume: whether to go on with an equal run.
 
     Raises:
-        CheckpointError: the folder holds a run and `resume` is off, or it holds one of other settings.
+        CheckpointError: the folder holds a run and `resume` is off, or it holds one of other settings, or
+            files of no run that this one would replace.
         StorageError: its configuration cannot be read or written.
     """
     wanted = json.loads(json.dumps(about))
-    if (folder.path / "config.json").exists():
+    if not (folder.path / "config.json").exists():
+        if there := folder.traces():
+            raise CheckpointError(
+                f"{folder.path} holds files that a run would replace ({', '.join(there)}). Choose another "
+                "folder."
+            )
+    elif not folder.begun():
+        for name in ("training.json", "metrics.jsonl"):
+            (folder.path / name).unlink(missing_ok=True)
+    else:
         if not resume:
             raise CheckpointError(
                 f"{folder.path} already holds a run. Go on with --resume (resume=True), or choose another "
@@ -63,7 +76,7 @@ def other_settings(held: Any, asked: Any) -> list[str]:
     there, here = _flat(held), _flat(asked)
     return [
         f"{name} is {there.get(name)!r} there and {here.get(name)!r} here"
-        for name in sorted(there.keys() | here.keys())
+        for name in sorted(there.keys() | here.keys(), key=lambda name: (name != "kind", name))
         if there.get(name) != here.get(name)
     ]
 

@@ -69,6 +69,11 @@ class RunFolder:
         held = self.checkpoints.is_dir() and any(self.checkpoints.iterdir())
         return [*files, *([self.checkpoints.name] if held else [])]
 
+    def begun(self) -> bool:
+        """Whether there is something that a training came to: a checkpoint, a model or a policy."""
+        held = self.checkpoints.is_dir() and any(self.checkpoints.iterdir())
+        return held or any(self.path.glob("*.safetensors"))
+
     def write_config(self, config: Any) -> None:
         """Write the full configuration and the environment it ran in."""
         value = dataclasses.asdict(config) if dataclasses.is_dataclass(config) else config  # type: ignore[arg-type]

@@ -93,7 +93,8 @@ class ContextFilter:
             FactorError, ContextMismatchError, DataError: as `Learner.adapt` of `only` and `given`.
         """
         lasting = is_positive(forgetting) and forgetting <= 1
-        if not isinstance(samples, (int, np.integer)) or samples < 1 or not lasting:
+        counted = isinstance(samples, (int, np.integer)) and not isinstance(samples, bool) and samples >= 1
+        if not counted or not lasting:
             raise ConfigError(
                 f"samples={samples!r} must be a whole number of at least 1, forgetting={forgetting!r} above "
                 "0 and at most 1."
@@ -193,6 +194,8 @@ class ContextFilter:
         return found[0], found[1]
 
     def _check(self, state: FilterState) -> None:
+        if not isinstance(state, FilterState):
+            raise ShapeError(f"the state is one of `start` or `update`, not {type(state).__name__}.")
         if state.mean.shape != self.prior.mean.shape:
             raise ShapeError(
                 f"the state has {state.mean.size} numbers, this filter moves {self.prior.mean.size}: it is "

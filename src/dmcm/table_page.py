@@ -24,7 +24,7 @@ from dmcm.report import (
 )
 from dmcm.runs import RunFolder
 from dmcm.table_pictures import contexts_picture, fitted_picture, held_out_picture
-from dmcm.table_runs import TableConfig, TableSplit, split_tasks
+from dmcm.table_runs import TableConfig, TableSplit, read_own, split_tasks
 
 
 def write_report(folder: RunFolder, about: Mapping[str, Any]) -> None:
@@ -41,11 +41,11 @@ def write_report(folder: RunFolder, about: Mapping[str, Any]) -> None:
 def build_page(folder: RunFolder, about: Mapping[str, Any]) -> Page:
     """The page of a run; errors as `write_report`."""
     config = TableConfig.from_about(about)
-    data = config.read()
+    data = read_own(config, about)
     split = split_tasks(config, data)
     metrics, learner = folder.read_metrics(), load_learner(folder.model)
     sections = [
-        Section("Tasks", (combination_table(data, config.hold_out),)),
+        Section("Tasks", (combination_table(data, split),)),
         Section("How well it predicts", (_errors_text(), error_table(metrics))),
     ]
     if split.held_out is not None:
@@ -91,27 +91,36 @@ def build_page(folder: RunFolder, about: Mapping[str, Any]) -> Page:
     )
 
 
-def combination_table(data: FactorDataset, held: Mapping[str, str]) -> Table:
-    """How many tasks each combination of labels has, and which ones carry the held-out labels."""
+def combination_table(data: FactorDataset, split: TableSplit | None = None) -> Table:
+    """How many tasks each combination of labels has, and how many of them are for what where that differs."""
     names = data.factor_names
+    parts = {} if split is None else {"held out": split.held_out, "choose the model": split.validation}
+    apart = {use: part.combinations() for use, part in parts.items() if part is not None}
     rows = []
 
     def order(found: tuple[tuple[Any, ...], int]) -> list[int]:
         return [data.levels[name].index(label) for name, label in zip(names, found[0], strict=True)]
 
     for labels, count in sorted(data.combinations().items(), key=order):
-        texts = [str(label) for label in labels]
-        mine = held and all(texts[names.index(name)] == label for name, label in held.items())
-        rows.append([*texts, count, *(["held out" if mine else "trained on"] if held else [])])
-    return Table((*names, "tasks", *(["use"] if held else [])), rows, "Tasks by their labels.")
+        uses = {use: found[labels] for use, found in apart.items() if labels in found}
+        if (rest := count - sum(uses.values())) > 0:
+            uses = {"trained on": rest, **uses}
+        told = [use if len(uses) == 1 else f"{n} {use}" for use, n in uses.items()]
+        rows.append([*map(str, labels), count, *([", ".join(told)] if apart else [])])
+    return Table((*names, "tasks", *(["use"] if apart else [])), rows, "Tasks by their labels.")
 
 
-def error_table(metrics: Mapping[str, Any]) -> Table:
-    """All errors a table run measured, mean and median over tasks."""
+def error_table(metrics: Mapping[str, Any], tasks: str = "training tasks") -> Table:
+    """All errors a table run measured, mean and median over tasks.
+
+    Args:
+        metrics: of `table_measures`.
+        tasks: what those are that are not held out.
+    """
     held = metrics.get("held_out", {})
     rows = [
-        ("training tasks, few-shot: rest of the samples", metrics.get("few_shot")),
-        ("training tasks, swapped: contexts of other tasks", metrics.get("swap")),
+        (f"{tasks}, few-shot: rest of the samples", metrics.get("few_shot")),
+        (f"{tasks}, swapped: contexts of other tasks", metrics.get("swap")),
         ("held out, zero-shot: pooled contexts of the labels", held.get("zero_shot")),
         ("held out, mean curve of tasks sharing a label", held.get("label_curve")),
         ("held out, mean curve of all training tasks", held.get("mean_curve")),
@@ -119,7 +128,9 @@ def error_table(metrics: Mapping[str, Any]) -> Table:
     ]
     cells = [[name, found["mean"], found["median"]] for name, found in rows if found and "mean" in found]
     return Table(
-        ("error", "mean", "median"), cells, "Over tasks. 0 is perfect, 1 as bad as the mean of all samples."
+        ("error", "mean", "median"),
+        cells,
+        "Over tasks. 0 is perfect, 1 what the mean of training's samples comes to on these.",
     )
 
 

@@ -19,6 +19,7 @@ from dmcm.learner import Learner
 from dmcm.models import build_network, build_solver
 from dmcm.run_config import claim_run
 from dmcm.runs import RunFolder
+from dmcm.storage import digest, sole_writer
 from dmcm.training import FitResult, fit
 
 NETWORKS = ("tensor_product", "film", "concat")
@@ -125,11 +126,44 @@ class TableSplit:
         train: tasks learned from.
         validation: tasks that choose the best parameters, or None.
         held_out: tasks kept out of both, or None.
+        digest: hash of all of them, which a run keeps.
     """
 
     train: FactorDataset
     validation: FactorDataset | None
     held_out: FactorDataset | None
+    digest: str
+
+
+def data_digest(data: FactorDataset) -> str:
+    """Hash of samples, labels and names."""
+    leaves = jax.tree.leaves(data.query)
+    arrays = {"x": data.x, "y": data.y, "weight": data.weight}
+    arrays |= {f"label {name}": codes for name, codes in data.labels.items()}
+    arrays |= {f"query {i}": np.asarray(leaf) for i, leaf in enumerate(leaves)}
+    names = [data.task_names, data.input_names, data.output_names, data.levels]
+    return digest(arrays, json.dumps(names, default=str))
+
+
+def read_own(config: TableConfig, about: Mapping[str, Any]) -> FactorDataset:
+    """The tasks of a run's own table, as they were when it was trained.
+
+    Args:
+        config: of the run.
+        about: what its `config.json` holds.
+
+    Raises:
+        DataError: the table has changed since.
+        DmcmError: as `TableConfig.read`.
+    """
+    data = config.read()
+    if about.get("data") not in (None, data_digest(data)):
+        raise DataError(
+            f"{config.table} has changed since this run was trained on it, so its figures would be of "
+            f"something else. Bring the table back or train again; `dmcm evaluate RUN {config.table.name}` "
+            "measures the run on it as on another table."
+        )
+    return data
 
 
 def split_tasks(config: TableConfig, data: FactorDataset) -> TableSplit:
@@ -145,8 +179,13 @@ def split_tasks(config: TableConfig, data: FactorDataset) -> TableSplit:
     held_out = data.where(**config.hold_out) if config.hold_out else None
     train = data.without(**config.hold_out) if config.hold_out else data
     if config.validation_fraction == 0:
-        return TableSplit(train, None, held_out)
+        return TableSplit(train, None, held_out, data_digest(data))
     count = round(config.validation_fraction * len(train))
+    if count == len(train):
+        raise ConfigError(
+            f"validation_fraction={config.validation_fraction} of {len(train)} tasks leaves none to learn "
+            "from."
+        )
     if count == 0:
         raise ConfigError(
             f"validation_fraction={config.validation_fraction} of {len(train)} tasks is none; at least "
@@ -166,6 +205,7 @@ def split_tasks(config: TableConfig, data: FactorDataset) -> TableSplit:
         train.subset(np.flatnonzero(~chosen).tolist()),
         train.subset(np.flatnonzero(chosen).tolist()),
         held_out,
+        data_digest(data),
     )
 
 
@@ -191,6 +231,11 @@ def train_table(
     if config.fit.patience and split.validation is None:
         raise ConfigError("patience needs validation tasks to stop on: add --validation-fraction 0.2, say.")
     # What cannot be learned from is refused before the folder is claimed.
+    flat = np.concatenate([split.train.task(i)[1] for i in range(len(split.train))])
+    if constant := [n for n, s in zip(split.train.output_names, np.ptp(flat, axis=0), strict=True) if s == 0]:
+        raise DataError(
+            f"output {constant[0]} never varies in training, so there is nothing to learn: leave it out."
+        )
     split.train.sampler()
     if split.validation is not None:
         try:
@@ -199,7 +244,9 @@ def train_table(
             raise DataError(
                 f"among the validation tasks, {error} Take a larger --validation-fraction."
             ) from error
-    claim_run(RunFolder(out), config.about(), resume=resume)
+    folder = RunFolder(out)
+    with sole_writer(folder.path):
+        claim_run(folder, {**config.about(), "data": split.digest}, resume=resume)
     return fit(
         learner,
         split.train,

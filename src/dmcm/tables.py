@@ -17,7 +17,7 @@ from dmcm.storage import write_atomic
 
 SEPARATORS = {".csv": ",", ".tsv": "\t", ".tab": "\t"}
 PARQUET = (".parquet", ".pq")
-EMPTY = ("", "NA", "NaN", "nan", "null")
+EMPTY = ("", "NA", "N/A", "n/a", "#N/A", "<NA>", "NaN", "nan", "null", "NULL")
 
 
 def read_tasks(

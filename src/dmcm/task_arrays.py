@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -118,6 +119,10 @@ def _as_texts(factor: str, values: list[Any]) -> list[str]:
                 f"factor '{factor}' has the labels {first[str(value)]!r} and {value!r}, which read alike: "
                 "give labels of one type."
             )
+    # An accented letter may be one character or two.
+    looks = [unicodedata.normalize("NFC", text) for text in first]
+    if alike := next((look for look in looks if looks.count(look) > 1), None):
+        raise DataError(f"factor '{factor}' has two labels that look the same, '{alike}': write them alike.")
     return [str(value) for value in values]
 
 
@@ -154,8 +159,14 @@ def _plain(value: Any) -> Any:
     return value.item() if hasattr(value, "item") and np.ndim(value) == 0 else value
 
 
-def check_resolution(values: np.ndarray, names: tuple[str, ...]) -> None:
-    """Raise unless single precision tells the values of each column, shape (n, columns), apart."""
+def check_resolution(tasks: Sequence[np.ndarray], names: tuple[str, ...]) -> None:
+    """Raise unless single precision tells the values of each column apart, in all tasks and within most.
+
+    Args:
+        tasks: arrays (n, columns).
+        names: of the columns.
+    """
+    values = np.concatenate(tasks)
     largest, spread = np.abs(values).max(axis=0), values.std(axis=0)
     step = np.spacing(largest.astype(np.float32))
     for name, s, top, gap in zip(names, spread, largest, step, strict=True):
@@ -169,6 +180,16 @@ def check_resolution(values: np.ndarray, names: tuple[str, ...]) -> None:
             raise DataError(
                 f"column {name} varies by {s:.3g} around values up to {top:.3g}, which single precision "
                 f"resolves to {gap:.3g} only. Subtract an offset from it first."
+            )
+    # Times of day after day have a large spread between tasks, and steps within each that round away.
+    within = np.array([task.std(axis=0) for task in tasks if len(task) > 1]).reshape(-1, len(names))
+    for name, spreads, top, gap in zip(names, within.T, largest, step, strict=True):
+        spreads = spreads[spreads > 1e-12 * top]
+        if len(spreads) and np.median(spreads) < 10 * gap:
+            raise DataError(
+                f"column {name} varies by {np.median(spreads):.3g} within a task around values up to "
+                f"{top:.3g}, which single precision resolves to {gap:.3g} only. Subtract an offset from it "
+                "first, such as each task's first value."
             )
 
 

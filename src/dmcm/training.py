@@ -114,7 +114,7 @@ def fit(
     sampler = data.sampler() if isinstance(data, FactorDataset) else data
     checker = validation.sampler(one_label=True) if isinstance(validation, FactorDataset) else validation
     for used in (sampler, checker) if checker is not None else (sampler,):
-        _check_fits(learner, used, config.recombination)
+        _check_fits(learner, used, config)
     if learner.scaler is None:
         learner = eqx.tree_at(
             lambda tree: tree.scaler, learner, sampler.scaler(), is_leaf=lambda leaf: leaf is None
@@ -297,7 +297,7 @@ def _compile_validation(static: Any, config: FitConfig):
     return validate
 
 
-def _check_fits(learner: Learner, sampler: Sampler, recombination: float) -> None:
+def _check_fits(learner: Learner, sampler: Sampler, config: FitConfig) -> None:
     """Raise unless a batch has the learner's columns and factors."""
     if not (hasattr(sampler, "sample") and hasattr(sampler, "scaler")):
         raise DataError(
@@ -312,7 +312,11 @@ def _check_fits(learner: Learner, sampler: Sampler, recombination: float) -> Non
             f"and {learner.outputs}."
         )
     missing = [name for name in learner.factors if name not in batch.labels]
-    if missing and recombination > 0:
+    if config.dependence > 0 and len(learner.factors) < 2:
+        raise ConfigError(
+            f"dependence={config.dependence} keeps factors apart, and there is one alone: set it to 0."
+        )
+    if missing and config.recombination > 0:
         raise ConfigError(
             f"the data have no label for {', '.join(missing)}; they have {', '.join(batch.labels)}. "
             "Without labels only recombination=0 can be trained."

@@ -85,6 +85,8 @@ def run(config: AdaptConfig) -> None:
         raise ConfigError("--pool adapts the pooled factor alone, so --only has no place beside it.")
     if config.pool in held:
         raise ConfigError(f"--pool adapts {config.pool}, so --given has no place for it.")
+    if both := [name for name in config.only if name in held]:
+        raise ConfigError(f"--only moves {both[0]} and --given holds it: name it in one of them.")
     if not config.only and not set(opened.learner.factors) - set(held):
         raise ConfigError("--given holds every factor, so there is nothing to adapt. Leave one out.")
     needs_labels = bool(where or config.pool)
@@ -171,6 +173,7 @@ def _check_free(bank: ContextBank, entries: list[_Entry], overwrite: bool) -> No
             f"entries {', '.join(alike)} differ in capitals alone, which some file systems take for one. "
             "Nothing was saved. Adapt one at a time with --task and --name."
         )
+    advice = "For another name, adapt one at a time: --name, with --task or, for a pool, --where."
     clashes = []
     for entry in entries:
         for factor in entry.contexts.values:
@@ -179,11 +182,11 @@ def _check_free(bank: ContextBank, entries: list[_Entry], overwrite: bool) -> No
             except BankError as error:
                 clashes.append((f"{factor}/{entry.name}", error))
     if len(clashes) == 1:
-        raise BankError(f"{clashes[0][1]} Nothing was saved.")
+        raise BankError(f"{clashes[0][1]} Nothing was saved. {advice}")
     if clashes:
         named = ", ".join(name for name, _ in clashes[:4])
         more = f" and {len(clashes) - 4} more" if len(clashes) > 4 else ""
         raise BankError(
             f"{named}{more} cannot be saved. Nothing was saved. Of the first: {clashes[0][1]} Entries that "
-            "are there already are replaced with --overwrite; --name, with --task, gives another name."
+            f"are there already are replaced with --overwrite. {advice}"
         )

@@ -155,15 +155,27 @@ def _dispatch(arguments: list[str]) -> int:
     if name is None:
         return _help_or_error(arguments, words)
     command = importlib.import_module(f"dmcm.cli.{COMMANDS[name].module}")
+    rest = arguments[len(name.split()) :]
+    _check_once(rest)
     config = tyro.cli(
         command.CONFIG,
         prog=f"dmcm {name}",
         description=_description(command.CONFIG, command.EXAMPLES),
-        args=arguments[len(name.split()) :],
+        args=rest,
         config=_STYLE,
     )
     command.run(config)
     return 0
+
+
+def _check_once(arguments: Sequence[str]) -> None:
+    """Refuse an option that is given twice: the parser would take the last and drop what the first said."""
+    options = [word.partition("=")[0].replace("_", "-") for word in arguments if word.startswith("--")]
+    for option in options:
+        if options.count(option) > 1:
+            raise ConfigError(
+                f"{option} is given twice. Give it once, with all its values behind it: {option} ONE OTHER."
+            )
 
 
 def _help_or_error(arguments: list[str], words: list[str]) -> int:

@@ -66,7 +66,7 @@ def parse_range(text: str, inputs: Sequence[str]) -> np.ndarray:
         ConfigError: another form, a model with several inputs, or a range without points.
     """
     example = f"For example: --range {inputs[0]}=0:10:0.5 (first, last, step)"
-    name, _, rest = text.partition("=")
+    name, _, rest = text.rpartition("=")
     parts = rest.split(":")
     if len(inputs) != 1:
         raise ConfigError(

@@ -13,7 +13,7 @@ from dmcm.errors import ConfigError
 from dmcm.sinusoid import page, single
 from dmcm.table_measures import few_shot_errors, measure_table, swap_errors
 from dmcm.table_page import combination_table, error_table
-from dmcm.table_runs import TableConfig, split_tasks
+from dmcm.table_runs import TableConfig, read_own, split_tasks
 
 EXAMPLES = """
 dmcm evaluate runs/demo
@@ -56,22 +56,27 @@ def run(config: EvaluateConfig) -> None:
 
 
 def _evaluate_table(opened: Run, own: TableConfig, table: Path | None) -> None:
-    data = own.read(table)
+    split = None
     if table is None:
-        metrics = measure_table(opened.learner, split_tasks(own, data))
+        data = read_own(own, opened.about)
+        split = split_tasks(own, data)
+        metrics = measure_table(opened.learner, split)
         opened.folder.write_metrics(metrics)
     else:
+        data = own.read(table)
         few, swapped = few_shot_errors(opened.learner, data), swap_errors(opened.learner, data)
         metrics = {"few_shot": few, "swap": swapped}
-    show_table(combination_table(data, own.hold_out if table is None else {}))
-    show_errors(metrics)
+    show_table(combination_table(data, split))
+    show_errors(metrics, "training tasks" if table is None else f"tasks of {table.name}")
     if table is None:
         show_path("metrics", opened.folder.path / "metrics.json")
 
 
-def show_errors(metrics: dict) -> None:
-    """The errors of a table run."""
-    show_table(error_table(metrics), "Mean squared error in units of the outputs' variance")
+def show_errors(metrics: dict, tasks: str = "training tasks") -> None:
+    """The errors of a table run on its own tasks, or on others."""
+    show_table(
+        error_table(metrics, tasks), "Mean squared error in units of the outputs' variance in training"
+    )
     lonely = metrics["swap"]["without_donor"]
     if lonely:
         say(f"{lonely} tasks were not swapped: no other task carries one of their labels.", "yellow")

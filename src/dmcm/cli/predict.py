@@ -80,7 +80,8 @@ def run(config: PredictConfig) -> None:
             x[:, 0], y, input_name=opened.inputs[0], output_names=opened.outputs, title=title
         )
         save_figure(figure, config.plot)
-    show_table(Table(tuple(columns), [[float(v) for v in row] for row in np.column_stack([x, y])[:_SHOWN]]))
+    shown = zip(_told_apart(x[:_SHOWN]), y[:_SHOWN].tolist(), strict=True)
+    show_table(Table(tuple(columns), [[*inputs, *outputs] for inputs, outputs in shown]))
     if len(x) > _SHOWN:
         say(
             f"… and {len(x) - _SHOWN:,} more rows" + ("" if config.out else "; --out FILE.csv keeps them"),
@@ -89,6 +90,18 @@ def run(config: PredictConfig) -> None:
     for label, path in (("table", config.out), ("plot", config.plot)):
         if path is not None:
             show_path(label, path)
+
+
+def _told_apart(x: np.ndarray) -> list[list[str]]:
+    """Inputs as text, each column with as many digits as tell its values apart."""
+
+    def texts(column: np.ndarray) -> list[str]:
+        wanted, digits = len(set(column.tolist())), 4
+        while len(set(found := [f"{value:.{digits}g}" for value in column])) < wanted and digits < 17:
+            digits += 1
+        return found
+
+    return np.array([texts(column) for column in x.T]).T.tolist()
 
 
 def _check_out(out: Path, inputs: Path | None, names: list[str]) -> None:

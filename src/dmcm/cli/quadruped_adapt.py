@@ -10,8 +10,9 @@ import tyro
 
 from dmcm.bank import ContextBank
 from dmcm.cli.show import say, show_path, show_table
+from dmcm.errors import ConfigError
 from dmcm.quadruped.body.robot_table import load_robot
-from dmcm.quadruped.conditioned.robot_fit import RobotFit, fit_robot, make_reference
+from dmcm.quadruped.conditioned.robot_fit import RobotFit, check_length, fit_robot, make_reference
 from dmcm.quadruped.dynamics.cells import ROBOT, TERRAIN
 from dmcm.quadruped.dynamics.measured import measured_outputs
 from dmcm.quadruped.dynamics.model import load_dynamics_model
@@ -64,11 +65,14 @@ dmcm quadruped adapt walk.csv --mapping columns.toml --ground slope_up-0.12 --ba
 
 def run(config: AdaptLog) -> None:
     """Read, check, adapt, save, print."""
+    if config.seed < 0:
+        raise ConfigError(f"seed={config.seed} must not be negative.")
     table, ground = load_robot(config.robot), parse_terrain(config.ground)
     model = load_dynamics_model(base_path=config.base, path=config.model)
     log = load_log(config.log, load_mapping(config.mapping), table)
     for finding in log.findings:
         say(f"{finding.level}, {finding.kind}: {finding.text}", _STYLES[finding.level])
+    check_length(model, log)
     walker, _ = load_walker(config.walker, config.robot, table)
     bank = ContextBank(config.bank)
     bank.check_free(config.name, (ROBOT,), overwrite=config.overwrite)

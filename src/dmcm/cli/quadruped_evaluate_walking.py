@@ -27,8 +27,10 @@ def run(config: WalkingSuite) -> None:
         for name, cell in table["cells"].items()
     ]
     heads = ("ground", "success", "share of the way", "velocity error, m/s", "falls")
-    show_table(
-        Table(heads, rows, "Mean action; success is no fall and half of the commanded way."), "Walking"
+    caption = (
+        "Mean action; success is no fall and half of the commanded way. Share of the way and velocity error "
+        "are medians over episodes."
     )
+    show_table(Table(heads, rows, caption), "Walking")
     if config.results is not None:
         show_path("results", config.results)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from pathlib import Path
 
 import tyro
@@ -58,6 +59,10 @@ class SimulateLog:
         if not 1 <= self.seconds <= _MOST_S or self.seed < 0:
             raise ConfigError(
                 f"seconds={self.seconds} must be from 1 to {_MOST_S:g}, seed={self.seed} not negative."
+            )
+        if not 0 <= self.gap < math.inf or (self.engine == "mujoco" and self.gap != 1.0):
+            raise ConfigError(
+                f"gap={self.gap} must not be negative, and is of --engine bullet alone: MuJoCo has none."
             )
         self.body.check()
         return self

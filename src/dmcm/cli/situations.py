@@ -131,7 +131,7 @@ def _from_npz(found: NpzTasks) -> Situations:
     """As `_from_tasks`, named by their numbers as in a data set."""
     names, xs, ys = matched_tasks(found.x, found.y, None)
     for prefix, parts in (("x", xs), ("y", ys)):
-        check_resolution(np.concatenate(parts), named_columns(None, prefix, parts[0].shape[1]))
+        check_resolution(parts, named_columns(None, prefix, parts[0].shape[1]))
     labels: dict[str, tuple[Any, ...]] = {}
     if found.labels:
         codes, levels = encode_labels(found.labels, len(xs))

@@ -13,6 +13,7 @@ from dmcm.commands import command_of
 from dmcm.pendulum import protocol
 from dmcm.pendulum.family import BLOCK, RANGES, SHOTS, PendulumSampler
 from dmcm.pendulum.methods import METHODS, PRECISION
+from dmcm.results import earlier_table, with_earlier
 from dmcm.runs import environment
 from dmcm.storage import write_json
 from dmcm.studies import chosen_methods, run_cell
@@ -53,9 +54,25 @@ def run_pendulum(config: PendulumConfig, *, progress: bool = True) -> dict[str, 
     Raises:
         DmcmError: settings out of range, or as `fit`.
     """
+    names = config.names()
+    setting = {
+        "study": "driven pendulums: three factors, no product",
+        "protocol": {
+            "family": "angle'' = -d angle' - k sin(angle) + F cos(2 t), angle(0) = -1.5, at rest",
+            "train": {name: list(limits) for name, limits in RANGES.items()},
+            "held_out": " and ".join(f"{name} > {limit}" for name, limit in BLOCK.items()),
+            "shots": SHOTS,
+            "test_tasks_a_split": protocol.TASKS,
+            "test_seed": config.test_seed,
+            "training_steps": config.steps,
+            "prior_precision": PRECISION,
+            "seeds": config.seeds,
+        },
+    }
+    earlier = earlier_table(config.results, setting)
     console = Console(stderr=True, quiet=not progress)
     methods: dict[str, Any] = {}
-    for name in config.names():
+    for name in names:
         method, cells = METHODS[name], []
         for seed in range(config.seeds):
             console.print(f"[bold]{name}[/bold], seed {seed}")
@@ -79,22 +96,12 @@ def run_pendulum(config: PendulumConfig, *, progress: bool = True) -> dict[str, 
             **summarise_cells([cell["measures"] for cell in cells]),
         }
     results = {
-        "study": "driven pendulums: three factors, no product",
+        **setting,
         "command": command_of("pendulum compare", config),
         "environment": environment(),
-        "protocol": {
-            "family": "angle'' = -d angle' - k sin(angle) + F cos(2 t), angle(0) = -1.5, at rest",
-            "train": {name: list(limits) for name, limits in RANGES.items()},
-            "held_out": " and ".join(f"{name} > {limit}" for name, limit in BLOCK.items()),
-            "shots": SHOTS,
-            "test_tasks_a_split": protocol.TASKS,
-            "test_seed": config.test_seed,
-            "training_steps": config.steps,
-            "prior_precision": PRECISION,
-            "seeds": config.seeds,
-        },
         "methods": methods,
     }
+    results = with_earlier(results, earlier, parts=("methods",))
     if config.results is not None:
         write_json(config.results, results)
     return results

@@ -68,7 +68,8 @@ def compare(config: ComparisonConfig, *, progress: bool = True) -> dict[str, Any
     Raises:
         DmcmError: as `fit`, unknown methods, or a file for results that holds something else.
     """
-    names, earlier = config.names(), earlier_table(config.results)
+    names, setting = config.names(), {"protocol": describe_protocol(config)}
+    earlier = earlier_table(config.results, setting)
     console = Console(stderr=True, quiet=not progress)
     methods: dict[str, Any] = {}
     for name in names:
@@ -78,12 +79,12 @@ def compare(config: ComparisonConfig, *, progress: bool = True) -> dict[str, Any
             cells.append(run_cell(name, seed, config, progress=progress))
         methods[name] = summarise(method_named(name, config.optimiser), cells)
     table = {
-        "protocol": describe_protocol(config),
+        **setting,
         "command": command_of("sinusoid compare", config),
         "environment": environment(),
         "methods": methods,
     }
-    table = with_earlier(table, earlier, same=("protocol",), parts=("methods",))
+    table = with_earlier(table, earlier, parts=("methods",))
     if config.results is not None:
         write_json(config.results, table)
     return table

@@ -18,6 +18,7 @@ from dmcm.sinusoid.comparison import inner_step_curve
 from dmcm.sinusoid.family import SinusoidSampler
 from dmcm.sinusoid.measures import all_measures
 from dmcm.sinusoid.methods import build_method, method_named
+from dmcm.storage import sole_writer
 from dmcm.studies import fit_config
 from dmcm.training import fit
 
@@ -69,7 +70,9 @@ def train(config: SingleConfig, *, progress: bool = True) -> Learner:
     """
     settings = fit_config(method_named(config.method), config.seed, config.steps)
     settings.check()
-    claim_run(RunFolder(config.out), config.about(), resume=config.resume)
+    folder = RunFolder(config.out)
+    with sole_writer(folder.path):
+        claim_run(folder, config.about(), resume=config.resume)
     result = fit(
         build_method(config.method, config.seed),
         SinusoidSampler(),

@@ -10,6 +10,7 @@ from rich.console import Console
 
 from dmcm.commands import command_of
 from dmcm.errors import ConfigError
+from dmcm.results import earlier_table, with_earlier
 from dmcm.runs import environment
 from dmcm.sinusoid import protocol
 from dmcm.sinusoid.family import SinusoidSampler
@@ -59,6 +60,14 @@ def context_size_study(config: SizesConfig, *, progress: bool = True) -> dict[st
         DmcmError: settings out of range, or as `fit`.
     """
     config.check()
+    setting = {
+        "study": "error by context size per factor",
+        "method": config.method,
+        "seeds": config.seeds,
+        "training_steps": config.steps,
+        "test_seed": config.test_seed,
+    }
+    earlier = earlier_table(config.results, setting)
     console = Console(stderr=True, quiet=not progress)
     base = method_named(config.method, config.optimiser)
     table: dict[str, Any] = {}
@@ -84,15 +93,12 @@ def context_size_study(config: SizesConfig, *, progress: bool = True) -> dict[st
             **summarise_cells([cell["measures"] for cell in cells]),
         }
     results = {
-        "study": "error by context size per factor",
+        **setting,
         "command": command_of("sinusoid sizes", config),
         "environment": environment(),
-        "method": config.method,
-        "seeds": config.seeds,
-        "training_steps": config.steps,
-        "test_seed": config.test_seed,
         "sizes": table,
     }
+    results = with_earlier(results, earlier, parts=("sizes",))
     if config.results is not None:
         write_json(config.results, results)
     return results

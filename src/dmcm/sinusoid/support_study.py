@@ -17,6 +17,7 @@ from dmcm.commands import command_of
 from dmcm.errors import ConfigError
 from dmcm.learner import Learner
 from dmcm.objective import choose_donors
+from dmcm.results import earlier_table, with_earlier
 from dmcm.runs import environment
 from dmcm.samples import Batch, Samples
 from dmcm.scaling import Scaler
@@ -147,9 +148,20 @@ def run_support(config: SupportConfig, *, progress: bool = True) -> dict[str, An
     Raises:
         DmcmError: settings out of range, or as `fit`.
     """
+    cases = config.cases()
+    setting = {
+        "study": "error by share and connectivity of the pairs seen in training",
+        "grid": {"amplitudes": LABELS, "phases": LABELS, "pairs": LABELS**2},
+        "layouts": list(config.layouts),
+        "shares": list(config.shares),
+        "seeds": config.seeds,
+        "training_steps": config.steps,
+        "test_seed": config.test_seed,
+    }
+    earlier = earlier_table(config.results, setting)
     console = Console(stderr=True, quiet=not progress)
     table: dict[str, Any] = {}
-    for method, layout, share in config.cases():
+    for method, layout, share in cases:
         cells = []
         for seed in range(config.seeds):
             console.print(f"[bold]{method}[/bold], {layout}, {share:.0%} of pairs, seed {seed}")
@@ -161,15 +173,12 @@ def run_support(config: SupportConfig, *, progress: bool = True) -> dict[str, An
             **summarise_cells([cell["measures"] for cell in cells]),
         }
     results = {
-        "study": "error by share and connectivity of the pairs seen in training",
+        **setting,
         "command": command_of("sinusoid support", config),
         "environment": environment(),
-        "grid": {"amplitudes": LABELS, "phases": LABELS, "pairs": LABELS**2},
-        "seeds": config.seeds,
-        "training_steps": config.steps,
-        "test_seed": config.test_seed,
         "methods": table,
     }
+    results = with_earlier(results, earlier, parts=("methods",))
     if config.results is not None:
         write_json(config.results, results)
     return results

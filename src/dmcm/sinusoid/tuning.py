@@ -68,7 +68,14 @@ def tune(config: TuningConfig, *, progress: bool = True) -> dict[str, Any]:
     Raises:
         DmcmError: settings out of range, as `fit`, or a file for results that holds something else.
     """
-    names, earlier = config.names(), earlier_table(config.results)
+    names = config.names()
+    alike = {
+        "losses": LOSSES,
+        "seeds": config.seeds,
+        "training_steps": config.steps,
+        "validation_seed": protocol.VALIDATION_SEED,
+    }
+    earlier = earlier_table(config.results, alike)
     console = Console(stderr=True, quiet=not progress)
     table: dict[str, Any] = {}
     for name in names:
@@ -95,18 +102,10 @@ def tune(config: TuningConfig, *, progress: bool = True) -> dict[str, Any]:
         "command": command_of("sinusoid tune", config),
         "environment": environment(),
         "score": "geometric mean of mean squared errors: few-shot, zero-shot x seen, unseen pair x seeds",
-        "losses": LOSSES,
-        "seeds": config.seeds,
-        "training_steps": config.steps,
-        "validation_seed": protocol.VALIDATION_SEED,
+        **alike,
         "methods": table,
     }
-    results = with_earlier(
-        results,
-        earlier,
-        same=("losses", "seeds", "training_steps", "validation_seed"),
-        parts=("methods",),
-    )
+    results = with_earlier(results, earlier, parts=("methods",))
     if config.results is not None:
         write_json(config.results, results)
     return results

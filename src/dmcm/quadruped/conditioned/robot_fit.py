@@ -127,6 +127,23 @@ def make_reference(
     return Reference(ground, np.asarray(terrain), vectors, len(x))
 
 
+def check_length(model: DynamicsModel, log: RobotLog) -> None:
+    """Raise `DataError` for a log of too few samples to adapt to, or to say how sure a vector is."""
+    windows = cut(log.data[None], model.windows, parts=1)
+    count = int(windows.count[0, 0])
+    if count < LEAST_SAMPLES:
+        raise DataError(
+            f"{log.source} makes {count} samples and {LEAST_SAMPLES} are the least. A sample takes "
+            f"{model.windows.history + round(1 / CONTROL_PERIOD_S)} control steps without a gap: record "
+            f"{SECONDS:g} s of walking in one go."
+        )
+    if len(np.unique(stretches(windows.step[0, 0, :count]))) < LEAST_BLOCKS:
+        raise DataError(
+            f"{log.source} makes samples of less than {LEAST_BLOCKS * BLOCK_S:g} s, which do not tell how "
+            f"sure a vector is: record {SECONDS:g} s of walking in one go."
+        )
+
+
 def fit_robot(model: DynamicsModel, log: RobotLog, reference: Reference) -> RobotFit:
     """A robot's vector from its log on a known ground.
 
@@ -138,6 +155,7 @@ def fit_robot(model: DynamicsModel, log: RobotLog, reference: Reference) -> Robo
     Raises:
         DataError: too little data.
     """
+    check_length(model, log)
     outputs = measured_outputs(log.measured)
     given = {TERRAIN: reference.terrain}
     near, data, delay_steps, torque_error = next_steps(outputs), log.data[None], 0, 0.0
@@ -147,19 +165,8 @@ def fit_robot(model: DynamicsModel, log: RobotLog, reference: Reference) -> Robo
         data = delayed(data, delay_steps)
     windows = cut(data, model.windows, parts=1)
     count = int(windows.count[0, 0])
-    if count < LEAST_SAMPLES:
-        raise DataError(
-            f"{log.source} makes {count} samples and {LEAST_SAMPLES} are the least. A sample takes "
-            f"{model.windows.history + round(1 / CONTROL_PERIOD_S)} control steps without a gap: record "
-            f"{SECONDS:g} s of walking in one go."
-        )
     wrong = base_errors(windows, model.base)
     x, left, step = _part(windows, wrong, 0, 0)
-    if len(np.unique(stretches(step))) < LEAST_BLOCKS:
-        raise DataError(
-            f"{log.source} makes samples of less than {LEAST_BLOCKS * BLOCK_S:g} s, which do not tell how "
-            f"sure a vector is: record {SECONDS:g} s of walking in one go."
-        )
     fit = fit_measured(model.learner, x, left, step, near, given=given)
     half_width = interval(fit.deviations[ROBOT], windows.step[0, 0, :count])
     errors = _held_out(model, data, outputs, given)

@@ -57,8 +57,8 @@ class PolicyStudy:
     suite: SuiteConfig = dataclasses.field(default_factory=SuiteConfig)
     """Size of the suite."""
     results: Path | None = None
-    """File for the table, e.g. results/policy.json. What it has already of the same suite and seeds, and what
-    is not evaluated now, stays with the command that made it."""
+    """File for the table, e.g. results/policy.json. What it has already, and what is not evaluated now, stays
+    with the command that made it; a table of another suite or other seeds is refused."""
 
 
 def run_policy_study(config: PolicyStudy, *, progress: bool = True) -> dict[str, Any]:
@@ -76,7 +76,11 @@ def run_policy_study(config: PolicyStudy, *, progress: bool = True) -> dict[str,
     swapped = [name for name in names if any(part.startswith("~") for part in SOURCES[name].parts)]
     if swapped and suite.episodes < 2:
         raise ConfigError(f"{swapped[0]} takes another robot's vector: episodes must be 2 at least.")
-    earlier = earlier_table(config.results)
+    setting = {
+        "suite": {**_frozen(suite), "robot": table.digest, "layout": CELL_LAYOUT},
+        "seeds": config.seeds,
+    }
+    earlier = earlier_table(config.results, setting)
     # Before the vectors, which take minutes: a policy that cannot walk is told at once.
     policies = {
         (method, seed): trained_policy(config.policies, config.dynamics, method, seed, config.robot)[0]
@@ -103,13 +107,12 @@ def run_policy_study(config: PolicyStudy, *, progress: bool = True) -> dict[str,
         "methods": methods,
         "titles": {name: f"{METHODS[SOURCES[name].method].title}: {SOURCES[name].title}" for name in names},
         "conditions": {name: condition.title for name, condition in CONDITIONS.items()},
-        "suite": {**_frozen(suite), "robot": table.digest, "layout": CELL_LAYOUT},
-        "seeds": config.seeds,
+        **setting,
         "gait": _gaits(config, table, vectors[0]) if SHOWN in names else {},
         "command": command_of("quadruped evaluate-policy", config),
         "environment": environment(),
     }
-    results = with_earlier(results, earlier, same=("suite", "seeds"), parts=("methods", "titles", "gait"))
+    results = with_earlier(results, earlier, parts=("methods", "titles", "gait"))
     results["differences"] = differences(results["methods"], OUTSIDE)
     if config.results is not None:
         write_json(config.results, results)

@@ -50,8 +50,8 @@ class DynamicsConfig:
     out: Path = Path("runs/quadruped-dynamics")
     """Folder with a run folder per method and seed; those already finished are not run again."""
     results: Path | None = None
-    """File for the table, e.g. results/dynamics.json. What it has already of the same data, seeds and steps,
-    and what is not measured now, stays with the command that made it."""
+    """File for the table, e.g. results/dynamics.json. What it has, and what is not measured now, stays
+    with the command that made it; a table of other data, seeds or steps is refused."""
 
 
 def run_dynamics(config: DynamicsConfig, *, progress: bool = True) -> dict[str, Any]:
@@ -63,7 +63,6 @@ def run_dynamics(config: DynamicsConfig, *, progress: bool = True) -> dict[str, 
         DmcmError: settings out of range, or data that cannot be used.
     """
     names = chosen_methods(config.methods, METHODS, seeds=config.seeds, steps=config.steps)
-    earlier, console = earlier_table(config.results), Console(stderr=True, quiet=not progress)
     collection = read_collection(config.data)
     cells = describe_cells(collection, cut(collection.data, config.windows))
     if len(cells.of("seen_pair")) < 20:
@@ -72,6 +71,15 @@ def run_dynamics(config: DynamicsConfig, *, progress: bool = True) -> dict[str, 
             "to learn from. Collect more or longer, or with a policy that falls less."
         )
     about = ["dynamics", collection.digest, dataclasses.asdict(config.windows)]
+    setting = {
+        "cells": {split: len(cells.of(split)) for split in SPLITS},
+        "seeds": config.seeds,
+        "steps": config.steps,
+        "windows": dataclasses.asdict(config.windows),
+        "rollouts": ROLLED_OUT,
+        "data": collection.config,
+    }
+    earlier, console = earlier_table(config.results, setting), Console(stderr=True, quiet=not progress)
     measured: list[dict[str, Any]] = []
     for seed in range(config.seeds):
         console.print(f"[bold]base network[/bold], seed {seed}")
@@ -115,22 +123,12 @@ def run_dynamics(config: DynamicsConfig, *, progress: bool = True) -> dict[str, 
         table["adapt_ms"] = adapt_milliseconds(learner.adapt, *cells.windows.half(cell, 0))
     table |= {
         "groups": {group: [unitless(name) for name in outputs] for group, outputs in GROUPS.items()},
-        "cells": {split: len(cells.of(split)) for split in SPLITS},
         "left_out": int(np.sum(~cells.sound)),
-        "seeds": config.seeds,
-        "steps": config.steps,
-        "windows": dataclasses.asdict(config.windows),
-        "rollouts": ROLLED_OUT,
-        "data": collection.config,
+        **setting,
         "command": command_of("quadruped dynamics", config),
         "environment": environment(),
     }
-    table = with_earlier(
-        table,
-        earlier,
-        same=("data", "cells", "seeds", "steps", "windows", "rollouts"),
-        parts=("methods", "seconds", "probes", "adapt_ms"),
-    )
+    table = with_earlier(table, earlier, parts=("methods", "seconds", "probes", "adapt_ms"))
     if config.results is not None:
         write_json(config.results, table)
     return table

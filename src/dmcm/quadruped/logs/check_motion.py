@@ -226,6 +226,10 @@ def _told(rows: Rows, measured: frozenset[str]) -> list[Finding]:
     """Robots must not go against what they are told."""
     command, width = rows["command"], 25
     whole = rows.unbroken(width - 1)
+    findings: list[Finding] = []
+    if command[:, 2].std() < _TOLD_ENOUGH:
+        text = "the robot is hardly told to turn, so that the sign of the gyro's z could not be checked."
+        findings.append(Finding("sign", "note", text))
     pairs = [("yaw", command[:, 2], rows["gyro_rad_s"][:, 2], "the gyro's z")]
     if "trunk_velocity_m_s" in measured:
         velocity = rows["trunk_velocity_m_s"]
@@ -233,7 +237,6 @@ def _told(rows: Rows, measured: frozenset[str]) -> list[Finding]:
             (way, command[:, axis], velocity[:, axis], f"the trunk's velocity {way}")
             for axis, way in enumerate(("forward", "left"))
         ]
-    findings: list[Finding] = []
     for way, told, done, what in pairs:
         if len(told) < 2 * width:
             continue

@@ -155,10 +155,10 @@ def _clock(section: Mapping[str, Any]) -> Clock:
         # Seconds read as milliseconds would not be noticed by whoever left the unit out.
         if "unit" not in section:
             raise DataError(f"mapping: [clock] lacks unit. Valid: {', '.join(_CLOCK_UNITS)}.")
-    unit = section.get("unit", "s")
+    unit = _text(section.get("unit", "s"), "clock.unit")
     if unit not in _CLOCK_UNITS:
         raise DataError(f"mapping, clock.unit: {unknown_name('unit of time', unit, _CLOCK_UNITS)}")
-    stamp = section.get("time", "header")
+    stamp = _text(section.get("time", "header"), "clock.time")
     if stamp not in _STAMPS:
         raise DataError(f"mapping, clock.time: {unknown_name('kind of stamp', stamp, _STAMPS)}")
     return Clock(column, _CLOCK_UNITS[unit], cast("Stamp", stamp))
@@ -248,12 +248,12 @@ def _units(
     section: Mapping[str, Any], where: str, quantity: Quantity, order: Sequence[str]
 ) -> tuple[float, ...]:
     """Size of each number's unit in the library's."""
-    given = section.get("unit")
-    if isinstance(given, Sequence) and not isinstance(given, str) and len(given) != len(order):
+    given = _texts(section, "unit", where)
+    if len(given) > 1 and len(given) != len(order):
         raise DataError(f"mapping: {where}.unit must be one unit, or {len(order)}, one a number.")
     sizes = []
     for at, part in enumerate(order):
-        unit = given if given is None or isinstance(given, str) else given[at]
+        unit = given[at] if len(given) > 1 else given[0] if given else None
         if part == NOTHING:
             sizes.append(1.0)
             continue
@@ -261,7 +261,7 @@ def _units(
         if unit is None:
             unit = next(iter(valid))
         if unit not in valid:
-            mixed = len({tuple(units) for units in quantity.units}) > 1 and isinstance(given, str)
+            mixed = len({tuple(units) for units in quantity.units}) > 1 and len(given) == 1
             hint = " Give one unit a number, as a list." if mixed else ""
             raise DataError(f"mapping, {where}.unit of {part}: {unknown_name('unit', unit, valid)}{hint}")
         sizes.append(valid[unit])

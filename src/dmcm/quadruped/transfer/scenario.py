@@ -107,8 +107,8 @@ class TransferConfig:
     out: Path = Path("runs/quadruped-transfer")
     """Folder for logs and what was evaluated; what is there is not done again."""
     results: Path | None = None
-    """File for the table, e.g. results/transfer.json. What it has already of the same robots and seeds, and
-    what is not evaluated now, stays with the command that made it."""
+    """File for the table, e.g. results/transfer.json. What it has already, and what is not evaluated now,
+    stays with the command that made it; a table of other robots or seeds is refused."""
 
     def check(self) -> TransferConfig:
         """Return self, or raise `ConfigError` for settings out of range."""

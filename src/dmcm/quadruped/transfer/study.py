@@ -56,8 +56,18 @@ def run_transfer(config: TransferConfig, *, progress: bool = True) -> dict[str, 
         BankError: a policy trained with vectors of other models than those in `dynamics`.
     """
     config = config.check()
-    earlier = earlier_table(config.results)
     table = load_robot(config.robot)
+    setting = {
+        "seeds": config.seeds,
+        "suite": {
+            "robots": config.robots,
+            "seconds": config.seconds,
+            "seed": config.seed,
+            "robot": table.digest,
+            "layout": CELL_LAYOUT,
+        },
+    }
+    earlier = earlier_table(config.results, setting)
     walker, _ = load_walker(config.walker, config.robot, table)
     cases, source = _cases(config), VectorSource(config, table, walker)
     policies = {
@@ -72,9 +82,8 @@ def run_transfer(config: TransferConfig, *, progress: bool = True) -> dict[str, 
             bar.update(task, description=case.name)
             cells[case] = _evaluated(config, table, source, policies[WAYS[case.way].policy, case.seed], case)
             bar.advance(task)
-    results = _table(config, table, cells)
-    parts = ("methods", "titles", "seconds", "gap")
-    results = with_earlier(results, earlier, same=("suite", "seeds"), parts=parts)
+    results = {**_table(config, cells), **setting}
+    results = with_earlier(results, earlier, parts=("methods", "titles", "seconds", "gap"))
     results["differences"] = differences(results["methods"], ALL)
     if config.results is not None:
         write_json(config.results, results)
@@ -152,9 +161,7 @@ def _evaluated(
     return cells
 
 
-def _table(
-    config: TransferConfig, table: RobotTable, cells: Mapping[_Case, Mapping[str, Any]]
-) -> dict[str, Any]:
+def _table(config: TransferConfig, cells: Mapping[_Case, Mapping[str, Any]]) -> dict[str, Any]:
     names = config.names()
 
     def over_seeds(name: str, **changes: float) -> dict[str, Any]:
@@ -177,14 +184,6 @@ def _table(
             name: {f"{size:g}": over_seeds(name, gap=size) for size in sizes}
             for name in GAPPED
             if name in names
-        },
-        "seeds": config.seeds,
-        "suite": {
-            "robots": config.robots,
-            "seconds": config.seconds,
-            "seed": config.seed,
-            "robot": table.digest,
-            "layout": CELL_LAYOUT,
         },
         "command": command_of("quadruped transfer", config),
         "environment": environment(),

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from dmcm.commands import command_of
 from dmcm.errors import ConfigError
 from dmcm.quadruped.body.properties import draw_ood_robots, draw_robots, nominal
 from dmcm.quadruped.body.robot_table import load_robot
@@ -15,6 +16,7 @@ from dmcm.quadruped.walking.commands import CommandRanges
 from dmcm.quadruped.walking.evaluation import Walk, evaluate_walking
 from dmcm.quadruped.walking.policy import POLICY, load_walker
 from dmcm.quadruped.world.terrain import OOD_TERRAINS, TRAINING_TERRAINS, Terrain
+from dmcm.results import earlier_table
 from dmcm.runs import environment
 from dmcm.storage import write_json
 from dmcm.summaries import wilson
@@ -66,6 +68,14 @@ def run_suite(config: WalkingSuite) -> dict[str, Any]:
         )
     table = load_robot(config.robot)
     policy, about = load_walker(config.policy, config.robot, table)
+    setting = {
+        "robot": table.title,
+        "policy": about.get("training", {}),
+        "episodes": config.episodes,
+        "seconds": config.seconds,
+        "seed": config.seed,
+    }
+    earlier_table(config.results, setting)
     n, rng = config.episodes, np.random.default_rng(config.seed)
     flat = [Terrain()] * n
     cells: dict[str, Any] = {}
@@ -82,11 +92,9 @@ def run_suite(config: WalkingSuite) -> dict[str, Any]:
     for terrain in TRAINING_TERRAINS + OOD_TERRAINS:
         walk(terrain.label, draw_robots(rng, n), [terrain] * n, OVER_GROUND)
     results = {
-        "robot": table.title,
-        "policy": about.get("training", {}),
-        "episodes": n,
-        "seconds": config.seconds,
+        **setting,
         "cells": cells,
+        "command": command_of("quadruped evaluate-walking", config),
         "environment": environment(),
     }
     if config.results is not None:
