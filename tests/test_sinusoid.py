@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from dmcm.baselines import NoAdaptation
 from dmcm.contexts import Factors
-from dmcm.errors import CheckpointError, ConfigError, FactorError
+from dmcm.errors import CheckpointError, ConfigError, FactorError, StorageError
 from dmcm.learner import Learner
 from dmcm.networks import Network
 from dmcm.priors import Prior
@@ -337,12 +337,17 @@ def test_comparison_trains_measures_and_remembers(monkeypatch, tmp_path):
     comparison.compare(other, progress=False)
     assert calls[2:] == [7], "a cell of another test seed must be measured anew"
 
-    # Of the same protocol what is not compared again stays, of another it goes.
+    # Of the same protocol what is not compared again stays, and a table of another is not replaced.
     more = comparison.compare(dataclasses.replace(config, methods=("oracle",)), progress=False)
     assert set(more["methods"]) == {"none", "oracle"}
     assert more["methods"]["none"] == table["methods"]["none"]
     assert more["earlier"]["none"]["command"] == table["command"] != more["command"]
     adam = dataclasses.replace(config, methods=("oracle",), optimiser="adam")
+    before = config.results.read_bytes()
+    with pytest.raises(StorageError, match="optimiser: muon, not adam"):
+        comparison.compare(adam, progress=False)
+    assert config.results.read_bytes() == before
+    adam = dataclasses.replace(adam, results=None)
     with pytest.raises(CheckpointError, match="of other settings"):
         comparison.compare(adam, progress=False)
     adam = dataclasses.replace(adam, out=tmp_path / "adam")
