@@ -65,6 +65,7 @@ def context_size_study(config: SizesConfig, *, progress: bool = True) -> dict[st
         "method": config.method,
         "seeds": config.seeds,
         "training_steps": config.steps,
+        "optimiser": config.optimiser,
         "test_seed": config.test_seed,
     }
     earlier = earlier_table(config.results, setting)

@@ -156,6 +156,7 @@ def run_support(config: SupportConfig, *, progress: bool = True) -> dict[str, An
         "shares": list(config.shares),
         "seeds": config.seeds,
         "training_steps": config.steps,
+        "optimiser": config.optimiser,
         "test_seed": config.test_seed,
     }
     earlier = earlier_table(config.results, setting)
