@@ -542,7 +542,7 @@ def test_the_table_keeps_its_contract_and_goes_on_where_it_stopped(studied, monk
     assert "evaluate-policy" in written["command"]
     less = table["methods"]["dmcm"]["outside"]["success"] - table["methods"]["vanilla"]["outside"]["success"]
     assert table["differences"]["vanilla"]["mean"] == pytest.approx(less)
-    # Rows that are not evaluated again stay, with what made them; those of another suite go.
+    # Rows that are not evaluated again stay, with what made them.
     some = run_policy_study(dataclasses.replace(studied, sources=("dmcm",)), progress=False)
     assert some["methods"] == table["methods"]
     assert some["differences"] == table["differences"]
@@ -551,11 +551,16 @@ def test_the_table_keeps_its_contract_and_goes_on_where_it_stopped(studied, monk
     last = run_policy_study(dataclasses.replace(studied, sources=("vanilla",)), progress=False)
     assert last["earlier"]["dmcm_told_unknown"]["command"] == table["command"]
     assert last["earlier"]["dmcm"]["command"] == some["command"]
-    # Another suite, or other seeds, and nothing is kept.
+    # A table of another suite is neither replaced nor mixed with.
     fewer = dataclasses.replace(
         studied, sources=("vanilla",), suite=dataclasses.replace(studied.suite, seed=7)
     )
-    assert set(run_policy_study(fewer, progress=False)["methods"]) == {"vanilla"}
+    before = studied.results.read_bytes()
+    with pytest.raises(StorageError, match=r"suite\.seed: 0, not 7"):
+        run_policy_study(fewer, progress=False)
+    assert studied.results.read_bytes() == before
+    alone = run_policy_study(dataclasses.replace(fewer, results=None), progress=False)
+    assert set(alone["methods"]) == {"vanilla"}
     studied.results.write_text("[]")
     with pytest.raises(StorageError, match="choose another file"):
         run_policy_study(studied, progress=False)
@@ -611,7 +616,7 @@ def test_a_policy_of_another_model_is_refused(studied, place, tmp_path):
 )
 def test_what_cannot_be_evaluated_is_refused(studied, options, error, match):
     with pytest.raises(error, match=match):
-        run_policy_study(dataclasses.replace(studied, **options), progress=False)
+        run_policy_study(dataclasses.replace(studied, results=None, **options), progress=False)
 
 
 # --- the sweep ---

@@ -248,12 +248,12 @@ def _units(
     section: Mapping[str, Any], where: str, quantity: Quantity, order: Sequence[str]
 ) -> tuple[float, ...]:
     """Size of each number's unit in the library's."""
-    given = _texts(section, "unit", where)
-    if len(given) > 1 and len(given) != len(order):
+    given, each = _texts(section, "unit", where), not isinstance(section.get("unit", ""), str)
+    if each and len(given) != len(order):
         raise DataError(f"mapping: {where}.unit must be one unit, or {len(order)}, one a number.")
     sizes = []
     for at, part in enumerate(order):
-        unit = given[at] if len(given) > 1 else given[0] if given else None
+        unit = given[at] if each else given[0] if given else None
         if part == NOTHING:
             sizes.append(1.0)
             continue
@@ -261,7 +261,7 @@ def _units(
         if unit is None:
             unit = next(iter(valid))
         if unit not in valid:
-            mixed = len({tuple(units) for units in quantity.units}) > 1 and len(given) == 1
+            mixed = len({tuple(units) for units in quantity.units}) > 1 and not each
             hint = " Give one unit a number, as a list." if mixed else ""
             raise DataError(f"mapping, {where}.unit of {part}: {unknown_name('unit', unit, valid)}{hint}")
         sizes.append(valid[unit])
