@@ -71,8 +71,7 @@ class RunFolder:
 
     def begun(self) -> bool:
         """Whether there is something that a training came to: a checkpoint, a model or a policy."""
-        held = self.checkpoints.is_dir() and any(self.checkpoints.iterdir())
-        return held or any(self.path.glob("*.safetensors"))
+        return self.checkpoints.name in self.traces() or any(self.path.glob("*.safetensors"))
 
     def write_config(self, config: Any) -> None:
         """Write the full configuration and the environment it ran in."""

@@ -126,13 +126,11 @@ class TableSplit:
         train: tasks learned from.
         validation: tasks that choose the best parameters, or None.
         held_out: tasks kept out of both, or None.
-        digest: hash of all of them, which a run keeps.
     """
 
     train: FactorDataset
     validation: FactorDataset | None
     held_out: FactorDataset | None
-    digest: str
 
 
 def data_digest(data: FactorDataset) -> str:
@@ -179,7 +177,7 @@ def split_tasks(config: TableConfig, data: FactorDataset) -> TableSplit:
     held_out = data.where(**config.hold_out) if config.hold_out else None
     train = data.without(**config.hold_out) if config.hold_out else data
     if config.validation_fraction == 0:
-        return TableSplit(train, None, held_out, data_digest(data))
+        return TableSplit(train, None, held_out)
     count = round(config.validation_fraction * len(train))
     if count == len(train):
         raise ConfigError(
@@ -205,14 +203,27 @@ def split_tasks(config: TableConfig, data: FactorDataset) -> TableSplit:
         train.subset(np.flatnonzero(~chosen).tolist()),
         train.subset(np.flatnonzero(chosen).tolist()),
         held_out,
-        data_digest(data),
     )
 
 
 def train_table(
-    config: TableConfig, split: TableSplit, out: Path, *, resume: bool = False, progress: bool = True
+    config: TableConfig,
+    data: FactorDataset,
+    split: TableSplit,
+    out: Path,
+    *,
+    resume: bool = False,
+    progress: bool = True,
 ) -> FitResult:
     """Train on a table in a run folder.
+
+    Args:
+        config: what to learn, and how.
+        data: all tasks of the table, by whose hash the run knows it again.
+        split: the same by what they are for.
+        out: the run folder.
+        resume: go on from the newest checkpoint there.
+        progress: show a progress bar.
 
     Raises:
         ConfigError: settings out of range or unknown kinds.
@@ -246,7 +257,7 @@ def train_table(
             ) from error
     folder = RunFolder(out)
     with sole_writer(folder.path):
-        claim_run(folder, {**config.about(), "data": split.digest}, resume=resume)
+        claim_run(folder, {**config.about(), "data": data_digest(data)}, resume=resume)
     return fit(
         learner,
         split.train,

@@ -118,7 +118,7 @@ def run(config: FitTableConfig) -> None:
     samples = int(data.weight.sum())
     say(f"{config.table.name}: {len(data)} tasks, {samples:,} samples; tasks adapt to {data.shots} each.")
     show_table(combination_table(data, split))
-    result = train_table(table, split, config.out, resume=config.resume)
+    result = train_table(table, data, split, config.out, resume=config.resume)
     say(f"{result.steps:,} steps of training done ({result.seconds:.0f} s now); measuring …", "dim")
     folder = RunFolder(config.out)
     metrics = measure_table(result.learner, split)
