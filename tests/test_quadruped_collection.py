@@ -451,7 +451,7 @@ def test_shard_that_the_manifest_lacks_is_named_and_simulated_again(folder, simu
 )
 def test_folder_of_other_settings_is_refused(folder, simulated, change):
     before = digests(folder)
-    with pytest.raises(ConfigError, match="other settings"):
+    with pytest.raises(ConfigError, match=f"other settings: {next(iter(change))}"):
         collect(dataclasses.replace(SMALL, **change), folder, progress=False)
     assert simulated == []
     assert digests(folder) == before

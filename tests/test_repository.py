@@ -14,7 +14,7 @@ SOURCES = ROOT / "src"
 LOCKS = ["requirements.lock", "requirements-quadruped.lock", "requirements-dev.lock"]
 
 # Packages on top of the core; the core knows none of them.
-DOMAINS = {"growth", "pendulum", "quadruped", "sinusoid"}
+DOMAINS = {"growth", "pendulum", "quadruped", "sinusoid", "tabular"}
 # Rooms of the quadruped; each knows itself and those before it, and the demo beside them knows all.
 ROOMS = (
     "body",

@@ -18,7 +18,7 @@ from dmcm.cli.situations import Situations, read_situations
 from dmcm.contexts import Contexts
 from dmcm.errors import BankError, ConfigError
 from dmcm.report import Table
-from dmcm.table_measures import pooled_positions
+from dmcm.tabular.measures import pooled_positions
 
 EXAMPLES = """
 dmcm adapt runs/plants new.csv --bank bank                      each task of the table

@@ -11,9 +11,9 @@ from dmcm.cli.runs import Run, load_run
 from dmcm.cli.show import say, show_path, show_table
 from dmcm.errors import ConfigError
 from dmcm.sinusoid import page, single
-from dmcm.table_measures import few_shot_errors, measure_table, swap_errors
-from dmcm.table_page import combination_table, error_table
-from dmcm.table_runs import TableConfig, read_own, split_tasks
+from dmcm.tabular.measures import few_shot_errors, measure_table, swap_errors
+from dmcm.tabular.page import combination_table, error_table
+from dmcm.tabular.runs import TableConfig, read_own, split_tasks
 
 EXAMPLES = """
 dmcm evaluate runs/demo

@@ -8,16 +8,15 @@ from typing import Annotated
 
 import tyro
 
-from dmcm import table_page
 from dmcm.cli.arguments import parse_pairs, parse_sizes
 from dmcm.cli.evaluate import show_errors
 from dmcm.cli.show import say, show_path, show_table
 from dmcm.fit_config import FitConfig
 from dmcm.run_config import open_run
 from dmcm.runs import RunFolder
-from dmcm.table_measures import measure_table
-from dmcm.table_page import combination_table
-from dmcm.table_runs import TableConfig, split_tasks, train_table
+from dmcm.tabular.measures import measure_table
+from dmcm.tabular.page import combination_table, write_report
+from dmcm.tabular.runs import TableConfig, split_tasks, train_table
 
 EXAMPLES = """
 dmcm fit plants.csv --task plot --factors variety=2 year=2 --inputs day --outputs weight_g
@@ -124,6 +123,6 @@ def run(config: FitTableConfig) -> None:
     metrics = measure_table(result.learner, split)
     folder.write_metrics(metrics)
     show_errors(metrics)
-    table_page.write_report(*open_run(config.out))
+    write_report(*open_run(config.out))
     show_path("model", folder.model)
     show_path("report", folder.report)

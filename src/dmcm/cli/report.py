@@ -7,10 +7,10 @@ from pathlib import Path
 
 import tyro
 
-from dmcm import table_page
 from dmcm.cli.runs import load_run
 from dmcm.cli.show import show_path
-from dmcm.sinusoid import page
+from dmcm.sinusoid.page import write_report as write_sinusoid_report
+from dmcm.tabular.page import write_report as write_table_report
 
 EXAMPLES = """
 dmcm report runs/demo
@@ -31,6 +31,6 @@ CONFIG = ReportConfig
 def run(config: ReportConfig) -> None:
     """Rebuild the page."""
     opened = load_run(config.run)
-    write = page.write_report if opened.table is None else table_page.write_report
+    write = write_sinusoid_report if opened.table is None else write_table_report
     write(opened.folder, opened.about)
     show_path("report", opened.folder.report)

@@ -6,16 +6,16 @@ import dataclasses
 from pathlib import Path
 from typing import Any
 
-from dmcm import table_runs
 from dmcm.errors import StorageError, unknown_name
 from dmcm.learner import Learner
 from dmcm.models import load_learner
 from dmcm.run_config import open_run
 from dmcm.runs import RunFolder
 from dmcm.sinusoid import single
-from dmcm.table_runs import TableConfig
+from dmcm.tabular.runs import KIND as TABLE_KIND
+from dmcm.tabular.runs import TableConfig
 
-KINDS = (single.KIND, table_runs.KIND)
+KINDS = (single.KIND, TABLE_KIND)
 """Kinds of runs the commands can work with."""
 
 

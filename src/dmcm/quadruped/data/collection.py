@@ -22,6 +22,7 @@ from dmcm.quadruped.data.recording import COLUMNS, column
 from dmcm.quadruped.data.shards import SHARD_CELLS, CollectConfig, collect_shard, shard_cells
 from dmcm.quadruped.world.simulation import CONTROL_PERIOD_S
 from dmcm.quadruped.world.terrain import Terrain
+from dmcm.run_config import other_settings
 from dmcm.storage import load_arrays, read_json, save_arrays, sole_writer, write_json
 
 MANIFEST = "manifest.json"
@@ -61,8 +62,12 @@ def collect(
     with sole_writer(out):
         manifest_file = out / MANIFEST
         manifest = _read_manifest(manifest_file) if manifest_file.exists() else {**about, "shards": {}}
-        if {key: manifest.get(key) for key in about} != about:
-            raise ConfigError(f"{out} holds data collected with other settings; choose another folder.")
+        if others := [key for key in about if manifest.get(key) != about[key]]:
+            others = other_settings(manifest.get("config"), about["config"]) or others
+            raise ConfigError(
+                f"{out} holds data collected with other settings: {'; '.join(others[:4])}. Choose another "
+                "folder."
+            )
         missing = [number for number in range(len(shards)) if not _intact(out, number, manifest)]
         if ray_address is None:
             done: Iterator[tuple[int, np.ndarray]] = (

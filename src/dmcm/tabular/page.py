@@ -23,8 +23,8 @@ from dmcm.report import (
     write_page,
 )
 from dmcm.runs import RunFolder
-from dmcm.table_pictures import contexts_picture, fitted_picture, held_out_picture
-from dmcm.table_runs import TableConfig, TableSplit, read_own, split_tasks
+from dmcm.tabular.pictures import contexts_picture, fitted_picture, held_out_picture
+from dmcm.tabular.runs import TableConfig, TableSplit, read_own, split_tasks
 
 
 def write_report(folder: RunFolder, about: Mapping[str, Any]) -> None:
@@ -114,7 +114,7 @@ def error_table(metrics: Mapping[str, Any], tasks: str = "training tasks") -> Ta
     """All errors a table run measured, mean and median over tasks.
 
     Args:
-        metrics: of `table_measures`.
+        metrics: of `tabular.measures`.
         tasks: what those are that are not held out.
     """
     held = metrics.get("held_out", {})

@@ -26,7 +26,7 @@ from dmcm.plots import (
     shared_legend,
     short,
 )
-from dmcm.table_measures import draw_support, pool_label
+from dmcm.tabular.measures import draw_support, pool_label
 
 _PANELS = 9
 _CURVE = 200

@@ -12,7 +12,7 @@ from dmcm.data import FactorDataset
 from dmcm.learner import Learner
 from dmcm.samples import Samples
 from dmcm.summaries import summarise_errors
-from dmcm.table_runs import TableSplit
+from dmcm.tabular.runs import TableSplit
 
 POOLED_MOST = 48
 """Most tasks pooled into one label's context; of more, these many evenly spaced ones are taken."""
