@@ -5,6 +5,7 @@ import dataclasses
 import numpy as np
 import pytest
 
+from dmcm.errors import DataError
 from dmcm.quadruped.body.properties import draw_robots, nominal
 from dmcm.quadruped.body.robot_table import load_robot
 from dmcm.quadruped.conditioned.export import export_policy
@@ -12,7 +13,15 @@ from dmcm.quadruped.conditioned.live import LiveVectors, step_noise
 from dmcm.quadruped.conditioned.logs import log_recording
 from dmcm.quadruped.conditioned.shipped import MATCHED_POLICY
 from dmcm.quadruped.conditioned.widening import widen
-from dmcm.quadruped.data.recording import COLUMNS, TRUTH, after_step, before_step, column, delayed
+from dmcm.quadruped.data.recording import (
+    COLUMNS,
+    TRUTH,
+    after_step,
+    before_step,
+    column,
+    delayed,
+    without_truth,
+)
 from dmcm.quadruped.data.windows import OUTPUTS, STEP_OUTPUTS, WindowConfig, cut, output
 from dmcm.quadruped.deployment.controller import Controller, Step
 from dmcm.quadruped.deployment.live import LiveTelling
@@ -126,6 +135,12 @@ def test_noise_is_of_next_steps_alone(noise):
     assert np.all(noise[:SIZE] > 0)
     assert np.all(np.isinf(noise[SIZE:]))
     assert output("torque_nm").stop == SIZE
+
+
+def test_noise_is_not_taken_from_logs_that_lack_outputs(model):
+    data = log_recording(load_policy(POLICY)[0], GO1, [nominal(GO1)], [Terrain()], seed=(0,), seconds=3.0)
+    with pytest.raises(DataError, match="log_samples"):
+        step_noise(model, cut(without_truth(data), WindowConfig(), parts=1))
 
 
 def test_a_vector_that_does_not_explain_the_torques_is_not_told(model, noise, monkeypatch):

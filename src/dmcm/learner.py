@@ -115,7 +115,8 @@ class Learner(eqx.Module):
 
         Raises:
             ShapeError: arrays that do not fit the model; several tasks go to `adapt_many`.
-            DataError: no sample, NaN or infinite values, or data of another unit than those of training.
+            DataError: no sample, NaN or infinite values, data of another unit than those of training, or an
+                inner loop that did not end in finite numbers.
             FactorError: an unknown factor in `only` or `given`.
             ContextMismatchError: `given` of another model or size.
         """
@@ -170,6 +171,9 @@ class Learner(eqx.Module):
             only: as in `adapt`.
             given: as in `adapt_many`.
             truth: true factor values, for the oracle alone.
+
+        Raises:
+            ShapeError, DataError, FactorError, ContextMismatchError: as `adapt`.
         """
         columns = (samples.x.shape[-1], samples.y.shape[-1])
         if columns != (self.inputs, self.outputs):

@@ -43,9 +43,10 @@ class ContextFilter:
     Outputs are taken as independent and Gaussian around the prediction. A sample adds JᵀWJ to the information
     and moves the mean by (its inverse) JᵀW(y − f), with J the outputs' slopes by the contexts at the mean and
     W = 1/noise². Where predictions are linear in what moves, as in one factor of a
-    `TensorProductNetwork(normalise=False)`, the result is that of `Learner.adapt` on the same samples, in any
-    order. Where they are not, each sample was linearised where the filter stood at its time: the further the
-    prior allows contexts to be from its mean, the less the first samples are to be trusted.
+    `TensorProductNetwork(normalise=False)`, and the noise is the same in all outputs (in standardised units),
+    the result is that of `Learner.adapt` on as many samples as `samples` says, in any order. Where they are
+    not, each sample was linearised where the filter stood at its time: the further the prior allows contexts
+    to be from its mean, the less the first samples are to be trusted.
 
     The prior weighs as much as in `adapt` of `samples` samples, for which the model learned it: its
     information is samples · outputs · Λ · W, with the mean of W over the outputs that are measured: what

@@ -42,9 +42,10 @@ class LevenbergMarquardt(Solver):
 
     A few samples often allow several contexts, such as a negative amplitude with the opposite phase, and a
     descent ends in whichever valley it met first. With `restarts` it starts again at use on the other side
-    of the prior mean, for each factor alone and for all together, and the lowest objective wins. That pays
-    where data are exact and the prior tells the valleys apart. Where noise decides between them, contexts of
-    two tasks may come from different valleys and no longer mix; one descent, as in training, is safer there.
+    of the prior mean, for all factors together and, where two to four move, for each alone, and the lowest
+    objective wins. That pays where data are exact and the prior tells the valleys apart. Where noise decides
+    between them, contexts of two tasks may come from different valleys and no longer mix; one descent, as in
+    training, is safer there.
 
     Attributes:
         steps: steps at use, of each start.

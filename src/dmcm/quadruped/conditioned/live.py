@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from dmcm.errors import DataError
 from dmcm.quadruped.data.recording import COLUMNS, after_step, before_step, delayed, without_truth
 from dmcm.quadruped.data.windows import STEP_OUTPUTS, WindowConfig, Windows, cut
 from dmcm.quadruped.dynamics.base import base_errors
@@ -29,14 +30,22 @@ def step_noise(model: DynamicsModel, windows: Windows) -> np.ndarray:
 
     Args:
         model: predicts.
-        windows: logs of robots of training.
+        windows: logs of simulated robots of training, every output measured.
 
     Returns:
         Root mean squared error of each output after adaptation, shape (outputs,); infinite for outcomes of
         the coming second, which are not there yet when a filter needs them.
+
+    Raises:
+        DataError: an output that was not measured.
     """
     rows = np.flatnonzero(windows.count[:, 0])
     wrong = base_errors(windows, model.base)
+    if np.isnan(wrong[rows, 0]).any():
+        raise DataError(
+            "these logs lack outputs, as those of real robots do. Take simulated ones, of robots of "
+            "training: `conditioned.logs.log_samples` makes them."
+        )
     contexts = adapt_cells(model.learner, windows, wrong, rows)
     left = []
     for i, row in enumerate(rows):

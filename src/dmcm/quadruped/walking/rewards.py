@@ -24,7 +24,7 @@ class RewardWeights:
     """Yaw rate as commanded: exp(−error² / 0.25), rad/s."""
     advance: float = 0.5
     """Speed in the commanded direction as a share of the commanded one (of 0.3 m/s where that is less), at
-    most 1. It never levels off, so that a robot that is stuck gains by every bit of way."""
+    most 1. It rises evenly up to there, so that a robot that is stuck gains by every bit of way."""
     vertical_speed: float = -0.5
     """Squared speed of the trunk along its own upward axis, m²/s²; on level ground only."""
     tumbling: float = -0.03
