@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 
 import equinox as eqx
@@ -402,3 +403,25 @@ def test_numbers_without_a_type_here_hide_no_other_entry(bank):
     found = {entry.name: entry.problem for entry in bank.entries() if entry.factor == "phase"}
     assert found["a"] is None
     assert "foreign" in found["foreign"]
+
+
+def test_of_two_who_save_at_once_one_is_refused_and_the_entry_is_whole(tmp_path):
+    bank, tasks = ContextBank(tmp_path), [sine_contexts(i) for i in range(2)]
+    for turn in range(15):
+        with ThreadPoolExecutor(2) as pool:
+            saved = [
+                pool.submit(bank.save, f"n{turn}", own, LEARNER, source=f"data {i}", samples=3)
+                for i, own in enumerate(tasks)
+            ]
+        failures = [own.exception() for own in saved]
+        assert sorted(isinstance(error, BankError) for error in failures) == [False, True], failures
+        entry = bank.load("amplitude", f"n{turn}", LEARNER)
+        np.testing.assert_array_equal(entry["amplitude"], tasks[failures.index(None)]["amplitude"])
+    for own in tasks:
+        bank.save("n0", own, LEARNER, source="again", samples=3, overwrite=True)
+    assert [entry.problem for entry in bank.entries()] == [None] * 30
+
+
+def sine_contexts(seed):
+    x = np.random.default_rng(seed).normal(size=(5, 1)).astype(np.float32)
+    return LEARNER.adapt(x, np.sin(x))

@@ -1,12 +1,15 @@
 """Tests of how sure fitted contexts are: against closed forms and many simulated data sets."""
 
+import equinox as eqx
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from dmcm.certainty import LEAST_BLOCKS, context_deviations
+from dmcm import Prior
+from dmcm.certainty import LEAST_BLOCKS, _slopes, context_deviations
 from dmcm.contexts import Contexts
 from dmcm.errors import ContextMismatchError, DataError, FactorError, ShapeError
+from dmcm.samples import as_samples
 from helpers import FACTORS, learner, network
 
 FIRST = next(iter(FACTORS))
@@ -83,3 +86,27 @@ def test_refuses(model):
         context_deviations(model, contexts, x, y, cluster, only=[])
     with pytest.raises(ContextMismatchError):
         context_deviations(learner(seed=5), contexts, x, y, cluster)
+
+
+def test_numbers_that_the_data_hardly_tell_apart_are_not_rounded_away(model):
+    """Against the same estimator of the same slopes, in double precision and by pseudo-inverses."""
+    rng = np.random.default_rng(0)
+    x = 0.5 + 1e-4 * rng.normal(size=(120, model.inputs))  # nearly one input: the slopes are nearly one line
+    block = np.repeat(np.arange(12), 10)
+    contexts = model.prior_contexts()
+    y = np.asarray(model.predict(contexts, x)) + 0.1 * rng.normal(size=(120, model.outputs))
+    loose = eqx.tree_at(lambda tree: tree.prior, model, Prior(model.factors, precision=1e-6, floor=1e-7))
+    own = Contexts(contexts.values, loose.fingerprint())
+    found = np.asarray(context_deviations(loose, own, x, y, block, only=[FIRST])[FIRST], float)
+
+    parts = _slopes(loose, own.values, as_samples(x, y, model.inputs, model.outputs), (FIRST,))
+    slopes, errors, precision = (np.asarray(part, float) for part in parts)
+    rows = slopes.reshape(errors.size, -1) / np.sqrt(errors.size)
+    root = np.vstack([rows, np.diag(np.sqrt(precision))])
+    inverse = np.linalg.pinv(root) @ np.linalg.pinv(root).T
+    pulls = (
+        np.stack([np.einsum("nod,no->d", slopes[block == b], errors[block == b]) for b in range(12)])
+        / errors.size
+    )
+    scatter = 12 * np.cov(pulls.T)
+    np.testing.assert_allclose(found, np.sqrt(np.diag(inverse @ scatter @ inverse)), rtol=1e-3)

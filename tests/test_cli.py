@@ -678,6 +678,21 @@ def test_the_module_runs_and_help_is_light():
     assert done.stderr.startswith("error: ")
 
 
+def test_help_into_a_pipe_that_closes_is_no_error():
+    environment = {**os.environ, "PYTHONPATH": str(ROOT / "src")}
+    reader, writer = os.pipe()
+    os.close(reader)
+    done = subprocess.run(
+        [sys.executable, "-m", "dmcm", "--help"],
+        env=environment,
+        stdout=writer,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    os.close(writer)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
 def test_public_names_are_where_the_package_says():
     tree = ast.parse(Path(dmcm.__file__).read_text())
     (checked,) = (node for node in tree.body if isinstance(node, ast.If))

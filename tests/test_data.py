@@ -429,3 +429,14 @@ def test_scaler_counts_real_samples_only():
     joined = np.concatenate(x)
     np.testing.assert_allclose(data.scaler().x_mean, joined.mean(axis=0), rtol=1e-4)
     np.testing.assert_allclose(data.sampler().scaler().x_std, joined.std(axis=0), rtol=1e-4)
+
+
+def test_one_long_task_among_short_ones_is_refused_before_it_is_padded(monkeypatch):
+    monkeypatch.setattr("dmcm.task_arrays._MOST_PADDED", 10_000)
+    sizes = [10] * 30 + [400]
+    x = [np.random.default_rng(i).normal(size=(n, 1)) for i, n in enumerate(sizes)]
+    names = [f"plot {i}" for i in range(31)]
+    with pytest.raises(DataError, match=r"'plot 30' has 400 samples, half of all tasks have at most 10"):
+        FactorDataset.from_arrays(x, x, {"plot": names}, task_names=names)
+    # What is large because all tasks are is a matter of the machine's memory.
+    assert len(FactorDataset.from_arrays(x[30:] * 20, x[30:] * 20, {"plot": names[:20]})) == 20

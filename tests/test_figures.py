@@ -110,3 +110,40 @@ def test_every_figure_of_the_policies_table_is_measured():
             assert cells == [f"{100 * cell['success']:.0f} ± {100 * cell['ci95']:.0f}" for cell in measured]
             checked += 1
     assert checked == len(table["methods"])
+
+
+@pytest.mark.skipif(not (ROOT / "results").is_dir(), reason="an sdist has no results")
+def test_every_figure_of_the_transfer_tables_is_measured():
+    text = (ROOT / "docs" / "transfer.md").read_text(encoding="utf-8")
+    table = json.loads((ROOT / "results" / "transfer.json").read_text())
+    readings = json.loads((ROOT / "results" / "readings.json").read_text())["log_error"]
+    columns, rows, series, read = ("rough", "waves", "stairs_up", "slope_up", "all"), [], [], []
+    for line in text.splitlines():
+        match = re.match(r"\| `(\w+)` \|(.*)\|$", line)
+        if match:
+            cells = [cell.strip() for cell in match[2].split("|")]
+            if len(cells) == 6:
+                rows.append(match[1])
+                measured = [percent(table["methods"][match[1]][column]) for column in columns]
+                assert cells == [table["titles"][match[1]], *measured]
+            elif len(cells) == 5:
+                series.append(match[1])
+                values = [table["seconds"].get(match[1], {}).get(value) for value in ("1", "5", "10")]
+                values += [table["gap"].get(match[1], {}).get(value) for value in ("0", "2")]
+                assert cells == ["" if value is None else percent(value["all"]) for value in values]
+            elif len(cells) == 9:
+                read.append(match[1])
+                values = [readings["seconds"][value] for value in ("1", "2", "5", "10", "20")]
+                values += [readings["gap"][value] for value in ("0", "1", "2")] + [readings["ground"]["hard"]]
+                assert cells == [scatter(value[match[1]]) for value in values]
+    assert read == ["dmcm", "single"]
+    assert sorted(rows) == sorted(table["methods"])
+    assert sorted(series) == sorted({*table["seconds"], *table["gap"]})
+
+
+def percent(cell):
+    return f"{100 * cell['success']:.0f} ± {100 * cell['ci95']:.0f}"
+
+
+def scatter(cell):
+    return f"{100 * cell['mean']:.0f} ± {100 * cell['ci95']:.0f}"

@@ -8,7 +8,7 @@ import pytest
 from dmcm.contexts import Contexts, Factors
 from dmcm.errors import ContextMismatchError, DataError, FactorError, ShapeError
 from dmcm.learner import Learner
-from dmcm.metrics import chance_label, clamp_test, probe_label, probe_number, swap_test
+from dmcm.metrics import LEAST_GROUPS, chance_label, clamp_test, probe_label, probe_number, swap_test
 from dmcm.networks import TensorProductNetwork
 from dmcm.priors import Prior
 from dmcm.samples import Samples
@@ -220,5 +220,13 @@ def test_a_probe_with_groups_cannot_recognise_what_it_has_seen():
 def test_groups_of_another_shape_or_too_few_are_refused():
     with pytest.raises(ShapeError, match="groups"):
         probe_number(np.ones((30, 2)), np.arange(30.0), groups=np.arange(29))
-    with pytest.raises(DataError, match="4 groups"):
-        probe_number(np.ones((30, 2)), np.arange(30.0), groups=np.arange(30) % 3)
+    with pytest.raises(DataError, match="8 groups"):
+        probe_number(np.ones((30, 2)), np.arange(30.0), groups=np.arange(30) % 7)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_a_probe_of_the_fewest_groups_still_reads_what_is_plain(seed):
+    group = np.arange(160) % LEAST_GROUPS
+    value = np.random.default_rng(seed).normal(size=LEAST_GROUPS)[group]
+    contexts = value[:, None] + 1e-3 * np.random.default_rng(seed + 9).normal(size=(160, 2))
+    assert probe_number(contexts, value, groups=group, seed=seed) > 0.3

@@ -142,14 +142,33 @@ def test_numbers_of_another_model_are_refused(tmp_path):
         load_learner(tmp_path / "m")
 
 
-def test_kinds_of_ones_own_cannot_be_saved_as_ours(tmp_path):
-    class Mine(ConcatNetwork):
-        pass
+class Mine(ConcatNetwork):
+    """A network of one's own, which is called like one of the library's."""
 
-    mine = Mine(FACTORS, 1, 1, width=4, key=jax.random.key(0))
-    with pytest.raises(StorageError, match="Mine cannot be saved"):
-        save_learner(tmp_path / "m", Learner(mine, solver(), FACTORS))
-    assert not list(tmp_path.iterdir())
+
+def of_my_own(seed=0, width=4, **parts):
+    return Learner(Mine(FACTORS, 1, 1, width=width, key=jax.random.key(seed)), solver(), FACTORS, **parts)
+
+
+def test_kinds_of_ones_own_are_never_loaded_as_ours(tmp_path):
+    saved_model = perturbed(of_my_own(scaler=Scaler.identity(1, 1)))
+    save_learner(tmp_path / "m", saved_model)
+    with pytest.raises(StorageError, match=r"Mine, of no kind of this library.*like="):
+        load_learner(tmp_path / "m")
+    found = load_learner(tmp_path / "m", like=of_my_own(seed=1))
+    assert type(found.network) is Mine
+    assert same_bits(eqx.filter(found, eqx.is_array), eqx.filter(saved_model, eqx.is_array))
+    assert found.fingerprint() == saved_model.fingerprint()
+    with pytest.raises(StorageError, match="shape"):
+        load_learner(tmp_path / "m", like=of_my_own(width=5))
+
+
+def test_a_learner_like_the_saved_one_serves_library_kinds_too(tmp_path):
+    saved_model = perturbed(learner())
+    save_learner(tmp_path / "m", saved_model)
+    assert load_learner(tmp_path / "m", like=learner(seed=3)).fingerprint() == saved_model.fingerprint()
+    with pytest.raises(StorageError, match="another model than its fingerprint says"):
+        load_learner(tmp_path / "m", like=learner(solver=solver("none")))
 
 
 def test_unknown_kinds_are_configuration_errors():

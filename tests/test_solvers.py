@@ -506,3 +506,14 @@ def test_condensed_is_ignored_where_the_network_cannot():
     ways = [LevenbergMarquardt(5, condensed=condensed) for condensed in (False, True)]
     first, second = (solve(way, net, prior, support, {}) for way in ways)
     assert same_bits(first, second)
+
+
+@pytest.mark.parametrize("restarts", [False, True])
+def test_a_model_in_single_precision_adapts_where_jax_runs_in_double(restarts):
+    model = learner(solver=solver(restarts=restarts))
+    x = np.linspace(-2, 2, 7)[:, None]
+    single = model.adapt(x, np.sin(x))
+    with double_precision():
+        double = model.adapt(x, np.sin(x))
+    for name in model.factors:
+        np.testing.assert_allclose(double[name], single[name], rtol=1e-4, atol=1e-5)

@@ -12,7 +12,8 @@ from tests.helpers import FACTORS, learner, network, same_bits, sine, sines, sol
 
 from dmcm import FactorDataset, FitConfig, fit, load_learner
 from dmcm.checkpoints import load_checkpoint
-from dmcm.errors import ConfigError, DataError, DivergenceError, InterruptedRun, ShapeError
+from dmcm.errors import CheckpointError, ConfigError, DataError, DivergenceError, InterruptedRun, ShapeError
+from dmcm.networks import ConcatNetwork
 from dmcm.optimiser import outer_optimiser
 from dmcm.runs import RunFolder
 from dmcm.storage import load_arrays, tree_arrays
@@ -45,6 +46,29 @@ class Spoiled(eqx.Module):
         bad = jnp.any(jnp.all(self.bad_keys == data, axis=-1))
         y = jnp.where(bad, jnp.nan, batch.query.y)
         return eqx.tree_at(lambda b: b.query.y, batch, y)
+
+    def scaler(self):
+        return self.inner.scaler()
+
+
+class Mine(ConcatNetwork):
+    """A network of one's own."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Shift:
+    by: float
+
+
+class Shifted(eqx.Module):
+    """Batches of a dataset with a setting that lies deeper than the sampler."""
+
+    inner: eqx.Module
+    settings: dict
+
+    def sample(self, key):
+        batch = self.inner.sample(key)
+        return eqx.tree_at(lambda b: b.query.y, batch, batch.query.y + self.settings["shift"].by)
 
     def scaler(self):
         return self.inner.scaler()
@@ -315,3 +339,31 @@ def test_units_beyond_single_precision_are_refused(scale):
     x = np.linspace(0, 1, 12).reshape(2, 6, 1)
     with pytest.raises(DataError, match=r"cannot scale\. Choose a unit"):
         FactorDataset.from_arrays(x, scale * np.sin(x), {"place": ["a", "b"]})
+
+
+def test_a_network_of_ones_own_is_trained_into_a_folder(tmp_path):
+    def own(seed):
+        mine = Mine(FACTORS, 1, 1, width=4, key=jax.random.key(seed))
+        return learner(network=mine, solver=solver("none"))
+
+    trained = train(own(0), run_dir=tmp_path).learner
+    found = load_learner(tmp_path / "model.safetensors", like=own(1))
+    assert same_bits(numbers(found), numbers(trained))
+
+
+def test_a_setting_deep_within_a_sampler_counts(tmp_path):
+    def shifted(by):
+        return Shifted(sines().sampler(), {"shift": Shift(by)})
+
+    done = train(plain(), shifted(0.0), run_dir=tmp_path)
+    with pytest.raises(CheckpointError, match="of other data"):
+        train(plain(), shifted(100.0), run_dir=tmp_path, resume=True)
+    again = train(plain(), shifted(0.0), run_dir=tmp_path, resume=True)
+    assert same_bits(numbers(again.learner), numbers(done.learner))
+
+
+def test_seconds_of_a_resumed_training_are_all_of_it(tmp_path):
+    first = train(plain(), run_dir=tmp_path)
+    again = train(plain(), run_dir=tmp_path, resume=True)
+    assert load_checkpoint(tmp_path / "checkpoints", {})[1]["seconds"] < first.seconds
+    assert again.seconds > load_checkpoint(tmp_path / "checkpoints", {})[1]["seconds"] > 0

@@ -17,7 +17,7 @@ import numpy as np
 from dmcm.contexts import Contexts, check_sizes, share
 from dmcm.errors import BankError, DmcmError, FactorError, StorageError, unknown_name
 from dmcm.learner import Learner
-from dmcm.storage import load_arrays, read_json, save_arrays, write_json
+from dmcm.storage import load_arrays, read_json, save_arrays, sole_writer, write_json
 
 _NAME = re.compile(r"[A-Za-z0-9_](?:[A-Za-z0-9_.,=\- ]*[A-Za-z0-9_\-])?")
 _LONGEST_NAME = 100
@@ -115,32 +115,34 @@ class ContextBank:
             raise BankError("say which data the context comes from: source='…'.")
         if isinstance(samples, bool) or not isinstance(samples, (int, np.integer)) or samples < 0:
             raise BankError(f"samples={samples!r}: give the number of samples the context was fitted to.")
-        self.check_free(name, chosen.values, overwrite=overwrite)
         # Labels of entries, not results: the clock decides nothing.
         created = datetime.now(UTC).isoformat(timespec="seconds")
         mean, precision = learner.prior.start(), learner.prior.precision()
         written = []
-        for factor, value in chosen.values.items():
-            path = self._file(factor, name)
-            arrays = {
-                "value": np.asarray(value, np.float32),
-                "prior_mean": np.asarray(mean[factor], np.float32),
-                "prior_precision": np.asarray(precision[factor], np.float32),
-            }
-            about = {
-                "factor": factor,
-                "name": name,
-                "source": source,
-                "samples": int(samples),
-                "model": chosen.model,
-                "created": created,
-            }
-            # An old description left beside a new vector would be at odds with it after a crash in between.
-            with contextlib.suppress(OSError):
-                path.with_suffix(".json").unlink()
-            save_arrays(path, arrays, about)
-            write_json(path.with_suffix(".json"), _description(arrays, about))
-            written.append(path)
+        # Of two who save at once under one name, one must see what the other wrote.
+        with sole_writer(self.path, wait=True):
+            self.check_free(name, chosen.values, overwrite=overwrite)
+            for factor, value in chosen.values.items():
+                path = self._file(factor, name)
+                arrays = {
+                    "value": np.asarray(value, np.float32),
+                    "prior_mean": np.asarray(mean[factor], np.float32),
+                    "prior_precision": np.asarray(precision[factor], np.float32),
+                }
+                about = {
+                    "factor": factor,
+                    "name": name,
+                    "source": source,
+                    "samples": int(samples),
+                    "model": chosen.model,
+                    "created": created,
+                }
+                # An old description beside a new vector would be at odds with it after a crash in between.
+                with contextlib.suppress(OSError):
+                    path.with_suffix(".json").unlink()
+                save_arrays(path, arrays, about)
+                write_json(path.with_suffix(".json"), _description(arrays, about))
+                written.append(path)
         return written
 
     def load(self, factor: str, name: str, learner: Learner) -> Contexts:

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.flatten_util import ravel_pytree
 from jax.typing import ArrayLike
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Float
 
 from dmcm.contexts import Contexts, check_compatible
 from dmcm.errors import DataError, FactorError, ShapeError
@@ -77,25 +77,29 @@ def context_deviations(
             f"the samples are of {len(names)} blocks and {LEAST_BLOCKS} are the least that show a scatter: "
             "give more data, or shorter blocks."
         )
-    covariance = _covariance(learner, contexts.values, samples, jnp.asarray(number), len(names), moving)
-    deviations = np.sqrt(np.maximum(np.diag(np.asarray(covariance)), 0))
-    if not np.all(np.isfinite(deviations)):
+    slopes, errors, precision = (
+        np.asarray(part, np.float64) for part in _slopes(learner, contexts.values, samples, moving)
+    )
+    if not (np.all(np.isfinite(slopes)) and np.all(np.isfinite(errors))):
         raise DataError("the predictions' slopes are not finite: check the units of x and y.")
+    # H⁻¹ S H⁻¹ with H the objective's curvature and S the scatter of its slope over blocks; in double
+    # precision, for numbers that the data hardly tell apart make H nearly singular.
+    sums = np.zeros((len(names), len(precision)))
+    np.add.at(sums, number, np.einsum("nod,no->nd", slopes, errors) / errors.size)
+    away = sums - sums.mean(axis=0)
+    curvature = np.einsum("nod,noe->de", slopes, slopes) / errors.size + np.diag(precision)
+    moves = np.linalg.solve(curvature, away.T)
+    deviations = np.sqrt(np.sum(moves**2, axis=1) * len(names) / (len(names) - 1))
     order = sorted(moving)
     ends = np.cumsum([learner.factors[name] for name in order])
     return dict(zip(order, jnp.split(jnp.asarray(deviations), ends[:-1]), strict=True))
 
 
 @eqx.filter_jit
-def _covariance(
-    learner: Learner,
-    values: dict[str, Array],
-    samples: Samples,
-    block: Int[Array, " n"],
-    blocks: int,
-    moving: tuple[str, ...],
-) -> Float[Array, "d d"]:
-    """H⁻¹ S H⁻¹: H the objective's curvature, S the scatter of its slope over blocks."""
+def _slopes(
+    learner: Learner, values: dict[str, Array], samples: Samples, moving: tuple[str, ...]
+) -> tuple[Float[Array, "n outputs d"], Float[Array, "n outputs"], Float[Array, " d"]]:
+    """Slopes of predictions by the contexts that moved, what they are off by, and the prior's precision."""
     scaled = standardised(learner, samples)
     held = {name: value for name, value in values.items() if name not in moving}
     flat, unravel = ravel_pytree({name: values[name] for name in moving})
@@ -105,11 +109,4 @@ def _covariance(
     def predict(moved: Float[Array, " d"]) -> Float[Array, "n outputs"]:
         return learner.network.decode(encoded, {**held, **unravel(moved)})
 
-    slopes = jax.jacfwd(predict)(flat)
-    pull = jnp.einsum("nod,no->nd", slopes, predict(flat) - scaled.y) / scaled.y.size
-    sums = jax.ops.segment_sum(pull, block, num_segments=blocks)
-    away = sums - sums.mean(axis=0)
-    scatter = away.T @ away * blocks / (blocks - 1)
-    curvature = jnp.einsum("nod,noe->de", slopes, slopes) / scaled.y.size + jnp.diag(precision)
-    half = jnp.linalg.solve(curvature, scatter)
-    return jnp.linalg.solve(curvature, half.T)
+    return jax.jacfwd(predict)(flat), predict(flat) - scaled.y, precision

@@ -107,11 +107,11 @@ class FactorDataset:
                 raise ShapeError(f"query data of {len(qx)} and {len(qy)} tasks for {len(xs)} tasks.")
             for name, one_x, one_y in zip(names, qx, qy, strict=True):
                 check_task(f"{name} (query)", one_x, one_y, xs[0].shape[1], ys[0].shape[1])
-            fixed = Samples(*(jnp.asarray(a) for a in pad_tasks(qx, qy)))
+            fixed = Samples(*(jnp.asarray(a) for a in pad_tasks(names, qx, qy)))
         smallest = min(len(one) for one in xs)
         if shots is None:
             shots = min(10, smallest if fixed is not None else max(1, smallest // 2))
-        padded_x, padded_y, weight = pad_tasks(xs, ys)
+        padded_x, padded_y, weight = pad_tasks(names, xs, ys)
         columns = column_names(input_names, "x", padded_x.shape[2])
         results = column_names(output_names, "y", padded_y.shape[2])
         check_resolution(xs, columns)

@@ -15,8 +15,9 @@ from dmcm.learner import Learner
 from dmcm.samples import Samples, as_numbers
 from dmcm.solvers.base import Values
 
-LEAST_GROUPS = 4
-"""Groups of tasks that a probe is fitted to, chosen on and tested on."""
+LEAST_GROUPS = 8
+"""Groups of tasks that a probe is fitted to, chosen on and tested on. With fewer, a part is a single group,
+in which what is probed may not vary."""
 _LEAST_TASKS = 20
 _WIDTHS = (0.25, 0.5, 1.0, 2.0, 4.0)
 _RIDGES = (1e-8, 1e-6, 1e-4, 1e-2, 1.0)

@@ -101,32 +101,49 @@ def save_learner(path: Path | str, learner: Learner, **about: Any) -> None:
 
     Args:
         path: the file.
-        learner: what to save; its network and solver must be kinds of this library.
+        learner: what to save.
         **about: more JSON values to keep beside it.
 
     Raises:
-        StorageError: the file cannot be written, or the learner has parts that could not be built again.
+        StorageError: the file cannot be written.
     """
-    for part, known in ((learner.network, NETWORKS), (learner.solver, SOLVERS)):
-        if known.get(part.kind) is not type(part):
-            raise StorageError(
-                f"{type(part).__name__} cannot be saved: loading builds only {', '.join(known)}. "
-                "Save your own kinds with equinox.tree_serialise_leaves."
-            )
-    description = {**about, "learner": describe(learner), "fingerprint": learner.fingerprint()}
+    parts = ((learner.network, NETWORKS), (learner.solver, SOLVERS))
+    description = {
+        **about,
+        "learner": describe(learner),
+        "own_kinds": [type(part).__name__ for part, known in parts if known.get(part.kind) is not type(part)],
+        "fingerprint": learner.fingerprint(),
+    }
     save_arrays(Path(path), tree_arrays(learner), description)
 
 
-def load_learner(path: Path | str) -> Learner:
+def load_learner(path: Path | str, like: Learner | None = None) -> Learner:
     """Read a learner that `save_learner` wrote.
 
+    Args:
+        path: the file.
+        like: a learner built as the saved one was, whatever its numbers. Needed where its network or solver
+            is of a kind of one's own, which nobody else can build.
+
     Raises:
-        StorageError: no such file, a damaged one, or one that holds no learner.
+        StorageError: no such file, a damaged one, one that holds no learner or another than `like`, or one
+            with parts that cannot be built without it.
     """
     arrays, about = load_arrays(Path(path))
     if "learner" not in about:
         raise StorageError(f"{path} holds no learner.")
-    learner = fill_tree(eqx.filter_eval_shape(from_description, about["learner"]), arrays)
+    if like is not None:
+        if like.scaler is None and about["learner"]["scaled"]:
+            scaler = Scaler.identity(like.inputs, like.outputs)
+            like = eqx.tree_at(lambda tree: tree.scaler, like, scaler, is_leaf=lambda leaf: leaf is None)
+        learner = fill_tree(like, arrays)
+    elif own := about.get("own_kinds"):
+        raise StorageError(
+            f"{path} holds a learner with {' and '.join(own)}, of no kind of this library. Build one like it "
+            "and pass it: load_learner(path, like=…)."
+        )
+    else:
+        learner = fill_tree(eqx.filter_eval_shape(from_description, about["learner"]), arrays)
     if learner.fingerprint() != about.get("fingerprint"):
         raise StorageError(f"{path} holds another model than its fingerprint says.")
     return learner

@@ -131,7 +131,7 @@ def dependence_between(
     """Mean normalised HSIC over all pairs of factors: 0 for independent contexts, 1 for equal ones.
 
     Gaussian kernels whose width is the mean squared distance in the batch (Gretton et al. 2005; normalised as
-    the centred kernel alignment of Cortes et al. 2012).
+    the centred kernel alignment of Cortes et al. 2012). Slopes take the width as given.
     """
     weight = valid.astype(jnp.float32)
     count = jnp.maximum(jnp.sum(weight), 1.0)

@@ -44,7 +44,8 @@ class Batch(eqx.Module):
         query: samples the outer loss is taken on, leading axis tasks.
         task: an integer a task; equal integers mean the same task drawn twice.
         labels: per factor, an integer a task; equal integers mean equal labels.
-        valid: False for tasks that must neither be learned from nor donate.
+        valid: False for tasks that must neither be learned from nor donate, such as those without a sample in
+            support or query set.
         values: true factor values as numbers, shape (tasks, v), where they are known (the oracle reads them).
     """
 
@@ -85,7 +86,7 @@ def as_samples(x: ArrayLike, y: ArrayLike, inputs: int, outputs: int) -> Samples
         )
     if checked_x.shape[-2] == 0:
         raise DataError("no samples to adapt to: give at least one row of x and y.")
-    weight = cast(AnyArray, np.ones(checked_x.shape[:-1]))
+    weight = cast(AnyArray, np.ones(checked_x.shape[:-1], np.float32))
     return Samples(checked_x, checked_y, weight)
 
 

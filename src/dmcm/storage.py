@@ -76,7 +76,7 @@ def make_folder(path: Path, name: str = "folder") -> None:
 
 
 @contextlib.contextmanager
-def sole_writer(folder: Path) -> Iterator[None]:
+def sole_writer(folder: Path, *, wait: bool = False) -> Iterator[None]:
     """Refuse a folder into which someone else writes, and keep others out within the `with` block.
 
     Two that write the same run would mix their metrics and checkpoints without a word. The lock is the
@@ -84,6 +84,7 @@ def sole_writer(folder: Path) -> Iterator[None]:
 
     Args:
         folder: made if it is not there.
+        wait: until someone else who writes there is done, instead of refusing.
 
     Raises:
         StorageError: someone else writes there, or the folder cannot be made or read.
@@ -98,7 +99,7 @@ def sole_writer(folder: Path) -> Iterator[None]:
         raise StorageError(f"cannot read the folder {folder}: {error.strerror or error}.") from error
     try:
         try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(handle, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
         except BlockingIOError as error:
             raise StorageError(
                 f"another process is writing into {folder}. Wait until it is done, or choose another folder."

@@ -13,6 +13,10 @@ from dmcm.errors import DataError, ShapeError
 from dmcm.samples import as_numbers
 
 _LARGEST = 1e30
+_MOST_PADDED = 4 * 2**30
+"""Bytes that padded tasks may take if most of them is padding."""
+_PADDED_TIMES = 4
+"""How many times as large as the samples is most."""
 
 
 def split_tasks(array: Any, name: str) -> list[np.ndarray]:
@@ -193,21 +197,34 @@ def check_resolution(tasks: Sequence[np.ndarray], names: tuple[str, ...]) -> Non
             )
 
 
-def pad_tasks(xs: list[np.ndarray], ys: list[np.ndarray]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def pad_tasks(
+    names: Sequence[str], xs: list[np.ndarray], ys: list[np.ndarray]
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Tasks padded to the longest: x (tasks, n, inputs), y (tasks, n, outputs), weight (tasks, n).
 
     Padding is a task's last sample again, not zeros: far from the data, zeros may overflow once standardised,
     and what is not finite spoils a sum however little it weighs.
+
+    Raises:
+        DataError: tasks so much shorter than the longest that padding would take most of a memory.
     """
-    longest = max(len(one) for one in xs)
-    lacking = [longest - len(one) for one in xs]
+    lengths = np.array([len(one) for one in xs])
+    longest, columns = int(lengths.max()), xs[0].shape[1] + ys[0].shape[1] + 1
+    size = 4 * len(xs) * longest * columns
+    if size > _MOST_PADDED and longest * len(xs) > _PADDED_TIMES * lengths.sum():
+        raise DataError(
+            f"task '{names[int(lengths.argmax())]}' has {longest:,} samples, half of all tasks have at most "
+            f"{np.median(lengths):,.0f}; padded to the longest, they would take {size / 2**30:.0f} GiB. "
+            "Split that task, or thin it out."
+        )
 
     def padded(tasks: list[np.ndarray]) -> np.ndarray:
-        rows = [np.pad(one, ((0, n), (0, 0)), mode="edge") for one, n in zip(tasks, lacking, strict=True)]
-        return np.stack(rows).astype(np.float32)
+        found = np.empty((len(tasks), longest, tasks[0].shape[1]), np.float32)
+        for row, one in zip(found, tasks, strict=True):
+            row[: len(one)], row[len(one) :] = one, one[-1]
+        return found
 
-    weight = np.stack([np.arange(longest) < longest - n for n in lacking]).astype(np.float32)
-    return padded(xs), padded(ys), weight
+    return padded(xs), padded(ys), (np.arange(longest) < lengths[:, None]).astype(np.float32)
 
 
 def column_names(names: Sequence[str] | None, prefix: str, count: int) -> tuple[str, ...]:

@@ -47,7 +47,8 @@ class FitResult:
         learner: the trained learner; the best on validation data, if there were any.
         history: metrics a chunk.
         steps: outer steps done.
-        seconds: wall time of this call, compilation included.
+        seconds: wall time of the training, compilation included; of a resumed one also that of earlier calls
+            up to the checkpoint.
     """
 
     learner: Learner
@@ -144,8 +145,9 @@ def _train(
     # Weakly typed leaves would compile the first chunk twice.
     state = jax.tree.map(lambda leaf: jnp.asarray(leaf, leaf.dtype), state)
     done, mark = 0, _mark(learner, config, sampler, checker)
+    earlier_s = 0.0
     if folder is not None:
-        state, done = _open_run(folder, state, mark, resume)
+        state, done, earlier_s = _open_run(folder, state, mark, resume)
         about = {"settings": dataclasses.asdict(config), "learner": describe(learner)}
         write_json(folder.path / "training.json", {**about, "environment": environment()})
     history = folder.history() if folder is not None else []
@@ -158,7 +160,8 @@ def _train(
     def save(step: int) -> None:
         nonlocal saved_at, saved_step
         if folder is not None and step != saved_step:
-            save_checkpoint(folder.checkpoints, step, state, {"mark": mark})
+            spent = earlier_s + time.monotonic() - began
+            save_checkpoint(folder.checkpoints, step, state, {"mark": mark, "seconds": spent})
             saved_at, saved_step = time.monotonic(), step
 
     columns = (
@@ -219,7 +222,7 @@ def _train(
     final = eqx.combine(state.best if checker is not None else state.trained, static)
     if folder is not None:
         save_learner(folder.model, final)
-    return FitResult(final, history, done, time.monotonic() - began)
+    return FitResult(final, history, done, earlier_s + time.monotonic() - began)
 
 
 def _compile_chunk(static: Any, optimiser: optax.GradientTransformation, config: FitConfig):
@@ -332,18 +335,25 @@ def _mark(learner: Learner, config: FitConfig, sampler: Sampler, checker: Sample
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def _content(sampler: Sampler) -> list[Any]:
-    """What a sampler holds, as far as it can be told: a digest of its arrays, and its plain settings."""
-    named = vars(sampler) if hasattr(sampler, "__dict__") else {}
-    kinds = (bool, int, float, str, tuple)
-    plain = {name: repr(value) for name, value in named.items() if isinstance(value, kinds)}
-    leaves = [leaf for leaf in jax.tree.leaves(sampler) if isinstance(leaf, (jax.Array, np.ndarray))]
-    arrays = {str(i): np.asarray(leaf) for i, leaf in enumerate(leaves)}
-    return [type(sampler).__name__, digest(arrays), plain]
+def _content(value: Any, within: tuple[int, ...] = ()) -> Any:
+    """What a sampler holds, however deep, as JSON values; of functions and the like their kind alone."""
+    if value is None or isinstance(value, (bool, int, float, str, np.generic)):
+        return repr(value)
+    if isinstance(value, (jax.Array, np.ndarray)):
+        return digest({"": np.asarray(value)})
+    if id(value) in within:
+        return "…"
+    within = (*within, id(value))
+    if isinstance(value, Mapping):
+        return {str(key): _content(item, within) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_content(item, within) for item in value]
+    inner = vars(value) if hasattr(value, "__dict__") and not isinstance(value, type) else {}
+    return [type(value).__name__, {name: _content(item, within) for name, item in inner.items()}]
 
 
-def _open_run(folder: RunFolder, state: _State, mark: str, resume: bool) -> tuple[_State, int]:
-    """State to start from: fresh, or the newest checkpoint's."""
+def _open_run(folder: RunFolder, state: _State, mark: str, resume: bool) -> tuple[_State, int, float]:
+    """State to start from, fresh or the newest checkpoint's, its step and the seconds it took."""
     there = [] if resume else folder.traces()
     if folder.checkpoints.name in there:
         raise CheckpointError(
@@ -370,7 +380,7 @@ def _open_run(folder: RunFolder, state: _State, mark: str, resume: bool) -> tupl
                 "replace it. Choose another folder, or move the model away."
             )
         folder.rewind(0)
-        return state, 0
+        return state, 0, 0.0
     stored, about = found
     folder.rewind(about["step"])
-    return stored, about["step"]
+    return stored, about["step"], about.get("seconds", 0.0)

@@ -102,6 +102,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         return _dispatch([*(sys.argv[1:] if arguments is None else arguments)])
     except SystemExit as stop:  # tyro has printed help, or what it could not parse
+        if isinstance(stop.__context__, BrokenPipeError):  # Rich ends so, its output closed, as below
+            return 0
         return stop.code if isinstance(stop.code, int) else USAGE_ERROR
     except InterruptedRun as error:
         return _end("stopped", str(error).removeprefix("stopped "), "yellow", INTERRUPTED)

@@ -122,7 +122,7 @@ def read_situations(run: Run, path: Path, *, labelled: bool, name: str | None) -
 
 def _from_tasks(tasks: Mapping[str, Any]) -> Situations:
     """Tasks of a table as they are: a data set to train on would ask more of them."""
-    samples = Samples(*(jnp.asarray(part) for part in pad_tasks(tasks["x"], tasks["y"])))
+    samples = Samples(*(jnp.asarray(part) for part in pad_tasks(tasks["task_names"], tasks["x"], tasks["y"])))
     labels = {factor: tuple(column) for factor, column in tasks["labels"].items()}
     return Situations(tuple(tasks["task_names"]), samples, labels)
 
@@ -136,4 +136,4 @@ def _from_npz(found: NpzTasks) -> Situations:
     if found.labels:
         codes, levels = encode_labels(found.labels, len(xs))
         labels = {factor: tuple(levels[factor][code] for code in codes[factor]) for factor in codes}
-    return Situations(names, Samples(*(jnp.asarray(part) for part in pad_tasks(xs, ys))), labels)
+    return Situations(names, Samples(*(jnp.asarray(part) for part in pad_tasks(names, xs, ys))), labels)

@@ -38,7 +38,7 @@ class SinusoidSampler(eqx.Module):
     shots: int = eqx.field(static=True, default=SHOTS)
 
     def scaler(self) -> Scaler:
-        """Closed-form moments: uniform x; y with A, φ and x independent, block ignored."""
+        """Scale in closed form: x uniform; of y the root mean square for a phase uniform over the circle."""
         low, high = AMPLITUDE
         square = (high**3 - low**3) / (3 * (high - low)) / 2
         return Scaler(

@@ -132,24 +132,24 @@ class LevenbergMarquardt(Solver):
             better = reached < lowest
             # A step that damping has shortened says nothing of how far it is, unless none goes further down.
             settled = _is_slight(move, flat) & (~better | (damping <= _DAMPING_SLIGHT))
-            return (
-                jnp.where(better, candidate, flat),
-                jnp.where(better, reached, lowest),
-                jnp.where(
-                    better,
-                    jnp.maximum(damping * 0.1, _DAMPING_LEAST),
-                    jnp.maximum(damping, 1e-4) * 10,
-                ),
-            ), settled
+            damping = jnp.where(
+                better, jnp.maximum(damping * 0.1, _DAMPING_LEAST), jnp.maximum(damping, 1e-4) * 10
+            )
+            return (jnp.where(better, candidate, flat), jnp.where(better, reached, lowest), damping), settled
+
+        def stepped(state: _State) -> tuple[_State, Bool[Array, ""]]:
+            # A model in single precision stays so where JAX runs in double.
+            moved, settled = step(state)
+            return jax.tree.map(lambda new, old: new.astype(old.dtype), moved, state), settled
 
         def step_unless_settled(state: _State, settled: Bool[Array, ""]) -> tuple[_State, Bool[Array, ""]]:
-            return jax.lax.cond(settled, lambda: (state, settled), lambda: step(state))
+            return jax.lax.cond(settled, lambda: (state, settled), lambda: stepped(state))
 
         def descend(begin: Float[Array, " d"]) -> tuple[Float[Array, " d"], Float[Array, ""]]:
-            state = (begin, cost(begin), jnp.asarray(_DAMPING_START))
+            state = (begin, cost(begin), jnp.asarray(_DAMPING_START, begin.dtype))
             if training:
                 (flat, lowest, _), _ = jax.lax.scan(
-                    lambda now, _: (step(now)[0], None), state, None, length=self.training_steps
+                    lambda now, _: (stepped(now)[0], None), state, None, length=self.training_steps
                 )
             else:
                 ((flat, lowest, _), _), _ = jax.lax.scan(
