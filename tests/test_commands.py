@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import tyro
 
+import dmcm
 from dmcm.cli.app import _STYLE, COMMANDS
 from dmcm.commands import command_of
 
@@ -36,6 +37,7 @@ def test_a_command_is_its_settings(name, changes):
     usual = importlib.import_module(f"dmcm.cli.{COMMANDS[name].module}").CONFIG()
     for config in (usual, _changed(usual, changes)):
         assert parsed(name, command_of(name, config)) == config
+        assert str(Path(dmcm.__file__).parent) not in command_of(name, config)
     assert _changed(usual, changes) != usual or not changes
 
 

@@ -5,13 +5,17 @@ from __future__ import annotations
 import dataclasses
 import shlex
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
+
+_PACKAGE = Path(__file__).parent
 
 
 def command_of(name: str, config: Any) -> str:
     """A command with every setting but those that are None, nested ones by `group.setting`.
 
-    Settings of the default are named too: defaults may change, and the command shall not.
+    Settings of the default are named too: defaults may change, and the command shall not. But files that come
+    with the package lie elsewhere on every machine.
 
     Args:
         name: of the command, such as "quadruped transfer".
@@ -29,7 +33,7 @@ def _options(config: Any, group: str) -> Iterator[str]:
             yield from (f"--{option}",) if value else ()
         elif isinstance(value, tuple):
             yield from (f"--{option}", *map(_text, value))
-        elif value is not None:
+        elif value is not None and not (isinstance(value, Path) and value.is_relative_to(_PACKAGE)):
             yield from (f"--{option}", _text(value))
 
 
