@@ -353,7 +353,7 @@ def test_a_network_of_ones_own_is_trained_into_a_folder(tmp_path):
 
 def test_a_setting_deep_within_a_sampler_counts(tmp_path):
     def shifted(by):
-        return Shifted(sines().sampler(), {"shift": Shift(by)})
+        return Shifted(sines().sampler(), {"shift": Shift(by), "key": jax.random.key(0)})
 
     done = train(plain(), shifted(0.0), run_dir=tmp_path)
     with pytest.raises(CheckpointError, match="of other data"):

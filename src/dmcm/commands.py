@@ -14,8 +14,8 @@ _PACKAGE = Path(__file__).parent
 def command_of(name: str, config: Any) -> str:
     """A command with every setting but those that are None, nested ones by `group.setting`.
 
-    Settings of the default are named too: defaults may change, and the command shall not. But files that come
-    with the package lie elsewhere on every machine.
+    Settings of the default are named too: defaults may change, and the command shall not. Files that come
+    with the package are not: they lie elsewhere on every machine.
 
     Args:
         name: of the command, such as "quadruped transfer".

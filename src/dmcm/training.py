@@ -339,6 +339,8 @@ def _content(value: Any, within: tuple[int, ...] = ()) -> Any:
     """What a sampler holds, however deep, as JSON values; of functions and the like their kind alone."""
     if value is None or isinstance(value, (bool, int, float, str, np.generic)):
         return repr(value)
+    if isinstance(value, jax.Array) and jnp.issubdtype(value.dtype, jax.dtypes.prng_key):
+        value = jax.random.key_data(value)
     if isinstance(value, (jax.Array, np.ndarray)):
         return digest({"": np.asarray(value)})
     if id(value) in within:
@@ -349,6 +351,8 @@ def _content(value: Any, within: tuple[int, ...] = ()) -> Any:
     if isinstance(value, (list, tuple)):
         return [_content(item, within) for item in value]
     inner = vars(value) if hasattr(value, "__dict__") and not isinstance(value, type) else {}
+    if dataclasses.is_dataclass(value):  # what they cache may be there or not
+        inner = {field.name: getattr(value, field.name, None) for field in dataclasses.fields(value)}
     return [type(value).__name__, {name: _content(item, within) for name, item in inner.items()}]
 
 
