@@ -90,7 +90,7 @@ class RunFolder:
             with (self.path / "metrics.jsonl").open("a", encoding="utf-8") as handle:
                 handle.write(line)
             # Ctrl-C in the middle of the events' queue would leave it locked, and `close` waiting for ever.
-            with _ctrl_c_waits():
+            with ctrl_c_waits():
                 if self._events is None:
                     self._events = SummaryWriter(str(self.path / "events"), flush_secs=5)
                 for name, value in metrics.items():
@@ -148,7 +148,7 @@ class RunFolder:
 
 
 @contextlib.contextmanager
-def _ctrl_c_waits() -> Iterator[None]:
+def ctrl_c_waits() -> Iterator[None]:
     """Hand a Ctrl-C on only at the end; in other threads none arrives."""
     usual = signal.getsignal(signal.SIGINT)
     if threading.current_thread() is not threading.main_thread() or not callable(usual):

@@ -86,7 +86,7 @@ def as_samples(x: ArrayLike, y: ArrayLike, inputs: int, outputs: int) -> Samples
         )
     if checked_x.shape[-2] == 0:
         raise DataError("no samples to adapt to: give at least one row of x and y.")
-    weight = cast(AnyArray, np.ones(checked_x.shape[:-1], np.float32))
+    weight = cast(AnyArray, np.ones(checked_x.shape[:-1]))
     return Samples(checked_x, checked_y, weight)
 
 

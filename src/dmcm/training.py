@@ -33,7 +33,7 @@ from dmcm.learner import Learner
 from dmcm.models import describe, save_learner
 from dmcm.objective import outer_loss
 from dmcm.optimiser import outer_optimiser
-from dmcm.runs import RunFolder, environment
+from dmcm.runs import RunFolder, ctrl_c_waits, environment
 from dmcm.samplers import Sampler
 from dmcm.samples import Batch
 from dmcm.storage import digest, sole_writer, write_json
@@ -190,10 +190,12 @@ def _train(
                 if checker is not None:
                     new_state, loss = validate(new_state, checker)
                     metrics["validation"] = float(loss)
-                state, done = new_state, done + steps
-                history.append({"step": done, **metrics})
-                if folder is not None:
-                    folder.log(done, metrics)
+                # Stopped in between, the chunk would be saved and its metrics lost.
+                with ctrl_c_waits():
+                    state, done = new_state, done + steps
+                    history.append({"step": done, **metrics})
+                    if folder is not None:
+                        folder.log(done, metrics)
                 rate = steps / max(time.monotonic() - chunk_began, 1e-9)
                 shown = " ".join(
                     f"{k} {metrics[k]:.2e}" for k in ("own", "recombined", "validation") if k in metrics
