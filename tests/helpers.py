@@ -85,7 +85,9 @@ def same_bits(one, other):
 @contextlib.contextmanager
 def double_precision():
     """Make JAX compute in float64, where finite differences are sharp."""
-    with jax.enable_x64(True):
+    # The oldest JAX that is allowed has it by its former name alone.
+    enabled = jax.enable_x64 if hasattr(jax, "enable_x64") else jax.experimental.enable_x64
+    with enabled(True):
         yield
 
 

@@ -112,6 +112,17 @@ def test_swap_test_refuses_readouts_that_would_be_broadcast(read, error, match):
         swap_test(contexts, np.arange(TASKS), read, truth)
 
 
+@pytest.mark.parametrize("factor", ["donors", "q"])
+def test_swap_test_checks_donors_and_truths_whatever_a_factor_is_called(factor):
+    values = np.random.default_rng(0).normal(size=TASKS).astype(np.float32)
+    contexts = Contexts({factor: jnp.asarray(values[:, None]), "b": jnp.asarray(values[:, None])})
+    read = lambda c: {name: np.asarray(c[name][:, 0]) for name in ("b", factor) if name in c.values}  # noqa: E731
+    with pytest.raises(ShapeError, match=r"^donors has shape \(3,\)"):
+        swap_test(contexts, np.arange(3), read, {factor: values})
+    with pytest.raises(FactorError, match=f"truth of '{factor}', but no context"):
+        swap_test(contexts.select("b"), np.arange(TASKS), read, {factor: values})
+
+
 def test_swap_test_needs_true_values_that_differ():
     contexts, truth = make_contexts()
     read = lambda c: {"a": np.asarray(c["a"][:, 0]), "b": np.asarray(c["b"][:, 0])}  # noqa: E731
@@ -202,6 +213,14 @@ def test_clamp_test_tells_the_factor_that_is_listened_to(deaf_learner):
     assert table["a"] == {"replaced": pytest.approx(power), "held": pytest.approx(power)}
     assert table["b"]["replaced"] < 1e-8
     assert table["b"]["held"] < 1e-8
+
+
+def test_clamp_test_refuses_a_factor_that_has_the_name_of_its_first_row():
+    factors = Factors(free=1, b=1)
+    network = TensorProductNetwork(factors, 1, 1, width=4, depth=1, key=jax.random.key(0))
+    model = Learner(network, LevenbergMarquardt(2), factors)
+    with pytest.raises(FactorError, match="'free'"):
+        clamp_test(model, Samples(jnp.ones((2, 3, 1)), jnp.ones((2, 3, 1)), jnp.ones((2, 3))), np.zeros)
 
 
 def test_a_probe_with_groups_cannot_recognise_what_it_has_seen():

@@ -11,7 +11,7 @@ import pytest
 
 from dmcm.bank import ContextBank
 from dmcm.contexts import Factors
-from dmcm.errors import BankError, CheckpointError, ConfigError, StorageError
+from dmcm.errors import BankError, CheckpointError, ConfigError, ShapeError, StorageError
 from dmcm.learner import Learner
 from dmcm.models import save_learner
 from dmcm.networks import ConcatNetwork, TensorProductNetwork
@@ -21,7 +21,7 @@ from dmcm.quadruped.conditioned import evaluation, logs, study, suite_vectors, s
 from dmcm.quadruped.conditioned import table as table_module
 from dmcm.quadruped.conditioned.evaluation import SuiteConfig, bodies, evaluate_condition
 from dmcm.quadruped.conditioned.methods import METHODS
-from dmcm.quadruped.conditioned.shipped import MATCHED_POLICY
+from dmcm.quadruped.conditioned.shipped import MATCHED_POLICY, TOLD_POLICY
 from dmcm.quadruped.conditioned.sources import SOURCES, told
 from dmcm.quadruped.conditioned.study import PolicyStudy, run_policy_study
 from dmcm.quadruped.conditioned.suite import CONDITIONS, GROUNDS, TRAINING, Condition
@@ -175,6 +175,16 @@ def test_a_widened_policy_does_the_same_whatever_it_is_told():
     np.testing.assert_allclose(wide.value(given, truth), start.value(jnp.asarray(seen), truth), atol=1e-4)
     means = np.concatenate([values.mean(axis=0) for values in vectors.values()])
     np.testing.assert_allclose(wide.observation_scale.mean[OWN:], means, rtol=1e-5)
+
+
+def test_a_policy_that_is_told_something_does_not_walk_untold():
+    policy = load_policy(TOLD_POLICY)[0]
+    for walk in (
+        lambda: evaluate_walking(policy, GO1, [nominal(GO1)], [Terrain()], seconds=1.0),
+        lambda: logs.log_recording(policy, GO1, [nominal(GO1)], [Terrain()], seed=(0,)),
+    ):
+        with pytest.raises(ShapeError, match=r"reads \d+ numbers; robots sense and are told \d+ here"):
+            walk()
 
 
 def test_what_is_told_beyond_training_is_cut_to_it():

@@ -79,6 +79,15 @@ def test_a_setting_is_compared_as_the_file_has_it(tmp_path):
     assert earlier_table(path, setting)["methods"] == {}
 
 
+def test_a_place_where_nothing_can_be_written_is_refused_before_the_work(tmp_path):
+    (tmp_path / "file").write_text("mine")
+    with pytest.raises(StorageError, match="cannot make the folder"):
+        earlier_table(tmp_path / "file" / "results.json", {})
+    with pytest.raises(StorageError, match="it is a folder"):
+        earlier_table(tmp_path, {})
+    assert earlier_table(tmp_path / "new" / "results.json", {}) == {}
+
+
 def test_a_file_that_holds_no_table_is_refused(tmp_path):
     path = tmp_path / "results.json"
     assert earlier_table(None, {}) == earlier_table(path, {}) == {}

@@ -14,6 +14,7 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 
+from dmcm.checks import as_names, is_count
 from dmcm.contexts import Contexts, check_sizes, share
 from dmcm.errors import BankError, DmcmError, FactorError, StorageError, unknown_name
 from dmcm.learner import Learner
@@ -109,11 +110,11 @@ class ContextBank:
         _check_name(name)
         if not isinstance(contexts, Contexts):
             raise BankError(f"a bank keeps Contexts, as adapt returns them, not {type(contexts).__name__}.")
-        chosen = contexts.select(*_names(factors, contexts))
+        chosen = contexts if factors is None else contexts.select(*_chosen(factors, contexts))
         self._check_contexts(chosen, learner)
         if not isinstance(source, str) or not source.strip():
             raise BankError("say which data the context comes from: source='…'.")
-        if isinstance(samples, bool) or not isinstance(samples, (int, np.integer)) or samples < 0:
+        if not is_count(samples, least=0):
             raise BankError(f"samples={samples!r}: give the number of samples the context was fitted to.")
         # Labels of entries, not results: the clock decides nothing.
         created = datetime.now(UTC).isoformat(timespec="seconds")
@@ -324,10 +325,8 @@ class ContextBank:
         return BankEntry(path=path, **vectors, **about)
 
 
-def _names(factors: Iterable[str] | None, contexts: Contexts) -> tuple[str, ...]:
-    if factors is None:
-        return tuple(contexts.values)
-    names = (factors,) if isinstance(factors, str) else tuple(factors)
+def _chosen(factors: Iterable[str], contexts: Contexts) -> tuple[str, ...]:
+    names = as_names(factors, "factors")
     if not names:
         raise FactorError(
             f"name at least one factor to save; these contexts have {', '.join(contexts.values)}."

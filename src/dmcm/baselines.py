@@ -14,9 +14,10 @@ import jax
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Float, PRNGKeyArray
 
+from dmcm.checks import as_counts
 from dmcm.contexts import Factors
 from dmcm.errors import ConfigError, DataError
-from dmcm.networks.base import Network, activation_named, check_sizes
+from dmcm.networks.base import Network, activation_named
 from dmcm.priors import Prior
 from dmcm.samples import Samples
 from dmcm.solvers.base import Solver, Values
@@ -54,7 +55,7 @@ class ParameterNetwork(Network):
         Raises:
             ConfigError: a size below 1, an unknown activation, or factors of another size.
         """
-        check_sizes(inputs=inputs, outputs=outputs, width=width, depth=depth)
+        inputs, outputs, width, depth = as_counts(inputs=inputs, outputs=outputs, width=width, depth=depth)
         self.factors, self.inputs, self.outputs = factors, inputs, outputs
         self.activation, self.last_layer_only = activation, last_layer_only
         self.perceptron = eqx.nn.MLP(inputs, outputs, width, depth, activation_named(activation), key=key)

@@ -12,10 +12,11 @@ from jax.flatten_util import ravel_pytree
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float
 
+from dmcm.checks import as_names
 from dmcm.contexts import Contexts, check_compatible
 from dmcm.errors import DataError, FactorError, ShapeError
 from dmcm.fingerprints import fingerprint_of
-from dmcm.learner import Learner, factor_names, standardised
+from dmcm.learner import Learner, standardised
 from dmcm.samples import Samples, as_samples
 
 LEAST_BLOCKS = 5
@@ -64,7 +65,7 @@ def context_deviations(
             f"one task's samples and a block for each are needed, not x {samples.x.shape} and blocks "
             f"{blocks.shape}."
         )
-    named = learner.factors if only is None else factor_names(only, "only")
+    named = learner.factors if only is None else as_names(only, "only")
     moving = tuple(dict.fromkeys(named))
     learner.factors.check(moving)
     if not moving:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Mapping
-from numbers import Integral
 from typing import Any
 
 import equinox as eqx
@@ -14,6 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
+from dmcm.checks import is_count
 from dmcm.errors import ContextMismatchError, FactorError, unknown_name
 
 _NAME = re.compile(r"[A-Za-z0-9_]([A-Za-z0-9_.\- ]*[A-Za-z0-9_\-])?")
@@ -42,7 +42,7 @@ class Factors:
                     f"factor name {name!r} cannot be used: letters a–z, digits, '_', '-' and inner dots and "
                     "spaces are valid, because the name becomes part of file names. Rename it, or the column."
                 )
-            if isinstance(size, bool) or not isinstance(size, Integral) or size < 1:
+            if not is_count(size):
                 raise FactorError(
                     f"factor '{name}' has context size {size!r}; give a whole number of at least 1 "
                     "(2 to 4 per factor is a good start)."

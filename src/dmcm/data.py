@@ -13,6 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.typing import ArrayLike
 
+from dmcm.checks import is_count
 from dmcm.errors import DataError, ShapeError, unknown_name
 from dmcm.npz import read_npz
 from dmcm.samplers import DatasetSampler
@@ -299,8 +300,8 @@ class FactorDataset:
                     f"factor '{name}' has one label only ({self.levels[name][used[0]]!r}): there is nothing "
                     "to tell apart. Leave it out of the factors, or add tasks with another label."
                 )
-        if not isinstance(tasks_per_batch, int) or tasks_per_batch < 1:
-            raise DataError(f"tasks_per_batch={tasks_per_batch} must be a whole number of at least 1.")
+        if not is_count(tasks_per_batch):
+            raise DataError(f"tasks_per_batch={tasks_per_batch!r} must be a whole number of at least 1.")
         self._check_shots()
         values = {
             name: jnp.asarray(np.asarray(self.levels[name], np.float32)[codes][:, None])
@@ -323,7 +324,7 @@ class FactorDataset:
         return Scaler.from_samples(self.x[real], self.y[real])
 
     def _check_shots(self) -> None:
-        if not isinstance(self.shots, Integral) or self.shots < 1:
+        if not is_count(self.shots):
             raise DataError(
                 f"shots={self.shots!r}: give a whole number of at least one support sample a task."
             )

@@ -66,7 +66,8 @@ class FitConfig:
             for name, value in vars(self).items()
             if name != "optimiser" and (name != "outlier_scale" or value is not None)
         }
-        if odd := [f"{k}={v!r}" for k, v in values.items() if not isinstance(v, (int, float))]:
+        is_number = lambda value: isinstance(value, (int, float)) and not isinstance(value, bool)  # noqa: E731
+        if odd := [f"{name}={value!r}" for name, value in values.items() if not is_number(value)]:
             raise ConfigError(f"training settings are numbers, not {', '.join(odd)}.")
         limits = {
             "steps": self.steps >= 1,

@@ -12,6 +12,7 @@ import numpy as np
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float
 
+from dmcm.checks import as_names
 from dmcm.contexts import Contexts, Factors, check_compatible, check_sizes, same_model
 from dmcm.errors import ContextMismatchError, DataError, FactorError, ShapeError
 from dmcm.fingerprints import fingerprint_of
@@ -208,7 +209,7 @@ class Learner(eqx.Module):
             DataError: no task, or as `adapt`.
             ShapeError, FactorError, ContextMismatchError: as `adapt`.
         """
-        names = factor_names(shared, "shared")
+        names = as_names(shared, "shared")
         self.factors.check(names)
         if not names:
             raise FactorError(f"name the factor the tasks share; valid: {', '.join(self.factors)}.")
@@ -307,7 +308,7 @@ def held_contexts(
         learner.factors.check(values)
         check_sizes(values, learner.factors)
     if only is not None:
-        moving = factor_names(only, "only")
+        moving = as_names(only, "only")
         learner.factors.check(moving)
         if not moving:
             raise FactorError(
@@ -322,23 +323,6 @@ def held_contexts(
                 f"it needs {(learner.factors[name],)} or {(*batch_shape, learner.factors[name])}."
             )
     return {name: jnp.broadcast_to(v, (*batch_shape, v.shape[-1])) for name, v in values.items()}
-
-
-def factor_names(names: str | Iterable[str], option: str) -> tuple[str, ...]:
-    """Names of factors as a tuple, a single one given as text included.
-
-    Args:
-        names: what was given.
-        option: as what, for the error.
-
-    Raises:
-        FactorError: something that names nothing.
-    """
-    if isinstance(names, str):
-        return (names,)
-    if not isinstance(names, Iterable):
-        raise FactorError(f"{option} takes names of factors, not {names!r}.")
-    return tuple(names)
 
 
 def _check_units(learner: Learner, samples: Samples) -> None:

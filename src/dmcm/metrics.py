@@ -151,7 +151,7 @@ def swap_test(
         DataError: true values that are all the same.
     """
     order = np.asarray(donors)
-    _check_tasks(contexts, {"donors": order, **truth})
+    _check_tasks(contexts, order, truth)
     for name, values in truth.items():
         if np.std(values) == 0:
             raise DataError(f"all tasks have the same true '{name}': no swap of it can be told.")
@@ -207,7 +207,12 @@ def clamp_test(
         "free", the error with adapted contexts, and per factor "replaced", where the prior mean
         replaces its adapted context, and "held", where it stays there from the start, so that the
         others adapt without it and may make up for it.
+
+    Raises:
+        FactorError: a factor called "free".
     """
+    if "free" in learner.factors:
+        raise FactorError("the clamp test has a row 'free' of its own: give that factor another name.")
     free = learner.adapt_samples(samples, truth=truth)
     prior = learner.prior_contexts()
     tasks = samples.x.shape[0]
@@ -240,14 +245,14 @@ def _check_targets(features: np.ndarray, target: np.ndarray) -> None:
         raise DataError(f"a probe needs at least {_LEAST_TASKS} tasks, not {len(features)}.")
 
 
-def _check_tasks(contexts: Contexts, arrays: Mapping[str, np.ndarray]) -> None:
+def _check_tasks(contexts: Contexts, donors: np.ndarray, truth: Mapping[str, np.ndarray]) -> None:
     if len(contexts.batch_shape) != 1:
         raise ContextMismatchError("the swap test takes contexts of several tasks; see dmcm.stack.")
-    for name, array in arrays.items():
-        if name != "donors" and name not in contexts.values:
-            raise FactorError(f"there is a truth of '{name}', but no context to swap.")
+    if unswapped := [name for name in truth if name not in contexts.values]:
+        raise FactorError(f"there is a truth of '{unswapped[0]}', but no context to swap.")
+    for what, array in (("donors", donors), *((f"truth of '{name}'", own) for name, own in truth.items())):
         if np.shape(array) != contexts.batch_shape:
-            raise ShapeError(f"{name} has shape {np.shape(array)}, the tasks {contexts.batch_shape}.")
+            raise ShapeError(f"{what} has shape {np.shape(array)}, the tasks {contexts.batch_shape}.")
 
 
 def _split(tasks: int, groups: ArrayLike | None, seed: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -207,7 +207,7 @@ def prediction_curves(
 def learning_curves(history: Sequence[Mapping[str, Any]]) -> Figure:
     """Own-context, recombined and validation loss over outer steps, log scale."""
     names = {"own": ("own contexts", BLUE), "recombined": ("recombined contexts", ORANGE)}
-    names["validation"] = ("validation (own + w · recombined)", GREEN)
+    names["validation"] = ("validation, all parts of the loss", GREEN)
     with house_style():
         figure, axes = panels(1, 1, height=3.1)
         axis = axes[0, 0]

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from dmcm.checks import is_positive
 from dmcm.contexts import Factors
 from dmcm.errors import ConfigError
 
@@ -60,11 +59,3 @@ class Prior(eqx.Module):
     def precision(self) -> dict[str, Float[Array, " _"]]:
         """Diagonal of Λ_k per factor."""
         return {name: self.floor + jnp.exp(value) for name, value in self.log_precision.items()}
-
-
-def is_positive(value: Any) -> bool:
-    """Whether a setting is a positive, finite number."""
-    try:
-        return not isinstance(value, str) and 0 < float(value) < float("inf")
-    except (TypeError, ValueError):
-        return False

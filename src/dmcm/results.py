@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from dmcm.errors import StorageError
-from dmcm.storage import read_json
+from dmcm.storage import check_writable, read_json
 
 
 def earlier_table(path: Path | None, setting: Mapping[str, Any]) -> dict[str, Any]:
@@ -19,9 +19,13 @@ def earlier_table(path: Path | None, setting: Mapping[str, Any]) -> dict[str, An
         setting: what must agree with the table's own, so that rows of both may stand in one.
 
     Raises:
-        StorageError: the file holds something else, or a table of another setting, which would be lost.
+        StorageError: the file cannot be written, or holds something else, or a table of another setting,
+            which would be lost.
     """
-    if path is None or not path.exists():
+    if path is None:
+        return {}
+    check_writable(path)
+    if not path.exists():
         return {}
     found = read_json(path)
     if not isinstance(found, dict):

@@ -75,6 +75,21 @@ def make_folder(path: Path, name: str = "folder") -> None:
         raise StorageError(f"cannot make the {name} {path}: {error.strerror or error}.") from error
 
 
+def check_writable(path: Path) -> None:
+    """Make sure that a file can be written before the work that it is for begins.
+
+    Raises:
+        StorageError: its folder cannot be made or written, or a folder has its name.
+    """
+    make_folder(path.parent)
+    if path.is_dir():
+        raise StorageError(f"cannot write {path}: it is a folder. Name a file.")
+    if not os.access(path.parent, os.W_OK | os.X_OK):
+        raise StorageError(
+            f"cannot write {path}: {path.parent} is not yours to write in. Name another folder."
+        )
+
+
 @contextlib.contextmanager
 def sole_writer(folder: Path, *, wait: bool = False) -> Iterator[None]:
     """Refuse a folder into which someone else writes, and keep others out within the `with` block.
@@ -186,27 +201,26 @@ def load_arrays(path: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
     return tensors, about
 
 
-def tree_arrays(tree: Any, prefix: str = "") -> dict[str, np.ndarray]:
+def tree_arrays(tree: Any) -> dict[str, np.ndarray]:
     """Array leaves of a pytree by their paths."""
     leaves = jax.tree_util.tree_leaves_with_path(eqx.filter(tree, eqx.is_array))
-    return {f"{prefix}{jax.tree_util.keystr(path)}": np.asarray(leaf) for path, leaf in leaves}
+    return {jax.tree_util.keystr(path): np.asarray(leaf) for path, leaf in leaves}
 
 
-def fill_tree(tree: Any, arrays: Mapping[str, np.ndarray], prefix: str = "") -> Any:
+def fill_tree(tree: Any, arrays: Mapping[str, np.ndarray]) -> Any:
     """A copy of a pytree with its arrays replaced by stored ones of the same paths.
 
     Args:
         tree: with arrays, or their shapes alone as `eqx.filter_eval_shape` gives them: nothing is computed
             then to be thrown away.
         arrays: by path.
-        prefix: of the paths.
 
     Raises:
         StorageError: a leaf is missing or has another shape.
     """
 
     def stored(path: Any, leaf: Any) -> Any:
-        name = f"{prefix}{jax.tree_util.keystr(path)}"
+        name = jax.tree_util.keystr(path)
         if name not in arrays:
             raise StorageError(f"stored arrays lack '{name}': the file belongs to another model.")
         if arrays[name].shape != leaf.shape:

@@ -12,10 +12,10 @@ from jax.flatten_util import ravel_pytree
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float
 
+from dmcm.checks import is_count, is_positive
 from dmcm.contexts import Contexts
 from dmcm.errors import ConfigError, DataError, ShapeError
 from dmcm.learner import Learner, held_contexts
-from dmcm.priors import is_positive
 from dmcm.samples import as_numbers
 
 
@@ -94,8 +94,7 @@ class ContextFilter:
             FactorError, ContextMismatchError, DataError: as `Learner.adapt` of `only` and `given`.
         """
         lasting = is_positive(forgetting) and forgetting <= 1
-        counted = isinstance(samples, (int, np.integer)) and not isinstance(samples, bool) and samples >= 1
-        if not counted or not lasting:
+        if not is_count(samples) or not lasting:
             raise ConfigError(
                 f"samples={samples!r} must be a whole number of at least 1, forgetting={forgetting!r} above "
                 "0 and at most 1."

@@ -13,8 +13,9 @@ import equinox as eqx
 import jax
 
 from dmcm.baselines import parameter_factors
+from dmcm.checks import chosen_names
 from dmcm.contexts import Factors
-from dmcm.errors import ConfigError, unknown_name
+from dmcm.errors import ConfigError
 from dmcm.fit_config import FitConfig
 from dmcm.learner import Learner
 from dmcm.models import build_network, build_solver
@@ -61,14 +62,11 @@ def chosen_methods(
     """Names of the methods a study runs; `all` stands for every one.
 
     Raises:
-        ConfigError: an unknown method, or less than one seed or step.
+        ConfigError: an unknown method or none, or less than one seed or step.
     """
     if seeds < 1 or steps < 1:
         raise ConfigError(f"seeds={seeds} and steps={steps} must be at least 1.")
-    for name in asked:
-        if name not in methods and name != "all":
-            raise ConfigError(unknown_name("method", name, methods))
-    return tuple(methods) if "all" in asked else tuple(asked)
+    return chosen_names("method", asked, methods)
 
 
 def build(

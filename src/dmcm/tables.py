@@ -12,6 +12,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import ArrayLike
 
+from dmcm.checks import as_names
 from dmcm.errors import DataError, ShapeError, StorageError, unknown_name
 from dmcm.storage import write_atomic
 
@@ -53,9 +54,9 @@ def read_tasks(
     path = Path(path)
     roles = {
         "task": () if task is None else (task,),
-        "factors": _listed(factors),
-        "inputs": _listed(inputs),
-        "outputs": _listed(outputs),
+        "factors": as_names(factors, "factors", DataError),
+        "inputs": as_names(inputs, "inputs", DataError),
+        "outputs": as_names(outputs, "outputs", DataError),
     }
     for role in ("factors", "inputs", "outputs"):
         if not roles[role]:
@@ -109,7 +110,10 @@ def read_samples(
         StorageError, DataError: as `read_tasks`.
     """
     path = Path(path)
-    roles = {"inputs": _listed(inputs), "outputs": () if outputs is None else _listed(outputs)}
+    roles = {
+        "inputs": as_names(inputs, "inputs", DataError),
+        "outputs": () if outputs is None else as_names(outputs, "outputs", DataError),
+    }
     for role, columns in (("inputs", inputs), ("outputs", outputs)):
         if columns is not None and not roles[role]:
             raise DataError(f"name at least one column of {path.name} in {role}.")
@@ -150,10 +154,6 @@ def write_table(path: Path | str, columns: Mapping[str, ArrayLike]) -> None:
     else:
         frame.write_csv(content, separator=SEPARATORS[suffix])
     write_atomic(path, content.getvalue())
-
-
-def _listed(names: Sequence[str]) -> tuple[str, ...]:
-    return (names,) if isinstance(names, str) else tuple(names)
 
 
 def _suffix(path: Path) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -23,7 +24,7 @@ from dmcm.networks import TensorProductNetwork
 from dmcm.priors import Prior
 from dmcm.runs import environment
 from dmcm.solvers import LevenbergMarquardt
-from dmcm.storage import write_json
+from dmcm.storage import check_writable, write_json
 from dmcm.summaries import summarise_numbers
 from dmcm.training import fit
 
@@ -153,6 +154,7 @@ def run(out: Path, *, seeds: int = 3, steps: int = STEPS, progress: bool = True)
         raise ConfigError(f"seeds={seeds}: train at least one learner per pair.")
     config = FitConfig(steps=steps)
     config.check()
+    check_writable(out)
     data = load(shots=SHOTS)
     pairs: dict[str, Any] = {}
     with Progress(disable=not progress) as bar:
@@ -167,7 +169,8 @@ def run(out: Path, *, seeds: int = 3, steps: int = STEPS, progress: bool = True)
                 pairs[f"{variety} {year}"][f"context_size_{size}"] = _over_seeds(scores)
     results = {
         "study": "soybean growth: contexts of variety and year put together for a held-out pair",
-        "command": f"python -m dmcm.growth.experiment --out {out} --seeds {seeds} --steps {steps}",
+        "command": f"python -m dmcm.growth.experiment --out {shlex.quote(str(out))} "
+        f"--seeds {seeds} --steps {steps}",
         "environment": environment(),
         "measure": "root mean square error over the samples of the held-out pair",
         "units": {"log": "natural logarithm of leaf weight per plant", "grams": "g leaf weight per plant"},

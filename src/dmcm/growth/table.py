@@ -42,6 +42,4 @@ def load(*, shots: int | None = None) -> FactorDataset:
     grams = FactorDataset.from_table(
         table(), task="plot", factors=FACTORS, inputs=("day",), outputs=("weight_g",), shots=shots
     )
-    # Padding, which weighs nothing, is 0.
-    logs = np.where(grams.weight[..., None] > 0, np.log(np.where(grams.y > 0, grams.y, 1.0)), 0.0)
-    return dataclasses.replace(grams, y=logs.astype(np.float32), output_names=("log_weight",))
+    return dataclasses.replace(grams, y=np.log(grams.y), output_names=("log_weight",))

@@ -83,10 +83,3 @@ class Network(eqx.Module):
     ) -> Float[Array, "n outputs"]:
         """Outputs for inputs and one context vector per factor."""
         return self.decode(self.encode(x), contexts)
-
-
-def check_sizes(**sizes: int) -> None:
-    """Raise `ConfigError` unless each is a positive whole number."""
-    for name, size in sizes.items():
-        if isinstance(size, bool) or not isinstance(size, int) or size < 1:
-            raise ConfigError(f"{name}={size!r}: give a whole number of at least 1.")

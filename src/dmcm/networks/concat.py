@@ -9,8 +9,9 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray
 
+from dmcm.checks import as_counts
 from dmcm.contexts import Factors
-from dmcm.networks.base import Network, activation_named, check_sizes
+from dmcm.networks.base import Network, activation_named
 
 
 class ConcatNetwork(Network):
@@ -48,7 +49,7 @@ class ConcatNetwork(Network):
         Raises:
             ConfigError: a size below 1 or an unknown activation.
         """
-        check_sizes(inputs=inputs, outputs=outputs, width=width, depth=depth)
+        inputs, outputs, width, depth = as_counts(inputs=inputs, outputs=outputs, width=width, depth=depth)
         self.factors, self.inputs, self.outputs, self.activation = (
             factors,
             inputs,

@@ -9,8 +9,9 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray
 
+from dmcm.checks import as_counts
 from dmcm.contexts import Factors
-from dmcm.networks.base import Network, activation_named, check_sizes
+from dmcm.networks.base import Network, activation_named
 
 
 class FilmNetwork(Network):
@@ -43,7 +44,7 @@ class FilmNetwork(Network):
         key: PRNGKeyArray,
     ):
         """Draw random weights; arguments and errors as for `ConcatNetwork`."""
-        check_sizes(inputs=inputs, outputs=outputs, width=width, depth=depth)
+        inputs, outputs, width, depth = as_counts(inputs=inputs, outputs=outputs, width=width, depth=depth)
         self.factors, self.inputs, self.outputs = factors, inputs, outputs
         self.width, self.activation = width, activation
         activation_named(activation)

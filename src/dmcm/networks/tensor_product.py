@@ -10,9 +10,10 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray
 
+from dmcm.checks import as_counts
 from dmcm.contexts import Factors
 from dmcm.errors import ConfigError
-from dmcm.networks.base import Network, activation_named, check_sizes
+from dmcm.networks.base import Network, activation_named
 
 _MOST_HEAD_WEIGHTS = 10_000_000
 _CONDENSED_JITTER = 1e-5
@@ -65,7 +66,7 @@ class TensorProductNetwork(Network):
         Raises:
             ConfigError: a size below 1, an unknown activation, or a head of over ten million weights.
         """
-        check_sizes(inputs=inputs, outputs=outputs, width=width, depth=depth)
+        inputs, outputs, width, depth = as_counts(inputs=inputs, outputs=outputs, width=width, depth=depth)
         sizes = tuple(size + 1 for size in factors.sizes.values())
         weights = outputs * (width + 1) * math.prod(sizes)
         if weights > _MOST_HEAD_WEIGHTS:

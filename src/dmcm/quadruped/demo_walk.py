@@ -69,20 +69,16 @@ class WalkDemo:
         return int(self.walks[way].success(ENOUGH).sum())
 
 
-def run_walk_demo(
-    model: DynamicsModel, start: Policy, *, seed: int = 0, episodes: int = EPISODES, film_s: float = FILM_S
-) -> WalkDemo:
+def run_walk_demo(model: DynamicsModel, start: Policy, *, episodes: int = EPISODES) -> WalkDemo:
     """Make the vectors, walk, film.
 
     Args:
         model: makes the vectors; the one that `MATCHED_POLICY` reads gains out of.
         start: how robots walk while their logs are made.
-        seed: of logs and episodes.
         episodes: with each policy.
-        film_s: length of the film.
     """
     table = load_robot(ROBOT_NAME)
-    logs = log_recording(start, table, [SOFT, nominal(table)], [Terrain()] * 2, seed=(seed,))
+    logs = log_recording(start, table, [SOFT, nominal(table)], [Terrain()] * 2, seed=(0,))
     flat = log_vectors(model, logs[1:])[TERRAIN][0]
     own, published = near_vectors(model, without_truth(logs), given={TERRAIN: flat})[ROBOT]
     told = {"published": published, "own": own}
@@ -103,10 +99,9 @@ def run_walk_demo(
             seconds=EPISODE_S,
             commands=OVER_GROUND,
             guide=guide(way, episodes),
-            seed=seed,
         )
         for way, policy in policies.items()
     }
     panes = [Walker(TOLD[way], policies[way], guide(way, 1)) for way in ("nothing", "own")]
-    frames = film(panes, table, SOFT, STAIRS, seconds=film_s, commands=OVER_GROUND, seed=seed)
+    frames = film(panes, table, SOFT, STAIRS, seconds=FILM_S, commands=OVER_GROUND, seed=0)
     return WalkDemo(SECONDS, gains, walks, None if frames is None else encode_gif(frames))

@@ -113,9 +113,7 @@ def run_cell(name: str, seed: int, config: ComparisonConfig, *, progress: bool =
     )
 
 
-def inner_step_curve(
-    learner: Learner, test_seed: int, factors: tuple[float, ...] = (0.5, 1, 2, 4)
-) -> dict[str, Any]:
+def inner_step_curve(learner: Learner, test_seed: int) -> dict[str, Any]:
     """The measures with multiples of the inner steps at use; empty for solvers without steps.
 
     On fewer tasks than the table's, because the solver's time grows with the steps.
@@ -124,7 +122,7 @@ def inner_step_curve(
     if not isinstance(solver, (LevenbergMarquardt, GradientDescent)):
         return {}
     curve = {}
-    for factor in factors:
+    for factor in (0.5, 1, 2, 4):
         steps = max(1, math.floor(solver.steps * factor))
         changed = eqx.tree_at(lambda tree: tree.solver, learner, with_steps(solver, steps))
         curve[str(steps)] = protocol.evaluate(changed, seed=test_seed, tasks=TASKS)

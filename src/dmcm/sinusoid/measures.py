@@ -17,7 +17,9 @@ from dmcm.sinusoid.protocol import (
     draw_tasks,
     few_shot_contexts,
     grid,
+    has_both_factors,
     task_errors,
+    truth_for,
 )
 from dmcm.summaries import summarise_errors
 
@@ -41,11 +43,6 @@ def all_measures(learner: Learner, *, seed: int = VALIDATION_SEED, tasks: int = 
         measured["swap"] = swap_test(learner, seed=seed, tasks=tasks)
         measured["clamp"] = clamp_test(learner, seed=seed, tasks=tasks)
     return measured
-
-
-def has_both_factors(learner: Learner) -> bool:
-    """Whether a model has a context for the amplitude and one for the phase."""
-    return set(learner.factors) == {"amplitude", "phase"}
 
 
 def read_curve(y: np.ndarray) -> dict[str, np.ndarray]:
@@ -121,7 +118,7 @@ def clamp_test(
         learner,
         drawn.support,
         lambda contexts: task_errors(learner, contexts, drawn),
-        truth=None if learner.solver.needs_data() else drawn.truth(),
+        truth=truth_for(learner, drawn, "task"),
     )
 
 

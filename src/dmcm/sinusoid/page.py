@@ -25,9 +25,8 @@ from dmcm.report import (
 )
 from dmcm.runs import RunFolder
 from dmcm.sinusoid import pictures
-from dmcm.sinusoid.measures import has_both_factors
 from dmcm.sinusoid.methods import method_named
-from dmcm.sinusoid.protocol import SPLITS, TASKS
+from dmcm.sinusoid.protocol import SPLITS, TASKS, has_both_factors
 from dmcm.storage import read_json
 
 CONTROL = "control"

@@ -116,7 +116,7 @@ def swap_example(learner: Learner) -> SwapExample:
     truth = {"amplitude": [[a.amplitude], [b.amplitude]], "phase": [[a.phase], [b.phase]]}
     told = None if learner.solver.needs_data() else {k: jnp.asarray(v) for k, v in truth.items()}
     both = learner.adapt_samples(samples, truth=told)
-    if set(learner.factors) == {"amplitude", "phase"}:
+    if protocol.has_both_factors(learner):
         mixed = share(amplitude=both.at(0), phase=both.at(1))
     else:
         mixed = Contexts({name: jnp.mean(both[name], axis=0) for name in learner.factors}, both.model)

@@ -122,9 +122,14 @@ def task_errors(learner: Learner, contexts: Contexts, tasks: TestTasks) -> np.nd
     return np.mean((predicted - truth) ** 2, axis=1)
 
 
+def has_both_factors(learner: Learner) -> bool:
+    """Whether a model has a context for the amplitude and one for the phase."""
+    return set(learner.factors) == {"amplitude", "phase"}
+
+
 def few_shot_contexts(learner: Learner, tasks: TestTasks) -> Contexts:
     """Contexts from the tasks' own points."""
-    return learner.adapt_samples(tasks.support, truth=_truth_for(learner, tasks, "task"))
+    return learner.adapt_samples(tasks.support, truth=truth_for(learner, tasks, "task"))
 
 
 def zero_shot_contexts(learner: Learner, tasks: TestTasks) -> dict[str, Contexts]:
@@ -134,10 +139,10 @@ def zero_shot_contexts(learner: Learner, tasks: TestTasks) -> dict[str, Contexts
     given three chances: either donor's vector, or their mean.
     """
     from_amplitude = learner.adapt_samples(
-        tasks.amplitude_donor, truth=_truth_for(learner, tasks, "amplitude_donor")
+        tasks.amplitude_donor, truth=truth_for(learner, tasks, "amplitude_donor")
     )
-    from_phase = learner.adapt_samples(tasks.phase_donor, truth=_truth_for(learner, tasks, "phase_donor"))
-    if set(learner.factors) == {"amplitude", "phase"}:
+    from_phase = learner.adapt_samples(tasks.phase_donor, truth=truth_for(learner, tasks, "phase_donor"))
+    if has_both_factors(learner):
         return {"shared": share(amplitude=from_amplitude, phase=from_phase)}
     mean = {name: (from_amplitude[name] + from_phase[name]) / 2 for name in learner.factors}
     return {
@@ -148,7 +153,7 @@ def zero_shot_contexts(learner: Learner, tasks: TestTasks) -> dict[str, Contexts
 
 
 def evaluate(
-    learner: Learner, *, seed: int = TEST_SEED, tasks: int = TASKS, shots: int = SHOTS
+    learner: Learner, *, seed: int = TEST_SEED, tasks: int = TASKS
 ) -> dict[str, dict[str, dict[str, Any]]]:
     """Mean and median MSE per split, few-shot and zero-shot.
 
@@ -158,7 +163,7 @@ def evaluate(
     few: dict[str, dict[str, Any]] = {}
     zero: dict[str, dict[str, Any]] = {}
     for split in SPLITS:
-        drawn = draw_tasks(split, seed=seed, tasks=tasks, shots=shots)
+        drawn = draw_tasks(split, seed=seed, tasks=tasks)
         few[split] = summarise_errors(task_errors(learner, few_shot_contexts(learner, drawn), drawn))
         zero[split] = summarise_best(
             {
@@ -169,5 +174,6 @@ def evaluate(
     return {"few_shot": few, "zero_shot": zero}
 
 
-def _truth_for(learner: Learner, tasks: TestTasks, which: str) -> dict[str, Any] | None:
+def truth_for(learner: Learner, tasks: TestTasks, which: str) -> dict[str, Any] | None:
+    """True factor values of the tasks or their donors, for a model that reads them; None for all others."""
     return None if learner.solver.needs_data() else tasks.truth(which)

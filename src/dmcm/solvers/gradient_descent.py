@@ -9,10 +9,11 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from dmcm.checks import as_counts, is_positive
 from dmcm.contexts import Factors
 from dmcm.errors import ConfigError, FactorError
-from dmcm.networks.base import Network, check_sizes
-from dmcm.priors import Prior, is_positive
+from dmcm.networks.base import Network
+from dmcm.priors import Prior
 from dmcm.samples import Samples
 from dmcm.solvers.base import Solver, Values, objective
 
@@ -53,7 +54,7 @@ class GradientDescent(Solver):
             ConfigError: fewer than one step, or a rate that is not positive and finite.
         """
         trained = steps if training_steps is None else training_steps
-        check_sizes(steps=steps, training_steps=trained)
+        steps, trained = as_counts(steps=steps, training_steps=trained)
         if not is_positive(rate):
             raise ConfigError(f"inner step size {rate} must be positive and finite; 0.1 to 1 is usual.")
         self.log_rate = {k: jnp.full((trained, size), jnp.log(rate)) for k, size in factors.sizes.items()}

@@ -10,7 +10,8 @@ import jax.numpy as jnp
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Bool, Float
 
-from dmcm.networks.base import Network, check_sizes
+from dmcm.checks import as_counts
+from dmcm.networks.base import Network
 from dmcm.priors import Prior
 from dmcm.samples import Samples
 from dmcm.solvers.base import Solver, Values, objective
@@ -78,7 +79,7 @@ class LevenbergMarquardt(Solver):
         Raises:
             ConfigError: fewer than one step.
         """
-        check_sizes(steps=steps, training_steps=training_steps)
+        steps, training_steps = as_counts(steps=steps, training_steps=training_steps)
         self.steps, self.training_steps = steps, training_steps
         self.safeguard, self.restarts, self.condensed = safeguard, restarts, condensed
 

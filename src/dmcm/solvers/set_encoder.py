@@ -9,9 +9,10 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray
 
+from dmcm.checks import as_counts
 from dmcm.contexts import Factors
 from dmcm.errors import FactorError, ShapeError
-from dmcm.networks.base import Network, activation_named, check_sizes
+from dmcm.networks.base import Network, activation_named
 from dmcm.priors import Prior
 from dmcm.samples import Samples
 from dmcm.solvers.base import Solver, Values
@@ -56,7 +57,7 @@ class SetEncoder(Solver):
         Raises:
             ConfigError: a size below 1 or an unknown activation.
         """
-        check_sizes(inputs=inputs, outputs=outputs, width=width)
+        inputs, outputs, width = as_counts(inputs=inputs, outputs=outputs, width=width)
         act = activation_named(activation)
         self.factors, self.inputs, self.outputs = factors, inputs, outputs
         self.width, self.activation = width, activation

@@ -20,7 +20,7 @@ _SPLITS = 5
 _DONOR_DRAWS = 8
 
 
-def measure_table(learner: Learner, split: TableSplit, *, seed: int = 0) -> dict[str, Any]:
+def measure_table(learner: Learner, split: TableSplit) -> dict[str, Any]:
     """Errors of a trained model on its tasks, as JSON values.
 
     All errors are mean squares in units of the outputs' variance in training: 0 is perfect, 1 as bad as
@@ -30,11 +30,11 @@ def measure_table(learner: Learner, split: TableSplit, *, seed: int = 0) -> dict
         "few_shot" and "swap" on the training tasks; "held_out" if there are held-out tasks.
     """
     measured: dict[str, Any] = {
-        "few_shot": few_shot_errors(learner, split.train, seed=seed),
-        "swap": swap_errors(learner, split.train, seed=seed),
+        "few_shot": few_shot_errors(learner, split.train),
+        "swap": swap_errors(learner, split.train),
     }
     if split.held_out is not None:
-        measured["held_out"] = held_out_errors(learner, split.train, split.held_out, seed=seed)
+        measured["held_out"] = held_out_errors(learner, split.train, split.held_out)
     return measured
 
 

@@ -213,7 +213,6 @@ def train_table(
     out: Path,
     *,
     resume: bool = False,
-    progress: bool = True,
 ) -> FitResult:
     """Train on a table in a run folder.
 
@@ -223,7 +222,6 @@ def train_table(
         split: the same by what they are for.
         out: the run folder.
         resume: go on from the newest checkpoint there.
-        progress: show a progress bar.
 
     Raises:
         ConfigError: settings out of range or unknown kinds.
@@ -265,5 +263,4 @@ def train_table(
         validation=split.validation,
         run_dir=out,
         resume=resume,
-        progress=progress,
     )

@@ -12,14 +12,14 @@ import matplotlib
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from dmcm.errors import ConfigError, ShapeError
+from dmcm.errors import ConfigError
 from dmcm.plots import INK, PAPER
 from dmcm.quadruped.body.properties import RobotProperties
 from dmcm.quadruped.body.robot_table import RobotTable
 from dmcm.quadruped.walking.commands import CommandRanges
 from dmcm.quadruped.walking.environment import WalkConfig, WalkEnvironment
 from dmcm.quadruped.walking.guides import Guide
-from dmcm.quadruped.walking.policy import Policy, mean_action
+from dmcm.quadruped.walking.policy import Policy, check_reads, mean_action
 from dmcm.quadruped.world.arena import Arena
 from dmcm.quadruped.world.model import build_model
 from dmcm.quadruped.world.physics import Physics, PhysicsMaker
@@ -171,11 +171,7 @@ def encode_gif(frames: Sequence[np.ndarray]) -> bytes:
 def _walk(walker: Walker, walks: WalkEnvironment, count: int, seed: int) -> _Track:
     """Where the robot is in up to `count` frames."""
     observation, _ = walks.reset(seed=seed)
-    reads = walker.policy.observation_scale.mean.size
-    if observation.shape[1] != reads:
-        raise ShapeError(
-            f"the policy of walker '{walker.title}' reads {reads} numbers, not {observation.shape[1]}."
-        )
+    check_reads(walker.policy, observation, f"the policy of walker '{walker.title}'")
     simulation, end = walks.simulation, ""
     poses, travelled, yaw = [], [], []
     for step in range(count * _STRIDE):

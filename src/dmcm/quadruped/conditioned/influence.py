@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import numpy as np
 
-from dmcm.errors import ShapeError
 from dmcm.quadruped.body.properties import nominal
 from dmcm.quadruped.body.robot_table import LEGS, RobotTable
 from dmcm.quadruped.walking.commands import CommandRanges
 from dmcm.quadruped.walking.environment import WalkConfig, WalkEnvironment
 from dmcm.quadruped.walking.guides import Vectors
 from dmcm.quadruped.walking.observations import CONTACT_N
-from dmcm.quadruped.walking.policy import Policy, mean_action
+from dmcm.quadruped.walking.policy import Policy, check_reads, mean_action
 from dmcm.quadruped.world.arena import Arena
 from dmcm.quadruped.world.simulation import CONTROL_PERIOD_S
 from dmcm.quadruped.world.terrain import Terrain
@@ -57,11 +56,7 @@ def gait_along(
         threads=threads,
     )
     observation, _ = environment.reset(seed=0)
-    if observation.shape[1] != policy.observation_scale.mean.size:
-        raise ShapeError(
-            f"the policy reads {policy.observation_scale.mean.size} numbers, not {observation.shape[1]}: "
-            "give the vectors that it was trained with, one after the other."
-        )
+    check_reads(policy, observation)
     simulation, alive = environment.simulation, np.ones(count, bool)
     clearance, height, contact, speed, power = [], [], [], [], []
     for step in range(round(_SECONDS / CONTROL_PERIOD_S)):

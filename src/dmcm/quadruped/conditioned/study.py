@@ -9,8 +9,9 @@ from typing import Any
 
 import numpy as np
 
+from dmcm.checks import chosen_names
 from dmcm.commands import command_of
-from dmcm.errors import BankError, ConfigError, StorageError, unknown_name
+from dmcm.errors import BankError, ConfigError, StorageError
 from dmcm.progress import piece_bar
 from dmcm.quadruped.body.robot_table import RobotTable, load_robot
 from dmcm.quadruped.conditioned.evaluation import CELL_LAYOUT, SuiteConfig, evaluate_condition
@@ -128,10 +129,7 @@ def _frozen(suite: SuiteConfig) -> dict[str, Any]:
 def _chosen(config: PolicyStudy) -> tuple[str, ...]:
     if config.seeds < 1:
         raise ConfigError(f"seeds={config.seeds} must be at least 1.")
-    for name in config.sources:
-        if name not in SOURCES and name != "all":
-            raise ConfigError(unknown_name("source", name, SOURCES))
-    return tuple(SOURCES) if "all" in config.sources else tuple(dict.fromkeys(config.sources))
+    return chosen_names("source", config.sources, SOURCES)
 
 
 def vector_maker(config: PolicyStudy) -> VectorMaker:

@@ -6,7 +6,8 @@ import dataclasses
 import json
 from pathlib import Path
 
-from dmcm.errors import CheckpointError, ConfigError, unknown_name
+from dmcm.checks import chosen_names
+from dmcm.errors import CheckpointError, ConfigError
 from dmcm.quadruped.conditioned.methods import METHODS
 from dmcm.quadruped.conditioned.training import PolicyTraining, train_policy
 from dmcm.quadruped.data.distributed import over_ray
@@ -37,13 +38,15 @@ class PolicySweep:
 
     def check(self) -> PolicySweep:
         """Return self, or raise `ConfigError` for settings out of range."""
-        for name in self.methods:
-            if name not in METHODS and name != "all":
-                raise ConfigError(unknown_name("method", name, METHODS))
+        self.names()
         if self.seeds < 1:
             raise ConfigError(f"seeds={self.seeds} must be at least 1.")
         self.training.check()
         return self
+
+    def names(self) -> tuple[str, ...]:
+        """Methods to train, or `ConfigError` for an unknown one or none."""
+        return chosen_names("method", self.methods, METHODS)
 
 
 def run_sweep(config: PolicySweep, *, progress: bool = True) -> list[Path]:
@@ -55,7 +58,7 @@ def run_sweep(config: PolicySweep, *, progress: bool = True) -> list[Path]:
         DmcmError: as `train_policy`, or a cluster that does not answer.
     """
     config = config.check()
-    names = tuple(METHODS) if "all" in config.methods else tuple(dict.fromkeys(config.methods))
+    names = config.names()
     actors = (METHODS[name].actor for name in names)
     names = tuple(dict.fromkeys((*(actor for actor in actors if actor), *names)))
     seeds = range(config.seeds)

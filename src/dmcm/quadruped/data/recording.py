@@ -11,7 +11,7 @@ from dmcm.columns import slices
 from dmcm.quadruped.body.properties import RobotProperties
 from dmcm.quadruped.body.robot_table import RobotTable
 from dmcm.quadruped.walking.environment import WalkConfig, WalkEnvironment
-from dmcm.quadruped.walking.policy import Policy, mean_action
+from dmcm.quadruped.walking.policy import Policy, check_reads, mean_action
 from dmcm.quadruped.world.arena import Arena
 from dmcm.quadruped.world.physics import PhysicsMaker
 from dmcm.quadruped.world.simulation import CONTROL_PERIOD_S, Simulation
@@ -110,10 +110,14 @@ def record(
 
     Returns:
         Shape (n, steps, columns), single precision.
+
+    Raises:
+        ShapeError: the policy reads other numbers than robots sense.
     """
     rng = np.random.default_rng([*seed, 1])
     environment = WalkEnvironment(table, arena, robots, tiles, walk, physics=physics, threads=threads)
     observation, _ = environment.reset(seed=int(np.random.default_rng([*seed, 0]).integers(2**31)))
+    check_reads(policy, observation)
     steps = round(seconds / CONTROL_PERIOD_S)
     out = np.empty((len(robots), steps, sum(COLUMNS.values())), np.float32)
     begins = np.ones(len(robots), bool)

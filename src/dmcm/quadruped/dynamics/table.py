@@ -26,9 +26,9 @@ def summarise(names: Sequence[str], measured: list[dict[str, Any]], main: str) -
     ways: dict[str, Any] = {"none": [seed["none"] for seed in measured]}
     for name in names:
         for way in measured[0][name]:
-            if way in _WAYS:
-                label = _LABELS.get((name, way), f"{name}_{way}")
-                ways[label] = [seed[name][way] for seed in measured]
+            if way in _ENDINGS:
+                label = f"{name}{_ENDINGS[way]}"
+                ways[_RENAMED.get(label, label)] = [seed[name][way] for seed in measured]
     oracle = ways.get("oracle")
     table: dict[str, Any] = {"methods": {w: _with_shares(v, ways["none"], oracle) for w, v in ways.items()}}
     if main in names:
@@ -51,28 +51,22 @@ def _unitless_keys(tree: Any) -> Any:
     return {unitless(key): _unitless_keys(value) for key, value in tree.items()}
 
 
-_LABELS = {
-    ("single", "in_place"): "single",
-    ("single", "in_place_near"): "single_near",
-    ("single", "robot_donor"): "single_from_robot",
-    ("single", "robot_donor_near"): "single_from_robot_near",
-    ("single", "terrain_donor"): "single_from_terrain",
-    ("history", "in_place"): "history",
-    ("history", "robot_donor"): "history_from_robot",
-    ("history", "terrain_donor"): "history_from_terrain",
-    ("dmcm", "in_place"): "dmcm",
-    ("dmcm", "in_place_near"): "dmcm_near",
-    ("dmcm", "recombined"): "dmcm_recombined",
-    ("dmcm", "recombined_near"): "dmcm_recombined_near",
-    ("dmcm", "robot_only"): "dmcm_robot_only",
-    ("dmcm", "terrain_only"): "dmcm_terrain_only",
-    ("dmcm", "wrong_robot"): "dmcm_wrong_robot",
-    ("dmcm", "wrong_terrain"): "dmcm_wrong_terrain",
-    ("encoders", "in_place"): "encoders_in_place",
-    ("encoders", "recombined"): "encoders",
-    ("oracle", "in_place"): "oracle",
+_ENDINGS = {
+    "in_place": "",
+    "in_place_near": "_near",
+    "robot_donor": "_from_robot",
+    "robot_donor_near": "_from_robot_near",
+    "terrain_donor": "_from_terrain",
+    "recombined": "_recombined",
+    "recombined_near": "_recombined_near",
+    "robot_only": "_robot_only",
+    "terrain_only": "_terrain_only",
+    "wrong_robot": "_wrong_robot",
+    "wrong_terrain": "_wrong_terrain",
 }
-_WAYS = {way for _, way in _LABELS}
+"""What the name of a row adds to that of its method, by where its vectors are from."""
+_RENAMED = {"encoders": "encoders_in_place", "encoders_recombined": "encoders"}
+"""Encoders per factor are there to be recombined: that is their plain row."""
 
 
 def _with_shares(

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import numpy as np
 
-from dmcm.errors import ConfigError, unknown_name
+from dmcm.checks import chosen_names
+from dmcm.errors import ConfigError
 from dmcm.quadruped.body.properties import RobotProperties, draw_ood_robots
 from dmcm.quadruped.walking.policy import POLICY
 from dmcm.quadruped.world.terrain import Terrain
@@ -112,9 +113,7 @@ class TransferConfig:
 
     def check(self) -> TransferConfig:
         """Return self, or raise `ConfigError` for settings out of range."""
-        for name in self.ways:
-            if name not in WAYS and name != "all":
-                raise ConfigError(unknown_name("way", name, WAYS))
+        self.names()
         if self.seeds < 1 or self.robots < 1 or not self.seconds >= 2 or self.seed < 0:
             raise ConfigError(
                 f"seeds={self.seeds} and robots={self.robots} must be at least 1, seconds={self.seconds} at "
@@ -127,8 +126,8 @@ class TransferConfig:
         return self
 
     def names(self) -> tuple[str, ...]:
-        """Names of the ways, each once."""
-        return tuple(WAYS) if "all" in self.ways else tuple(dict.fromkeys(self.ways))
+        """Names of the ways, each once, or `ConfigError` for an unknown one or none."""
+        return chosen_names("way", self.ways, WAYS)
 
 
 def stand_ins(config: TransferConfig) -> list[RobotProperties]:

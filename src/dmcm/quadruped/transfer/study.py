@@ -156,7 +156,6 @@ def _evaluated(
         seed=config.seed,
     )
     cells = {name: summarise_walk(walk, slice(i * n, (i + 1) * n)) for i, name in enumerate(GROUNDS)}
-    config.out.mkdir(parents=True, exist_ok=True)
     write_json(file, {"asked": asked, "cells": cells})
     return cells
 

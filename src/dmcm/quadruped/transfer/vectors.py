@@ -199,7 +199,6 @@ class VectorSource:
             if found == about:
                 return arrays[array]
         made = make()
-        path.parent.mkdir(parents=True, exist_ok=True)
         save_arrays(path, {array: made}, dict(about))
         return made
 

@@ -13,7 +13,7 @@ from dmcm.quadruped.body.robot_table import RobotTable
 from dmcm.quadruped.walking.commands import CommandRanges, speed_along
 from dmcm.quadruped.walking.environment import WalkConfig, WalkEnvironment
 from dmcm.quadruped.walking.guides import Guide
-from dmcm.quadruped.walking.policy import Policy, mean_action
+from dmcm.quadruped.walking.policy import Policy, check_reads, mean_action
 from dmcm.quadruped.world.arena import Arena
 from dmcm.quadruped.world.physics import PhysicsMaker
 from dmcm.quadruped.world.simulation import CONTROL_PERIOD_S, Simulation
@@ -81,6 +81,9 @@ def evaluate_walking(
         physics: makes the engine that they walk in.
         seed: of starts and commands.
         threads: of the physics; 0 means one per core.
+
+    Raises:
+        ShapeError: the policy reads other numbers than robots sense and the guide tells.
     """
     arena = Arena(list(dict.fromkeys(terrains)))
     tiles = [arena.tile(terrain) for terrain in terrains]
@@ -90,6 +93,7 @@ def evaluate_walking(
         table, arena, robots, tiles, walk, guide=guide, gains=policy.gains, physics=physics, threads=threads
     )
     observation, _ = environment.reset(seed=seed)
+    check_reads(policy, observation)
     simulation, n = environment.simulation, len(robots)
     alive, diverged = np.ones(n, bool), np.zeros(n, bool)
     steps, settled = np.zeros(n), np.zeros(n)

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from dmcm.errors import ConfigError, StorageError
+from dmcm.errors import ConfigError, ShapeError, StorageError
 from dmcm.quadruped.body.robot_table import RobotTable
 from dmcm.quadruped.walking.known_gains import GainReader
 from dmcm.quadruped.walking.modulation import Modulation
@@ -196,6 +196,22 @@ def mean_action(
 ) -> Float[Array, "n actions"]:
     """Mean actions, compiled."""
     return policy.mean(jnp.asarray(observation))
+
+
+def check_reads(policy: Policy, observation: np.ndarray, who: str = "the policy") -> None:
+    """Raise `ShapeError` unless a policy reads as many numbers as its robots sense and are told.
+
+    Args:
+        policy: that is to walk.
+        observation: of the environment that it is to walk in, shape (robots, numbers).
+        who: what an error calls the policy.
+    """
+    reads = policy.observation_scale.mean.size
+    if observation.shape[-1] != reads:
+        raise ShapeError(
+            f"{who} reads {reads} numbers; robots sense and are told {observation.shape[-1]} here. Give the "
+            "guide or the vectors that it was trained with."
+        )
 
 
 def save_policy(path: Path, policy: Policy, about: dict[str, Any]) -> None:
