@@ -131,7 +131,8 @@ class Measures:
         found["recombined"] = self.errors(mixed(contexts, robot, terrain))
         if adapts:
             near, grounds = self._near_fit(), contexts[TERRAIN]
-            found["in_place_near"] = self._near_errors(near, own, lambda which: grounds[row[which]])
+            # Vectors that were found together belong together; a donor's ground keeps that of all outputs.
+            found["in_place_near"] = self._near_errors(near, own)
             found["recombined_near"] = self._near_errors(
                 near, robot, lambda which: grounds[row[terrain[which]]]
             )
@@ -201,15 +202,14 @@ class Measures:
     def _near_errors(
         self, fit: NearFit, donors: np.ndarray, terrain: Callable[[np.ndarray], Array] | None = None
     ) -> dict[str, dict[str, float]]:
-        """As `errors`, of what follows from next steps, with the robot's vector made of next steps alone.
+        """As `errors`, of what follows from next steps, with vectors made of next steps alone.
 
         Joint targets of a robot that acts late, by its donor's log, are moved to when they act.
 
         Args:
             fit: of all cells.
-            donors: whose robot's vector each cell takes, -1 for none.
-            terrain: gives vectors of the grounds for numbers of cells; None if the robot's vector is the only
-                one.
+            donors: whose vectors each cell takes, -1 for none.
+            terrain: gives vectors of the grounds for numbers of cells in place of the donors'.
         """
         assert self.learner is not None
         data, made_by = self.collection.data, self.learner.fingerprint()

@@ -37,8 +37,8 @@ _ENDINGS: Mapping[str, str] = {
     "late robots moved to when they act",
     "_from_robot_near": "as the row before, but the vector made of next steps alone; targets of late robots "
     "moved to when they act",
-    "_near": "vectors from the cell's own first half, the robot's made of next steps alone; targets of late "
-    "robots moved to when they act",
+    "_near": "vectors from the cell's own first half, made of next steps alone; targets of late robots moved "
+    "to when they act",
     "_recombined": "robot vector from another ground, ground vector from another robot",
     "_in_place": "vectors from the cell's own first half",
     "_robot_only": "robot vector from another ground, ground unknown",
