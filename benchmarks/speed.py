@@ -15,7 +15,7 @@ import tyro
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks import costs, meta_step
+from benchmarks import costs, meta_step, products
 from dmcm.runs import environment
 from dmcm.storage import write_json
 
@@ -42,32 +42,45 @@ class Options:
 
 
 def measure_meta_steps(options: Options, console: Console) -> dict[str, Any]:
-    """Ratios of time a meta-step, PyTorch over this library; the faster of PyTorch's thread counts stands."""
+    """Ratios of time a meta-step, PyTorch over this library and over its matrix products alone.
+
+    Of a peer's numbers of threads, and of ways to make the products, the fastest counts.
+    """
     agreement = {str(steps): meta_step.check_agreement(steps) for steps in INNER_STEPS}
     console.print(
         f"all candidates compute the same; largest relative difference {max(agreement.values()):.1e}"
     )
     thread_counts = sorted({1, cores()})
-    candidates = []
+    ours = {steps: meta_step.library_candidate(steps) for steps in INNER_STEPS}
+    ways: dict[str, list[meta_step.Candidate]] = {}
     for steps in INNER_STEPS:
-        candidates.append(meta_step.library_candidate(steps))
-        for threads in thread_counts:
-            candidates.append(meta_step.loop_candidate(steps, threads))
-            candidates.append(meta_step.compiled_candidate(steps, threads))
+        ways[f"python_loop_{steps}"] = [meta_step.loop_candidate(steps, n) for n in thread_counts]
+        ways[f"torch_compile_{steps}"] = [meta_step.compiled_candidate(steps, n) for n in thread_counts]
+        ways[f"products_{steps}"] = [
+            products.jax_products(steps),
+            *(products.torch_products(steps, n) for n in thread_counts),
+        ]
+    candidates = [*ours.values(), *(candidate for some in ways.values() for candidate in some)]
     times = meta_step.time_rounds(candidates, rounds=options.rounds, seconds=options.seconds)
-    ratio, spread, fastest = {}, {}, {}
+    median = {name: float(np.median(series)) for name, series in times.items()}
+    fastest = {
+        name: min((candidate.name for candidate in some), key=median.__getitem__)
+        for name, some in ways.items()
+    }
+    ratio, spread, possible = {}, {}, {}
     for peer in PEERS:
         for steps in INNER_STEPS:
             name = f"{peer}_{steps}"
-            ways = [f"{name}_threads_{threads}" for threads in thread_counts]
-            fastest[name] = min(ways, key=lambda way: float(np.median(times[way])))
-            ratios = np.asarray(times[fastest[name]]) / np.asarray(times[f"dmcm_{steps}"])
+            theirs = np.asarray(times[fastest[name]])
+            ratios = theirs / np.asarray(times[ours[steps].name])
             ratio[name] = float(np.median(ratios))
             spread[name] = [float(np.quantile(ratios, q)) for q in (0.25, 0.75)]
+            possible[name] = float(np.median(theirs / np.asarray(times[fastest[f"products_{steps}"]])))
     return {
         "meta_step_ratio": ratio,
         "meta_step_ratio_quartiles": spread,
-        "meta_step_ms": {name: float(np.median(series)) for name, series in times.items()},
+        "meta_step_ratio_of_products_alone": possible,
+        "meta_step_ms": median,
         "meta_step_fastest": fastest,
         "meta_step_agreement": agreement,
     }

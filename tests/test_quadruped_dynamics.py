@@ -355,7 +355,7 @@ def test_vectors_of_next_steps_meet_targets_when_late_robots_act(collection, cel
     which, torque = measures._targets(split), output("torque_nm")
     assert {0, 1} == {late[measures.robot_donor[cell]] for cell in which}
 
-    def errors_with(donors):
+    def errors_with(donors, grounds):
         errors = []
         for cell in which:
             donor, data = donors[cell], collection.data[cell]
@@ -369,11 +369,11 @@ def test_vectors_of_next_steps_meet_targets_when_late_robots_act(collection, cel
 
     seen_pairs = cells.of("seen_pair")
     spread = cells.windows.y[seen_pairs, 1][cells.windows.real[seen_pairs, 1]].var(axis=0, dtype=float)
-    expected = np.sqrt(np.mean(errors_with(measures.robot_donor) / spread[torque]))
+    expected = np.sqrt(np.mean(errors_with(measures.robot_donor, grounds) / spread[torque]))
     assert found[split]["torque_nm"] == pytest.approx(expected, rel=1e-3)
     in_place = np.arange(count)
-    expected = np.sqrt(np.mean(errors_with(in_place) / spread[torque]))
-    found_here = measures._near_errors(made, in_place, terrain)
+    expected = np.sqrt(np.mean(errors_with(in_place, vectors[TERRAIN]) / spread[torque]))
+    found_here = measures._near_errors(made, in_place)
     assert found_here[split]["torque_nm"] == pytest.approx(expected, rel=1e-3)
     # Of what targets become in the coming second nothing is said.
     assert not {*OUTCOMES} & found[split].keys()
