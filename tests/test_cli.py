@@ -452,7 +452,7 @@ def test_fit_errors(plants, tmp_path, capsys):
     assert "leaves none to learn from" in fails(capsys, *good, "--validation-fraction", "0.99")
     assert "--steps is given twice" in fails(capsys, *good, "--steps", "2", "--steps=3")
     assert "label of 'year'" in fails(capsys, *good, "--hold-out", "year=2020")
-    assert "one label only" in fails(capsys, *good, "--hold-out", "variety=P")
+    assert "only one label" in fails(capsys, *good, "--hold-out", "variety=P")
     assert "Lower `shots`" in fails(capsys, *good, "--shots", "6")
     assert "seed=-1" in fails(capsys, *good, "--seed", "-1")
     assert "width=0" in fails(capsys, *good, "--width", "0")
