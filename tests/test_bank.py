@@ -155,7 +155,7 @@ def test_one_taken_factor_keeps_all_from_being_written(bank):
 
 
 def test_names_that_differ_in_capitals_only_are_refused(bank):
-    with pytest.raises(BankError, match="capitals"):
+    with pytest.raises(BankError, match="upper and lower case"):
         bank.save("A", contexts_of(), LEARNER, source="s", samples=1, overwrite=True)
 
 

@@ -108,7 +108,7 @@ def test_the_oracle_without_the_truth(oracle):
         oracle.adapt(*sine())
     with pytest.raises(DataError, match="the oracle needs"):
         oracle.adapt_samples(tasks, truth={"phase": jnp.zeros((2, 1))})
-    with pytest.raises(DataError, match="true value of 'amplitude' has 2 numbers, its context 1"):
+    with pytest.raises(DataError, match="true value of 'amplitude' has 2 numbers, its context has 1"):
         oracle.adapt_samples(tasks, truth={"amplitude": jnp.zeros((2, 2)), "phase": jnp.zeros((2, 1))})
     for scale in (0.0, -1.0, float("nan")):
         with pytest.raises(ConfigError, match="must be positive"):

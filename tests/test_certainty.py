@@ -76,7 +76,7 @@ def test_a_factor_named_twice_is_one(model):
 def test_refuses(model):
     x, y, cluster = noisy(model, 2)
     contexts = model.adapt(x, y)
-    with pytest.raises(DataError, match=f"{LEAST_BLOCKS} are the least"):
+    with pytest.raises(DataError, match=f"at least {LEAST_BLOCKS} are needed"):
         context_deviations(model, contexts, x, y, cluster % (LEAST_BLOCKS - 1))
     with pytest.raises(ShapeError, match="a block for each"):
         context_deviations(model, contexts, x, y, cluster[1:])

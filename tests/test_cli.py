@@ -297,9 +297,9 @@ def test_adapt_errors(table_run, plants, bank, tmp_path, capsys):
     assert "--where variety=P" in fails(capsys, *use, "--where", "variety")
     assert "label column" in fails(capsys, *use, "--where", "colour=red")
     assert "one entry" in fails(capsys, *use, "--name", "x")
-    assert "no place" in fails(capsys, *use, "--pool", "variety", "--only", "variety")
+    assert "cannot be combined" in fails(capsys, *use, "--pool", "variety", "--only", "variety")
     held = ("--only", "variety", "--given", "variety=P")
-    assert "--only moves variety and --given holds it" in fails(capsys, *use, *held)
+    assert "--only adapts variety and --given holds it" in fails(capsys, *use, *held)
     assert "--where is given twice" in fails(capsys, *use, "--where", "variety=P", "--where", "year=1989")
     (tmp_path / "plain.csv").write_text("day,weight_g\n1,2\n2,3\n")
     unnamed = fails(capsys, "adapt", table_run, tmp_path / "plain.csv", "--bank", bank)
@@ -452,7 +452,7 @@ def test_fit_errors(plants, tmp_path, capsys):
     assert "leaves none to learn from" in fails(capsys, *good, "--validation-fraction", "0.99")
     assert "--steps is given twice" in fails(capsys, *good, "--steps", "2", "--steps=3")
     assert "label of 'year'" in fails(capsys, *good, "--hold-out", "year=2020")
-    assert "one label only" in fails(capsys, *good, "--hold-out", "variety=P")
+    assert "only one label" in fails(capsys, *good, "--hold-out", "variety=P")
     assert "Lower `shots`" in fails(capsys, *good, "--shots", "6")
     assert "seed=-1" in fails(capsys, *good, "--seed", "-1")
     assert "width=0" in fails(capsys, *good, "--width", "0")
@@ -491,7 +491,7 @@ def test_demo_shows_a_finished_run_again(demo_run, capsys):
     assert main(["demo", "--steps", "2", "--out", str(demo_run)]) == 0
     said = capsys.readouterr().out
     assert "read from the finished run" in said
-    assert "predicts a sinusoid nobody gave data of" in said
+    assert "predicts a sinusoid without data of it" in said
     (mixed,) = (line for line in said.splitlines() if line.strip().startswith("both, mixed"))
     assert len(re.findall(r"\d\S*", mixed)) == 5
     assert "Adapting to 3 s of data took" in said
@@ -733,7 +733,7 @@ def test_ranges():
 def test_adapt_saves_all_entries_or_none(table_run, plants, tmp_path, capsys):
     rows = "".join(f"{plot},{day},{day}\n" for plot in ("p1", "P1", "q") for day in range(4))
     bank = tmp_path / "bank"
-    for old, new, says in (("q,", "q,", "capitals alone"), ("P1,", "bad/name,", "cannot name an entry")):
+    for old, new, says in (("q,", "q,", "lower case"), ("P1,", "bad/name,", "cannot name an entry")):
         (tmp_path / "new.csv").write_text("plot,day,weight_g\n" + rows.replace(old, new))
         said = fails(capsys, "adapt", table_run, tmp_path / "new.csv", "--bank", bank)
         assert says in said
@@ -743,7 +743,7 @@ def test_adapt_saves_all_entries_or_none(table_run, plants, tmp_path, capsys):
     held = ("--given", "variety=1988F0", "year=1988F0")
     assert main([str(word) for word in whole]) == 0
     assert "nothing to adapt" in fails(capsys, *whole, *held)
-    assert "no place" in fails(capsys, *whole, "--pool", "variety", "--given", "variety=1988F0")
+    assert "cannot hold it" in fails(capsys, *whole, "--pool", "variety", "--given", "variety=1988F0")
 
 
 def test_a_single_sample_is_a_situation_too(table_run, tmp_path):
@@ -792,7 +792,7 @@ def test_predict_replaces_predictions_alone(table_run, bank, plants, tmp_path, c
         (tmp_path / table).write_bytes(plants.read_bytes() if table == "mine.csv" else b"day\n1\n2\n")
     before = (tmp_path / "mine.csv").read_bytes()
     said = fails(capsys, *mix, "--range", "day=0:2:1", "--out", tmp_path / "mine.csv")
-    assert "is there already, with columns plot, variety" in said
+    assert "already exists, with columns plot, variety" in said
     assert (tmp_path / "mine.csv").read_bytes() == before
     said = fails(capsys, *mix, "--inputs", tmp_path / "grid.csv", "--out", tmp_path / "grid.csv")
     assert "would replace the inputs" in said

@@ -205,7 +205,7 @@ def test_contexts_of_another_structure_are_not_compatible():
         check_compatible(contexts().select("zeta"), factors, "m1")
     with pytest.raises(FactorError, match="no factor 'extra'"):
         check_compatible(contexts(sizes={**SIZES, "extra": 1}), factors, "m1")
-    with pytest.raises(ContextMismatchError, match=r"'mid' has shape \(2,\); this model's has size 1"):
+    with pytest.raises(ContextMismatchError, match=r"'mid' has shape \(2,\); in this model it has size 1"):
         check_compatible(contexts(sizes={**SIZES, "mid": 2}), factors, "m1")
     with pytest.raises(ContextMismatchError, match="different models"):
         check_compatible(contexts(), factors, "m2")

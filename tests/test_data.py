@@ -166,7 +166,7 @@ def test_selections_keep_fixed_queries_with_their_tasks():
         (lambda d: d.label("robot", 4), "no task 4"),
         (lambda d: d.label("rebot", 0), "no factor 'rebot'"),
         (lambda d: d.sampler(tasks_per_batch=0), "tasks_per_batch=0"),
-        (lambda d: d.where(robot="a").sampler(), r"factor 'robot' has one label only \('a'\)"),
+        (lambda d: d.where(robot="a").sampler(), r"factor 'robot' has only one label \('a'\)"),
     ],
 )
 def test_selections_that_cannot_be_meant(action, message):

@@ -222,7 +222,7 @@ def test_arguments_that_cannot_be_meant(model, tasks, singles):
     with pytest.raises(FactorError, match="no factor 'colour'"):
         model.adapt(x, y, given={"colour": np.ones(2)})
     for vector in (np.ones(3), 1.0):
-        with pytest.raises(ContextMismatchError, match="this model's has size 2"):
+        with pytest.raises(ContextMismatchError, match="in this model it has size 2"):
             model.adapt(x, y, given={"phase": vector})
     with pytest.raises(ContextMismatchError, match="it needs"):
         model.adapt(x, y, given={"phase": np.zeros((3, 2))})
@@ -328,7 +328,7 @@ def test_outputs_of_another_unit_are_refused():
     model.adapt(x, 1e3 * y)  # far, but seen
     pairs = ((model.adapt, (x, 1e8 * y)), (model.adapt_many, (x[None], 1e8 * y[None])))
     for adapt, data in pairs:
-        with pytest.raises(DataError, match=r"standard deviations from their mean.*another unit"):
+        with pytest.raises(DataError, match=r"standard deviations from their training mean.*another unit"):
             adapt(*data)
     with pytest.raises(DataError, match="another unit"):
         model.adapt_pooled([(x, y), (x, 1e8 * y)], shared=next(iter(model.factors)))
@@ -357,7 +357,7 @@ def test_padding_is_no_data_however_far_zero_is():
 def test_samples_of_other_columns_are_refused(model, tasks):
     x, y = tasks[0]
     two = samples_of((x, np.concatenate([y, y], axis=1)))
-    with pytest.raises(ShapeError, match="1 input and 2 output columns, the learner takes 1 and 1"):
+    with pytest.raises(ShapeError, match="1 input and 2 output columns, but the learner takes 1 and 1"):
         model.adapt_samples(two)
 
 

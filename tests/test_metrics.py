@@ -102,7 +102,7 @@ def test_swap_test_of_contexts_that_are_the_factors():
             r"'a' has shape \(\d+, 1\).*one number a task",
         ),
         (lambda c: {"a": np.zeros(1), "b": c["b"][:, 0]}, ShapeError, "'a' has shape"),
-        (lambda c: {"a": c["a"][:, 0]}, FactorError, "a truth of 'b'"),
+        (lambda c: {"a": c["a"][:, 0]}, FactorError, "truth has values of 'b'"),
         (lambda c: {"a": ["x"] * TASKS, "b": c["b"][:, 0]}, DataError, "not an array of numbers"),
     ],
 )
@@ -119,7 +119,7 @@ def test_swap_test_checks_donors_and_truths_whatever_a_factor_is_called(factor):
     read = lambda c: {name: np.asarray(c[name][:, 0]) for name in ("b", factor) if name in c.values}  # noqa: E731
     with pytest.raises(ShapeError, match=r"^donors has shape \(3,\)"):
         swap_test(contexts, np.arange(3), read, {factor: values})
-    with pytest.raises(FactorError, match=f"truth of '{factor}', but no context"):
+    with pytest.raises(FactorError, match=f"truth has values of '{factor}', but there is no context"):
         swap_test(contexts.select("b"), np.arange(TASKS), read, {factor: values})
 
 

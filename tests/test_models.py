@@ -135,7 +135,7 @@ def test_numbers_of_another_model_are_refused(tmp_path):
     arrays, about = saved(tmp_path, learner())
     name = next(iter(arrays))
     save_arrays(tmp_path / "m", {**arrays, name: arrays[name] + 1}, about)
-    with pytest.raises(StorageError, match="another model than its fingerprint says"):
+    with pytest.raises(StorageError, match="a model that does not match its fingerprint"):
         load_learner(tmp_path / "m")
     save_arrays(tmp_path / "m", {k: v for k, v in arrays.items() if k != name}, about)
     with pytest.raises(StorageError, match="lack"):
@@ -153,7 +153,7 @@ def of_my_own(seed=0, width=4, **parts):
 def test_kinds_of_ones_own_are_never_loaded_as_ours(tmp_path):
     saved_model = perturbed(of_my_own(scaler=Scaler.identity(1, 1)))
     save_learner(tmp_path / "m", saved_model)
-    with pytest.raises(StorageError, match=r"Mine, of no kind of this library.*like="):
+    with pytest.raises(StorageError, match=r"Mine, which this library does not define.*like="):
         load_learner(tmp_path / "m")
     found = load_learner(tmp_path / "m", like=of_my_own(seed=1))
     assert type(found.network) is Mine
@@ -167,7 +167,7 @@ def test_a_learner_like_the_saved_one_serves_library_kinds_too(tmp_path):
     saved_model = perturbed(learner())
     save_learner(tmp_path / "m", saved_model)
     assert load_learner(tmp_path / "m", like=learner(seed=3)).fingerprint() == saved_model.fingerprint()
-    with pytest.raises(StorageError, match="another model than its fingerprint says"):
+    with pytest.raises(StorageError, match="a model that does not match its fingerprint"):
         load_learner(tmp_path / "m", like=learner(solver=solver("none")))
 
 

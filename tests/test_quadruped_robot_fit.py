@@ -286,7 +286,7 @@ class TestCommand:
         own = Contexts({"terrain": jnp.ones(4)}, model.learner.fingerprint())
         ContextBank(bank).save("flat", own, model.learner, source="a real floor", samples=9, overwrite=True)
         assert main([*command[:-1], "theirs"]) == 0
-        assert "keeps its own vector of terrain 'flat' (a real floor)" in " ".join(
+        assert "keeps its existing vector of terrain 'flat' (a real floor)" in " ".join(
             capsys.readouterr().out.split()
         )
         there = {entry.name: entry for entry in ContextBank(bank).entries()}

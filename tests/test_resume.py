@@ -164,7 +164,7 @@ def test_a_run_by_muon_goes_on_to_the_same_bits(tmp_path, monkeypatch):
 def test_a_checkpoint_cut_while_it_was_written_falls_back(halfway, uninterrupted):
     newest = halfway / "checkpoints" / "step-000000030.safetensors"
     newest.write_bytes(newest.read_bytes()[:1000])
-    with pytest.warns(UserWarning, match=f"{newest.name} is damaged.*goes on from step-000000025"):
+    with pytest.warns(UserWarning, match=f"{newest.name} is damaged.*continues from step-000000025"):
         result = train(halfway, resume=True)
     agrees(result, uninterrupted)
 
@@ -172,7 +172,7 @@ def test_a_checkpoint_cut_while_it_was_written_falls_back(halfway, uninterrupted
 def test_without_a_usable_checkpoint_there_is_no_resuming(halfway):
     for path in (halfway / "checkpoints").iterdir():
         path.write_bytes(b"")
-    with pytest.raises(CheckpointError, match="Start anew in another run folder"):
+    with pytest.raises(CheckpointError, match="Start again in another run folder"):
         train(halfway, resume=True)
 
 

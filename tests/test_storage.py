@@ -251,14 +251,14 @@ def test_a_damaged_checkpoint_falls_back_to_the_one_before(tmp_path):
         save_checkpoint(tmp_path, step, tree(float(step)), {})
     older, newest = sorted(tmp_path.iterdir())
     newest.write_bytes(newest.read_bytes()[:-5])
-    with pytest.warns(UserWarning, match=rf"{newest.name}.*goes on from step-000000001") as told:
+    with pytest.warns(UserWarning, match=rf"{newest.name}.*continues from step-000000001") as told:
         state, about = load_checkpoint(tmp_path, tree())
     assert same_bits(state.a, tree(1.0).a)
     assert about["step"] == 1
     assert len(told) == 1
     older.write_bytes(b"")
     with pytest.raises(
-        CheckpointError, match=r"no checkpoint can be used: .*Start anew in another run folder"
+        CheckpointError, match=r"no checkpoint can be used: .*Start again in another run folder"
     ):
         load_checkpoint(tmp_path, tree())
 

@@ -48,7 +48,7 @@ __all__ = [
     "write_table",
 ]
 
-# Imported on first use: JAX takes seconds to import, which `dmcm --help` must not.
+# Imported on first use: importing JAX takes seconds, and `dmcm --help` must not.
 _HOMES = {
     "bank": ("ContextBank",),
     "contexts": ("Contexts", "Factors", "share", "stack"),
@@ -76,5 +76,5 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    """Public names, also those not imported yet."""
+    """Public names, including those not imported yet."""
     return sorted({*globals(), *__all__})

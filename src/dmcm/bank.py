@@ -1,4 +1,4 @@
-"""Context bank: a folder of context vectors to keep, pass on and mix, one file per factor and name."""
+"""Context bank: a folder of context vectors to keep, share and mix, one file per factor and name."""
 
 from __future__ import annotations
 
@@ -37,12 +37,13 @@ class BankEntry:
         value: the vector.
         prior_mean: mean of the model's prior, one number a dimension.
         prior_precision: diagonal precision of the prior, in units of 1/context².
-        source: which data it was fitted to, in the words of who saved it.
+        source: which data it was fitted to, as described by whoever saved it.
         samples: number of samples it was fitted to.
         model: fingerprint of the model.
         created: when it was saved, ISO 8601 in UTC.
         path: the safetensors file.
-        problem: why the entry cannot be used; None if it can. The fields between are then empty.
+        problem: why the entry cannot be used, in which case the fields from `value` to `created` are empty;
+            None if it can.
     """
 
     factor: str
@@ -64,15 +65,15 @@ class BankEntry:
 
 
 class ContextBank:
-    """A folder of context vectors: `<bank>/<factor>/<name>.safetensors`, each beside a `.json` to read.
+    """A folder of context vectors: `<bank>/<factor>/<name>.safetensors`, each with a readable `.json` copy.
 
-    Both hold the same. The safetensors file is the truth. A `.json` that says something else makes the entry
-    unusable until one of them is removed or the entry is saved again, so the two never disagree unnoticed. A
-    missing `.json` does no harm.
+    Both hold the same content; the safetensors file is authoritative. A `.json` that disagrees makes the
+    entry unusable until one of the two is removed or the entry is saved again, so a mismatch is never missed.
+    A missing `.json` does no harm.
     """
 
     def __init__(self, path: Path | str):
-        """Name the folder; `save` makes it."""
+        """Name the folder; `save` creates it."""
         self.path = Path(path)
 
     def save(
@@ -102,25 +103,25 @@ class ContextBank:
 
         Raises:
             BankError: an unusable name, contexts of another model or size, of several tasks or of unknown
-                origin, no source, an impossible number of samples, or an existing entry. Nothing is written
-                then.
+                origin, no source, an impossible number of samples, or an existing entry. In these cases
+                nothing is written.
             FactorError: factors that are not in `contexts` or not the model's.
             StorageError: a file cannot be written.
         """
         _check_name(name)
         if not isinstance(contexts, Contexts):
-            raise BankError(f"a bank keeps Contexts, as adapt returns them, not {type(contexts).__name__}.")
+            raise BankError(f"a bank keeps Contexts, as returned by adapt, not {type(contexts).__name__}.")
         chosen = contexts if factors is None else contexts.select(*_chosen(factors, contexts))
         self._check_contexts(chosen, learner)
         if not isinstance(source, str) or not source.strip():
             raise BankError("say which data the context comes from: source='…'.")
         if not is_count(samples, least=0):
             raise BankError(f"samples={samples!r}: give the number of samples the context was fitted to.")
-        # Labels of entries, not results: the clock decides nothing.
+        # A label of the entry, not a result: nothing depends on the clock.
         created = datetime.now(UTC).isoformat(timespec="seconds")
         mean, precision = learner.prior.start(), learner.prior.precision()
         written = []
-        # Of two who save at once under one name, one must see what the other wrote.
+        # If two processes save under one name at once, one must see what the other wrote.
         with sole_writer(self.path, wait=True):
             self.check_free(name, chosen.values, overwrite=overwrite)
             for factor, value in chosen.values.items():
@@ -138,7 +139,7 @@ class ContextBank:
                     "model": chosen.model,
                     "created": created,
                 }
-                # An old description beside a new vector would be at odds with it after a crash in between.
+                # After a crash between the two writes, an old description would contradict the new vector.
                 with contextlib.suppress(OSError):
                     path.with_suffix(".json").unlink()
                 save_arrays(path, arrays, about)
@@ -159,7 +160,7 @@ class ContextBank:
         """The vectors of several entries, as contexts of that factor alone, of batch shape (names,).
 
         Raises:
-            FactorError, BankError: as `load`.
+            FactorError, BankError: as for `load`.
         """
         learner.factors.check((factor,))
         there, names = self._names(factor), list(names)
@@ -173,26 +174,26 @@ class ContextBank:
         entry = self._read(factor, name)
         if entry.model != learner.fingerprint():
             raise BankError(
-                f"entry '{name}' of '{factor}' in {self.path} was made by model {entry.model[:12]}, this is "
-                f"model {(learner.fingerprint() or 'unknown')[:12]}. A context means something only to its "
-                "own model: load that model, or adapt this one to the data again (they were: "
+                f"entry '{name}' of '{factor}' in {self.path} was made by model {entry.model[:12]}, but this "
+                f"is model {(learner.fingerprint() or 'unknown')[:12]}. A context is only meaningful to the "
+                "model that made it: load that model, or adapt this one to the same data (source: "
                 f"{entry.source}) and save with overwrite=True (--overwrite)."
             )
         if entry.size != learner.factors[factor]:
             raise BankError(
-                f"entry '{name}' of '{factor}' in {self.path} has size {entry.size}, the model's contexts of "
-                f"'{factor}' have size {learner.factors[factor]}."
+                f"entry '{name}' of '{factor}' in {self.path} has size {entry.size}, but the model's "
+                f"contexts of '{factor}' have size {learner.factors[factor]}."
             )
         return entry.value
 
     def mix(self, learner: Learner, /, **names: str) -> Contexts:
-        """Contexts out of several entries: `bank.mix(learner, amplitude="a", phase="b")`.
+        """Contexts from several entries: `bank.mix(learner, amplitude="a", phase="b")`.
 
-        Factors that are not named are left out; complete them with `share`, or adapt them with `given`.
+        Factors that are not named are left out; add them with `share`, or adapt them with `given`.
 
         Raises:
             FactorError: no factor named, or one the model does not have.
-            BankError: as `load`.
+            BankError: as for `load`.
         """
         if not names:
             raise FactorError(
@@ -204,8 +205,8 @@ class ContextBank:
     def entries(self) -> list[BankEntry]:
         """All entries, sorted by factor and name.
 
-        Damaged ones are listed with their `problem` rather than raised: one bad file must not hide the good
-        ones.
+        Damaged entries are listed with their `problem` instead of raising an error, so that one bad file does
+        not hide the good ones.
 
         Raises:
             BankError: the folder does not exist or cannot be read.
@@ -236,12 +237,12 @@ class ContextBank:
             raise BankError(f"not saved: {error}") from error
         if contexts.model is None:
             raise BankError(
-                "not saved: nobody knows which model these contexts are of. If it is this one, say so with "
+                "not saved: the model that produced these contexts is unknown. If it was this one, pass "
                 "Contexts(values, learner.fingerprint())."
             )
         if contexts.model != learner.fingerprint():
             raise BankError(
-                f"not saved: these contexts are of model {contexts.model[:12]}, this is model "
+                f"not saved: these contexts are of model {contexts.model[:12]}, but this is model "
                 f"{(learner.fingerprint() or 'unknown')[:12]}. Save with the model that made them, or adapt "
                 "again."
             )
@@ -262,12 +263,13 @@ class ContextBank:
                     )
                 if other != name and other.casefold() == name.casefold():
                     raise BankError(
-                        f"{self.path} has an entry '{other}' of '{factor}', which some file systems take for "
-                        f"'{name}'. Choose a name that differs in more than capitals."
+                        f"{self.path} has an entry '{other}' of '{factor}', which some file systems do not "
+                        f"distinguish from '{name}'. Choose a name that differs in more than upper and lower "
+                        "case."
                     )
 
     def _file(self, factor: str, name: str) -> Path:
-        # Not with_suffix: names may have dots.
+        # Not with_suffix: names may contain dots.
         return self.path / factor / f"{name}.safetensors"
 
     def _factors(self) -> list[str]:
@@ -279,7 +281,7 @@ class ContextBank:
         return [folder.name for folder in _listing(self.path) if folder.is_dir() and folder.name[0] != "."]
 
     def _names(self, factor: str) -> list[str]:
-        """Entries of a factor; one whose vector or description is lost is still one."""
+        """Entries of a factor, including those whose vector or description file is lost."""
         known = self._factors()
         if factor not in known:
             raise BankError(f"In {self.path}: {unknown_name('factor', factor, known)}")
@@ -313,13 +315,13 @@ class ContextBank:
             except StorageError:
                 same = False
             if not same and again:
-                # Another process may have saved the entry anew between the reading of its two files.
+                # Another process may have saved the entry again between the two reads.
                 return self._read(factor, name, again=False)
             if not same:
                 raise BankError(
-                    f"{beside} does not say what {path.name} holds, which is what counts: it was edited, "
-                    f"damaged or comes from another entry. Delete {beside.name} to use the entry, or save it "
-                    "again with overwrite=True."
+                    f"{beside} does not match {path.name}, which is authoritative: it was edited or damaged, "
+                    f"or comes from another entry. Delete {beside.name} to use the entry, or save it again "
+                    "with overwrite=True."
                 )
         vectors = {key: tuple(float(v) for v in arrays[key]) for key in arrays}
         return BankEntry(path=path, **vectors, **about)
@@ -342,9 +344,9 @@ def _check_name(name: str) -> None:
         or name.partition(".")[0].lower() in _RESERVED
     ):
         raise BankError(
-            f"{name!r} cannot name an entry, because it becomes a file name: up to {_LONGEST_NAME} letters "
-            "a–z, digits, '_' and '-' are valid, the first no '-', with dots, commas, '=' and spaces inside, "
-            "and no device name such as 'con'. Give it another one."
+            f"{name!r} cannot name an entry, because entry names become file names: up to {_LONGEST_NAME} "
+            "letters a–z, digits, '_' and '-' are valid, not starting with '-', with dots, commas, '=' and "
+            "spaces only inside, and no device name such as 'con'. Choose another name."
         )
 
 
@@ -356,7 +358,7 @@ def _listing(folder: Path) -> list[Path]:
 
 
 def _check_content(path: Path, arrays: dict[str, np.ndarray], about: dict[str, Any]) -> None:
-    """Raise unless a file that is whole also holds a context."""
+    """Raise unless an undamaged file holds a context."""
     value = arrays.get("value")
     fine = (
         arrays.keys() == {"value", "prior_mean", "prior_precision"}
@@ -369,7 +371,7 @@ def _check_content(path: Path, arrays: dict[str, np.ndarray], about: dict[str, A
         and all(bool(np.all(np.isfinite(array))) for array in arrays.values())
     )
     if not fine:
-        raise BankError(f"{path} is a file of this library and holds no context; take it out of the bank.")
+        raise BankError(f"{path} is a file of this library but holds no context; move it out of the bank.")
 
 
 def _description(arrays: dict[str, np.ndarray], about: dict[str, Any]) -> dict[str, Any]:

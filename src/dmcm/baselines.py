@@ -100,7 +100,7 @@ class ParameterNetwork(Network):
 def parameter_factors(
     inputs: int, outputs: int, *, width: int = 40, depth: int = 2, last_layer_only: bool = False
 ) -> Factors:
-    """The one factor of a `ParameterNetwork`: as many numbers as weights that adapt."""
+    """The one factor of a `ParameterNetwork`, with one number for each weight that adapts."""
     sizes = [inputs] + [width] * depth + [outputs]
     layers = [(a + 1) * b for a, b in itertools.pairwise(sizes)]
     return Factors(parameters=layers[-1] if last_layer_only else sum(layers))
@@ -133,7 +133,7 @@ class Oracle(Solver):
     """Contexts are the true factor values, divided by fixed scales: the bound set by the network alone.
 
     Attributes:
-        scales: per factor, what its values are divided by.
+        scales: per factor, the divisor of its values.
     """
 
     kind: ClassVar[str] = "oracle"
@@ -173,8 +173,8 @@ class Oracle(Solver):
         for name, size in network.factors.sizes.items():
             if truth[name].shape[-1] != size:
                 raise DataError(
-                    f"the true value of '{name}' has {truth[name].shape[-1]} numbers, its context {size}; "
-                    "give the oracle's factors the sizes of the true values."
+                    f"the true value of '{name}' has {truth[name].shape[-1]} numbers, its context has "
+                    f"{size}; give the oracle's factors the sizes of the true values."
                 )
         scales = dict(self.scales)
         return {k: given[k] if k in given else truth[k] / scales.get(k, 1.0) for k in network.factors}

@@ -1,4 +1,4 @@
-"""How sure fitted contexts are: their scatter over the stretches of time that the samples come from."""
+"""How certain fitted contexts are: their scatter over the stretches of time that the samples come from."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from dmcm.learner import Learner, standardised
 from dmcm.samples import Samples, as_samples
 
 LEAST_BLOCKS = 5
-"""Fewer blocks say nothing about a scatter."""
+"""With fewer blocks, a spread cannot be estimated."""
 
 
 def context_deviations(
@@ -34,27 +34,27 @@ def context_deviations(
 ) -> dict[str, Float[Array, " _"]]:
     """Standard deviations of contexts that were fitted to one task's samples.
 
-    Neighbouring samples of a recording share what they get wrong, so counting them as independent would make
-    contexts look far surer than they are. Here the samples' pull on the contexts is added up over blocks of
-    time, and the blocks' scatter counts (the sandwich estimator for clustered data; Liang and Zeger, 1986,
-    Biometrika 73). It says how much contexts of other samples of the same task would differ, not how wrong
-    the model is about the task.
+    Errors of neighbouring samples in a recording are correlated, so counting the samples as independent would
+    make contexts look far more certain than they are. This function sums each sample's gradient over blocks
+    of time and uses the scatter between blocks (the sandwich estimator for clustered data; Liang and Zeger,
+    1986, Biometrika 73). The result says how much contexts fitted to other samples of the same task would
+    differ, not how wrong the model is about the task.
 
     Args:
-        learner: which fitted them.
-        contexts: what `Learner.adapt` gave.
-        x: inputs that they were fitted to, shape (n, inputs), raw units.
+        learner: the model that fitted them.
+        contexts: what `Learner.adapt` returned.
+        x: inputs that the contexts were fitted to, shape (n, inputs), raw units.
         y: outputs, shape (n, outputs), raw units.
-        block: number of the block of each sample, shape (n,); samples of different blocks should be as good
-            as independent.
+        block: block number of each sample, shape (n,); samples of different blocks should be nearly
+            independent.
         only: factors that moved; all by default.
 
     Returns:
         Per factor that moved, shape (size,).
 
     Raises:
-        ShapeError, DataError: as `Learner.adapt`, or fewer than `LEAST_BLOCKS` blocks.
-        FactorError: a factor that the model has not.
+        ShapeError, DataError: as for `Learner.adapt`, or fewer than `LEAST_BLOCKS` blocks.
+        FactorError: a factor the model does not have.
         ContextMismatchError: contexts of another model.
     """
     samples = as_samples(x, y, learner.inputs, learner.outputs)
@@ -75,16 +75,16 @@ def context_deviations(
     names, number = np.unique(blocks, return_inverse=True)
     if len(names) < LEAST_BLOCKS:
         raise DataError(
-            f"the samples are of {len(names)} blocks and {LEAST_BLOCKS} are the least that show a scatter: "
-            "give more data, or shorter blocks."
+            f"the samples span only {len(names)} blocks; at least {LEAST_BLOCKS} are needed to estimate a "
+            "spread: give more data, or shorter blocks."
         )
     slopes, errors, precision = (
         np.asarray(part, np.float64) for part in _slopes(learner, contexts.values, samples, moving)
     )
     if not (np.all(np.isfinite(slopes)) and np.all(np.isfinite(errors))):
         raise DataError("the predictions' slopes are not finite: check the units of x and y.")
-    # H⁻¹ S H⁻¹ with H the objective's curvature and S the scatter of its slope over blocks; in double
-    # precision, for numbers that the data hardly tell apart make H nearly singular.
+    # H⁻¹ S H⁻¹ with H the objective's curvature and S the scatter of its slope over blocks. In double
+    # precision, because context numbers that the data barely distinguish make H nearly singular.
     sums = np.zeros((len(names), len(precision)))
     np.add.at(sums, number, np.einsum("nod,no->nd", slopes, errors) / errors.size)
     away = sums - sums.mean(axis=0)
@@ -100,7 +100,7 @@ def context_deviations(
 def _slopes(
     learner: Learner, values: dict[str, Array], samples: Samples, moving: tuple[str, ...]
 ) -> tuple[Float[Array, "n outputs d"], Float[Array, "n outputs"], Float[Array, " d"]]:
-    """Slopes of predictions by the contexts that moved, what they are off by, and the prior's precision."""
+    """Slopes of predictions in the contexts that moved, the prediction errors, and the prior's precision."""
     scaled = standardised(learner, samples)
     held = {name: value for name, value in values.items() if name not in moving}
     flat, unravel = ravel_pytree({name: values[name] for name in moving})

@@ -1,4 +1,4 @@
-"""Checkpoints of a training run: the two newest are kept, a damaged one falls back to the one before."""
+"""Checkpoints of a training run: the two newest are kept, and a damaged one falls back to the older one."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def save_checkpoint(folder: Path, step: int, state: Any, about: dict[str, Any]) 
     """Write a checkpoint and drop all but the newest two.
 
     Raises:
-        StorageError: it cannot be written; older ones are then left alone.
+        StorageError: it cannot be written; older checkpoints are then left in place.
     """
     save_arrays(folder / f"step-{step:09d}.safetensors", tree_arrays(state), {"step": step, **about})
     for old in _newest_first(folder)[_KEPT:]:
@@ -31,19 +31,19 @@ def save_checkpoint(folder: Path, step: int, state: Any, about: dict[str, Any]) 
 def load_checkpoint(
     folder: Path, like: Any, check: Callable[[dict[str, Any]], None] | None = None
 ) -> tuple[Any, dict[str, Any]] | None:
-    """The newest readable checkpoint; warns of every damaged one that it passes over.
+    """The newest readable checkpoint; warns of every damaged one that it skips.
 
     Args:
-        folder: where checkpoints lie.
+        folder: where the checkpoints are.
         like: a state of the same structure.
-        check: given the JSON beside a state, raises an error for one of another run; before the state is
-            looked at, which may have another structure then.
+        check: called with the JSON stored with a state; raises an error if it is of another run. It runs
+            before the state is read, because a state of another run may have another structure.
 
     Returns:
-        State and the JSON beside it; None without any checkpoint.
+        State and the JSON stored with it; None if there is no checkpoint.
 
     Raises:
-        CheckpointError: there are checkpoints, and none can be used.
+        CheckpointError: there are checkpoints, but none can be used.
     """
     problems: list[str] = []
     candidates = _newest_first(folder)
@@ -61,11 +61,11 @@ def load_checkpoint(
             problems.append(str(error))
             continue
         for problem in problems:
-            warnings.warn(f"{problem} The run goes on from {path.name}.", stacklevel=2)
+            warnings.warn(f"{problem} The run continues from {path.name}.", stacklevel=2)
         return state, about
     if candidates:
         raise CheckpointError(
-            "no checkpoint can be used: " + " ".join(problems) + " Start anew in another run folder."
+            "no checkpoint can be used: " + " ".join(problems) + " Start again in another run folder."
         )
     return None
 

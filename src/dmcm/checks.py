@@ -1,4 +1,4 @@
-"""Checks of settings that many places share."""
+"""Checks of settings, shared by many modules."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from dmcm.errors import ConfigError, DmcmError, FactorError, unknown_name
 
 
 def is_count(value: Any, *, least: int = 1) -> bool:
-    """Whether a setting is a whole number, Python's or NumPy's, of at least `least`."""
+    """Whether a setting is a whole number (Python's or NumPy's) of at least `least`."""
     return isinstance(value, Integral) and not isinstance(value, bool) and int(value) >= least
 
 
@@ -23,10 +23,10 @@ def is_positive(value: Any) -> bool:
 
 
 def as_counts(**counts: Any) -> tuple[int, ...]:
-    """The settings as Python's whole numbers, which JSON can hold.
+    """The settings as Python integers, which JSON can hold.
 
     Raises:
-        ConfigError: one that is no whole number, or below 1.
+        ConfigError: a setting that is not a whole number, or is below 1.
     """
     for name, count in counts.items():
         if not is_count(count):
@@ -35,15 +35,15 @@ def as_counts(**counts: Any) -> tuple[int, ...]:
 
 
 def as_names(names: Any, option: str, kind: type[DmcmError] = FactorError) -> tuple[str, ...]:
-    """Names as a tuple, a single one given as text included.
+    """Names as a tuple; a single string counts as one name.
 
     Args:
-        names: what was given: text, or several texts.
-        option: as what, for the error.
-        kind: of error.
+        names: one string, or several.
+        option: name of the setting, for the error.
+        kind: class of the error.
 
     Raises:
-        DmcmError: something that names nothing; of the kind asked for.
+        DmcmError: something that is not a name; of class `kind`.
     """
     if isinstance(names, str):
         return (names,)
@@ -54,15 +54,15 @@ def as_names(names: Any, option: str, kind: type[DmcmError] = FactorError) -> tu
 
 
 def chosen_names(kind: str, asked: Iterable[str], valid: Iterable[str]) -> tuple[str, ...]:
-    """Those asked for, each once; `all` stands for every valid one.
+    """The requested names, each once; `all` stands for every valid one.
 
     Args:
         kind: what they name, for errors.
-        asked: by a user.
-        valid: names that there are, in order.
+        asked: names the user requested.
+        valid: the names that exist, in order.
 
     Raises:
-        ConfigError: an unknown name, or none.
+        ConfigError: an unknown name, or no name.
     """
     known, found = tuple(valid), tuple(dict.fromkeys(asked))
     if not found:

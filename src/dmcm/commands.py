@@ -1,4 +1,4 @@
-"""The command line that a configuration stands for, to be kept beside what it made."""
+"""The command line equivalent to a configuration, to be stored with its results."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ _PACKAGE = Path(__file__).parent
 
 
 def command_of(name: str, config: Any) -> str:
-    """A command with every setting but those that are None, nested ones by `group.setting`.
+    """A command with every setting that is not None, nested ones as `group.setting`.
 
-    Settings of the default are named too: defaults may change, and the command shall not. Files that come
-    with the package are not: they lie elsewhere on every machine.
+    Defaults are written out as well, because they may change while a recorded command must not. Paths of
+    files that come with the package are left out, because they differ between machines.
 
     Args:
-        name: of the command, such as "quadruped transfer".
+        name: name of the command, such as "quadruped transfer".
         config: a dataclass of its settings.
     """
     return shlex.join(["dmcm", *name.split(), *_options(config, "")])

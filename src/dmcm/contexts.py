@@ -33,7 +33,7 @@ class Factors:
     _sizes: tuple[tuple[str, int], ...]
 
     def __init__(self, /, **sizes: int | np.integer):
-        """See the class; names that are no Python identifiers go in as `Factors(**{"hind leg": 2})`."""
+        """See the class; pass names that are not Python identifiers as `Factors(**{"hind leg": 2})`."""
         if not sizes:
             raise FactorError("a model needs at least one factor, e.g. Factors(robot=4, terrain=4).")
         for name, size in sizes.items():
@@ -54,7 +54,7 @@ class Factors:
         raise FactorError("Factors are immutable; make new ones instead.")
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """Copy and unpickle through the constructor, which attributes cannot go around."""
+        """Copy and unpickle through the constructor, because attributes cannot be set."""
         return _factors, (self.sizes,)
 
     @property
@@ -96,7 +96,7 @@ class Factors:
         return name in self.names
 
     def __eq__(self, other: object) -> bool:
-        """Equal if names, sizes and order are."""
+        """Equal if names, sizes and order are equal."""
         return isinstance(other, Factors) and self._sizes == other._sizes
 
     def __hash__(self) -> int:
@@ -104,7 +104,7 @@ class Factors:
         return hash(self._sizes)
 
     def __repr__(self) -> str:
-        """Show as one would write it."""
+        """Show the expression that makes it."""
         return f"Factors({', '.join(f'{name}={size}' for name, size in self._sizes)})"
 
 
@@ -135,7 +135,7 @@ class Contexts(eqx.Module):
         shapes = {name: value.shape[:-1] for name, value in self.values.items()}
         if len(set(shapes.values())) > 1:
             raise ContextMismatchError(
-                f"contexts in one set must share a batch shape, these have {shapes}. "
+                f"contexts in one set must share a batch shape, but these have {shapes}. "
                 "Pick single tasks with `contexts.at(i)` before mixing."
             )
 
@@ -164,7 +164,7 @@ class Contexts(eqx.Module):
         if not self.batch_shape:
             raise ContextMismatchError("these contexts are of one task; there is no batch axis to index.")
         if not isinstance(index, jax.core.Tracer):
-            # JAX would take the last task for any index too large.
+            # For an index too large, JAX would return the last task.
             try:
                 index = np.arange(self.batch_shape[0])[index]
             except (IndexError, TypeError) as error:
@@ -179,7 +179,7 @@ class Contexts(eqx.Module):
 
 
 def same_model(models: Iterable[str | None]) -> str | None:
-    """The one model all contexts come from (None counts as unknown, and fits any).
+    """The one model that all contexts come from (None means unknown and matches any model).
 
     Raises:
         ContextMismatchError: two different models.
@@ -188,7 +188,7 @@ def same_model(models: Iterable[str | None]) -> str | None:
     if len(known) > 1:
         raise ContextMismatchError(
             f"contexts come from different models ({', '.join(sorted(m[:12] for m in known))}). A context "
-            "means something only to the model that made it: adapt again with one model."
+            "is only meaningful to the model that made it: adapt again with one model."
         )
     return known.pop() if known else None
 
@@ -197,13 +197,13 @@ def share(**sources: Contexts) -> Contexts:
     """Build contexts whose vectors come from different situations.
 
     `share(amplitude=c1, phase=c2)` takes the amplitude vector of `c1` and the phase vector of
-    `c2`. The result predicts a situation nobody gave data of.
+    `c2`. The result predicts a situation for which no data were given.
 
     Args:
         **sources: for each factor, the contexts to take that factor's vector from.
 
     Raises:
-        FactorError: no source, or a source without the factor it should give.
+        FactorError: no source, or a source without the factor it should provide.
         ContextMismatchError: sources of different models or batch shapes.
     """
     if not sources:
@@ -211,7 +211,7 @@ def share(**sources: Contexts) -> Contexts:
     for name, source in sources.items():
         if not isinstance(source, Contexts):
             raise ContextMismatchError(
-                f"share({name}=…) takes Contexts as `adapt` returns them, not {type(source).__name__}."
+                f"share({name}=…) takes Contexts, as returned by `adapt`, not {type(source).__name__}."
             )
     model = same_model(source.model for source in sources.values())
     return Contexts({name: source[name] for name, source in sources.items()}, model)
@@ -225,7 +225,7 @@ def stack(contexts: Iterable[Contexts]) -> Contexts:
     """
     items = list(contexts)
     if not items:
-        raise ContextMismatchError("nothing to stack: give the contexts of at least one task.")
+        raise ContextMismatchError("there is nothing to stack: give the contexts of at least one task.")
     model = same_model(item.model for item in items)
     if any(item.sizes != items[0].sizes or item.batch_shape != items[0].batch_shape for item in items):
         raise ContextMismatchError(
@@ -244,7 +244,7 @@ def check_compatible(contexts: Contexts, factors: Factors, model: str | None) ->
     """
     if not isinstance(contexts, Contexts):
         raise ContextMismatchError(
-            f"contexts as `adapt` or `share` return them are needed, not {type(contexts).__name__}."
+            f"Contexts are needed, as returned by `adapt` or `share`, not {type(contexts).__name__}."
         )
     factors.check(contexts.values)
     missing = [name for name in factors if name not in contexts.values]
@@ -263,5 +263,5 @@ def check_sizes(values: Mapping[str, Array], factors: Factors) -> None:
         if value.ndim < 1 or value.shape[-1] != factors[name]:
             raise ContextMismatchError(
                 f"the context of '{name}' has shape {tuple(value.shape)}; "
-                f"this model's has size {factors[name]}."
+                f"in this model it has size {factors[name]}."
             )

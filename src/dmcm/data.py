@@ -33,7 +33,7 @@ from dmcm.task_arrays import (
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class FactorDataset:
-    """Tasks, each with samples and a label per factor. Not every combination of labels need exist.
+    """Tasks, each with samples and a label per factor. Not every combination of labels needs to exist.
 
     Build one with `from_arrays`, `from_npz` or `from_table`. Immutable: `where`, `without` and `subset`
     return new ones.
@@ -94,9 +94,9 @@ class FactorDataset:
             DataError: no tasks, NaN or infinite values, too few samples, missing labels.
         """
         if not hasattr(labels, "items"):
-            raise DataError("labels are a mapping: per factor, one label a task, {'robot': ['a', 'b', …]}.")
+            raise DataError("labels must map each factor to one label a task: {'robot': ['a', 'b', …]}.")
         if task_names is not None and not isinstance(task_names, Iterable):
-            raise DataError(f"task_names are a list of names, not {task_names!r}.")
+            raise DataError(f"task_names must be a list of names, not {task_names!r}.")
         names, xs, ys = matched_tasks(x, y, task_names)
         codes, levels = encode_labels(labels, len(xs))
         fixed = None
@@ -130,7 +130,7 @@ class FactorDataset:
             query=fixed,
         )
         dataset._check_shots()
-        # NumPy's number would be no part of what identifies a run's data.
+        # A NumPy number would not count towards what identifies a run's data.
         return dataclasses.replace(dataset, shots=int(dataset.shots))
 
     @classmethod
@@ -224,7 +224,7 @@ class FactorDataset:
         return self.levels[factor][self.labels[factor][index]]
 
     def where(self, /, **labels: Any) -> FactorDataset:
-        """Only the tasks that carry all these labels, e.g. `where(origin="Quebec")`.
+        """Only the tasks with all these labels, e.g. `where(origin="Quebec")`.
 
         Raises:
             DataError: an unknown factor or label, or no task left.
@@ -232,7 +232,7 @@ class FactorDataset:
         return self.subset(np.flatnonzero(self._carrying(labels)).tolist())
 
     def without(self, /, **labels: Any) -> FactorDataset:
-        """All but the tasks that carry all these labels: holds a combination out.
+        """All but the tasks with all these labels, to hold a combination out.
 
         Raises:
             DataError: an unknown factor or label, or no task left.
@@ -259,7 +259,7 @@ class FactorDataset:
         for index in (int(chosen.min()), int(chosen.max())):
             self._check_index(index)
         if len(set(chosen % len(self))) < chosen.size:
-            # It would be its own donor.
+            # The task would be its own donor.
             raise DataError("a task was chosen twice; each can be in a dataset once.")
         return dataclasses.replace(
             self,
@@ -272,7 +272,7 @@ class FactorDataset:
         )
 
     def combinations(self) -> dict[tuple[Any, ...], int]:
-        """How many tasks each combination of labels has that occurs, in the order of `factor_names`."""
+        """Number of tasks of each combination of labels that occurs, in the order of `factor_names`."""
         counts: dict[tuple[Any, ...], int] = {}
         for i in range(len(self)):
             key = tuple(self.label(name, i) for name in self.factor_names)
@@ -287,18 +287,19 @@ class FactorDataset:
         """Batches for `fit`.
 
         Args:
-            tasks_per_batch: tasks drawn a step, each with one donor per factor. All tasks, if they are few.
-            one_label: accept factors with one label only, as a small validation split may have.
+            tasks_per_batch: tasks drawn a step, each with one donor per factor. If there are few tasks, all
+                are used.
+            one_label: accept factors with only one label, which a small validation split may have.
 
         Raises:
-            DataError: a factor with one label only, or tasks with too few samples.
+            DataError: a factor with only one label, or tasks with too few samples.
         """
         for name in self.factor_names:
             used = np.unique(self.labels[name])
             if used.size < 2 and not one_label:
                 raise DataError(
-                    f"factor '{name}' has one label only ({self.levels[name][used[0]]!r}): there is nothing "
-                    "to tell apart. Leave it out of the factors, or add tasks with another label."
+                    f"factor '{name}' has only one label ({self.levels[name][used[0]]!r}), so there is "
+                    "nothing to distinguish. Leave it out of the factors, or add tasks with another label."
                 )
         if not is_count(tasks_per_batch):
             raise DataError(f"tasks_per_batch={tasks_per_batch!r} must be a whole number of at least 1.")
@@ -334,7 +335,7 @@ class FactorDataset:
         if short:
             more = f" and {len(short) - 5} more" if len(short) > 5 else ""
             raise DataError(
-                f"{self.shots} support samples a task were asked for, plus one to be tested on; too few in "
+                f"each task needs {self.shots} support samples and one to be tested on; too few in "
                 f"{', '.join(short[:5])}{more}. Lower `shots`, or drop these tasks."
             )
 

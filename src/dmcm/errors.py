@@ -7,7 +7,7 @@ from collections.abc import Iterable
 
 
 class DmcmError(Exception):
-    """Base of all errors of this library; catch it to catch them all."""
+    """Base class of all errors of this library; catch it to catch them all."""
 
 
 class FactorError(DmcmError):
@@ -19,11 +19,11 @@ class ContextMismatchError(DmcmError):
 
 
 class ShapeError(DmcmError):
-    """An array has another shape than the model or the call needs."""
+    """An array does not have the shape that the model or the call needs."""
 
 
 class DataError(DmcmError):
-    """Samples, labels or tables that cannot be learned from as they are."""
+    """Samples, labels or tables cannot be learned from as they are."""
 
 
 class ConfigError(DmcmError):
@@ -35,7 +35,7 @@ class StorageError(DmcmError):
 
 
 class CheckpointError(StorageError):
-    """No usable checkpoint, or one of another run."""
+    """There is no usable checkpoint, or it is of another run."""
 
 
 class BankError(StorageError):
@@ -43,22 +43,22 @@ class BankError(StorageError):
 
 
 class ClusterError(DmcmError):
-    """Machines that work together lost work more often than it was tried again."""
+    """A cluster job kept failing after all retries."""
 
 
 class DivergenceError(DmcmError):
-    """Optimisation left the finite numbers and could not be brought back."""
+    """Optimisation produced numbers that are not finite and could not recover."""
 
 
 class InterruptedRun(DmcmError):
-    """The user stopped a run; what had been reached is saved."""
+    """The user stopped a run; the state reached is saved."""
 
 
 def unknown_name(kind: str, name: object, valid: Iterable[str]) -> str:
-    """Message for a name that does not exist: lists those that do, guesses the one that was meant.
+    """Message for a name that does not exist: lists those that do and suggests the closest one.
 
     Args:
-        kind: what the name should have named, such as "factor" or "column".
+        kind: what the name should refer to, such as "factor" or "column".
         name: the name given.
         valid: the names that exist.
     """

@@ -1,4 +1,4 @@
-"""What a dataclass says about its fields: the texts below them, as the command line shows them."""
+"""Documentation of a dataclass's fields: the texts below them, as the command line shows them."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ def field_texts(kind: type) -> dict[str, str]:
     """The text below each field of a class, on one line, in the order of the source.
 
     Args:
-        kind: a class whose source can be read; fields that it inherits are not its own.
+        kind: a class whose source can be read; inherited fields are not included.
     """
     body = ast.parse(textwrap.dedent(inspect.getsource(kind))).body[0].body  # type: ignore[attr-defined]
     return {

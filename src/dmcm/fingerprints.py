@@ -13,15 +13,15 @@ import jax.core
 import numpy as np
 
 _KNOWN: dict[int, tuple[weakref.ref[Any], str]] = {}
-"""By the identity of a model, which never changes once made: hashing it at every call would cost more than
-adapting it. The reference tells whether an identity still means the same model."""
+"""Fingerprints by a model's identity. Models never change once made, and hashing one at every call would cost
+more than adapting it. The weak reference tells whether an identity still belongs to the same model."""
 
 
 def fingerprint_of(learner: Any) -> str | None:
     """Hash of a learner, the same after saving and loading; None while JAX traces it.
 
-    The solver's settings and the floor under the prior's precision are left out: a network reads contexts
-    alike, however many steps were taken to them and however hard they were held.
+    The solver's settings and the floor of the prior's precision are left out: a network reads contexts the
+    same way, however many steps led to them and however strongly the prior held them.
     """
     known = _KNOWN.get(id(learner))
     if known is not None and known[0]() is learner:
@@ -36,7 +36,7 @@ def fingerprint_of(learner: Any) -> str | None:
     }
     digest = hashlib.sha256(json.dumps(structure, sort_keys=True).encode())
     for leaf in leaves:
-        # In single precision: it is the same model where JAX runs in double.
+        # In single precision, so that it is the same model where JAX runs in double precision.
         digest.update(np.asarray(leaf, np.float32).tobytes())
     own = id(learner)
     _KNOWN[own] = (weakref.ref(learner, lambda _: _KNOWN.pop(own, None)), digest.hexdigest())

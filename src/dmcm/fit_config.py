@@ -19,40 +19,40 @@ class FitConfig:
     steps: int = 20_000
     """Outer steps in all."""
     optimiser: str = "adam"
-    """"adam", or "muon": matrices of weights by Muon, the rest by Adam. Where data are free of noise, Muon
-    leaves a fraction of Adam's error after as many steps."""
+    """"adam", or "muon": weight matrices by Muon, the rest by Adam. On noise-free data, Muon leaves a
+    fraction of Adam's error after the same number of steps."""
     learning_rate: float = 3e-3
     """Peak of the learning rate; it warms up, then falls to a thousandth along a cosine."""
     prior_rate: float = 1.0
     """Learning rate of the contexts' prior as a multiple of `learning_rate`. Precisions are learned on a
-    logarithmic scale and may belong orders of magnitude from where they start: 10 helps where training is
-    long and data are plenty, and lets small tables overfit."""
+    logarithmic scale and may have to move by orders of magnitude: 10 helps with long training and plenty of
+    data, but lets small tables overfit."""
     warmup: int = 500
     """Steps until the peak, at most a tenth of all steps."""
     clip: float = 1.0
-    """Largest norm of the outer gradient. Where a few tasks in many have gradients far above the rest, as in
-    recombined losses on noise-free data, a value below the usual norm (0.01) lets the rest be heard."""
+    """Largest norm of the outer gradient. If a few tasks have gradients far above the rest, as in recombined
+    losses on noise-free data, a value below the usual norm (0.01) keeps them from dominating."""
     recombination: float = 4.0
     """Weight of the recombined-context query loss; 0 trains on own contexts alone."""
     dependence: float = 0.0
     """Weight of the penalty on statistical dependence between the factors' contexts."""
     omission: float = 0.0
-    """Weight of the query loss with one factor's context left at the prior mean. With it, a prior mean stands
-    for "unknown" and is safe to use for a factor that nobody has data of."""
+    """Weight of the query loss with one factor's context left at the prior mean. With it, the prior mean
+    stands for "unknown" and is safe to use for a factor without data."""
     outlier_scale: float | None = None
     """Errors of single tasks beyond this (mean square, standardised units) count by their root; None counts
-    all in full. Helps where data are free of noise and a few ill-determined tasks would rule the gradient."""
+    all in full. Helps on noise-free data where a few ill-determined tasks would dominate the gradient."""
     chunk: int = 500
     """Steps compiled into one scan; metrics are logged and checkpoints written between chunks."""
     checkpoint_seconds: float = 20.0
-    """Least time between two checkpoints; one is always written at the end."""
+    """Shortest time between two checkpoints; one is always written at the end."""
     patience: int = 0
     """Stop after this many validations (one a chunk) without a new best; 0 never stops early."""
     seed: int = 0
     """Seed of batches and donors."""
 
     def __post_init__(self):
-        """NumPy's numbers become Python's, which JSON can hold."""
+        """Convert NumPy numbers to Python's, which JSON can hold."""
         for name, value in vars(self).items():
             if isinstance(value, np.generic):
                 object.__setattr__(self, name, value.item())
@@ -68,7 +68,7 @@ class FitConfig:
         }
         is_number = lambda value: isinstance(value, (int, float)) and not isinstance(value, bool)  # noqa: E731
         if odd := [f"{name}={value!r}" for name, value in values.items() if not is_number(value)]:
-            raise ConfigError(f"training settings are numbers, not {', '.join(odd)}.")
+            raise ConfigError(f"training settings must be numbers, not {', '.join(odd)}.")
         limits = {
             "steps": self.steps >= 1,
             "learning_rate": 0 < self.learning_rate < float("inf"),

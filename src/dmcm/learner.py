@@ -24,7 +24,8 @@ from dmcm.scaling import Scaler
 from dmcm.solvers.base import Solver, Values
 
 _FARTHEST = 1e6
-"""Standard deviations of training: beyond, single precision does not see an inner loop's steps any more."""
+"""Distance from the training mean, in standard deviations, beyond which single precision cannot resolve
+inner-loop steps."""
 
 
 class Learner(eqx.Module):
@@ -58,24 +59,24 @@ class Learner(eqx.Module):
         """Put the parts together.
 
         Raises:
-            FactorError: network, solver or prior are made for other factors.
-            ShapeError: solver or scaler are made for other numbers of columns.
+            FactorError: network, solver or prior is made for other factors.
+            ShapeError: solver or scaler is made for other numbers of columns.
         """
         if network.factors != factors:
             raise FactorError(
-                f"the network is conditioned on {network.factors}, the learner is asked for {factors}; "
+                f"the network is conditioned on {network.factors}, but the learner is given {factors}; "
                 "build both from the same Factors."
             )
         solver.check_fits(network)
         if prior is not None and (sizes := {k: v.size for k, v in prior.mean.items()}) != factors.sizes:
-            raise FactorError(f"the prior is one of {sizes}, the learner's factors are {factors.sizes}.")
+            raise FactorError(f"the prior is for {sizes}, but the learner's factors are {factors.sizes}.")
         if scaler is not None and (scaler.x_mean.shape, scaler.y_mean.shape) != (
             (network.inputs,),
             (network.outputs,),
         ):
             raise ShapeError(
-                f"the scaler has {scaler.x_mean.size} input and {scaler.y_mean.size} output columns, the "
-                f"network {network.inputs} and {network.outputs}."
+                f"the scaler has {scaler.x_mean.size} input and {scaler.y_mean.size} output columns, but the "
+                f"network has {network.inputs} and {network.outputs}."
             )
         self.network, self.solver, self.factors = network, solver, factors
         self.prior = Prior(factors) if prior is None else prior
@@ -101,13 +102,13 @@ class Learner(eqx.Module):
     ) -> Contexts:
         """Fit the contexts of one task to its samples.
 
-        It may be called under `jax.vmap` and within `jax.jit`; itself it is compiled by
+        May be called under `jax.vmap` and within `jax.jit`. To compile it on its own, use
         `equinox.filter_jit(learner.adapt)`.
 
         Args:
             x: inputs, shape (n, inputs), raw units.
             y: outputs, shape (n, outputs), raw units.
-            only: factors to move; all others are held at `given`, or at the prior mean.
+            only: factors to adapt; all others are held at `given`, or at the prior mean.
                 Default: all but `given`.
             given: contexts to hold. Vectors of factors named in `only` are ignored.
 
@@ -115,9 +116,9 @@ class Learner(eqx.Module):
             Contexts of all factors, each of shape (size,).
 
         Raises:
-            ShapeError: arrays that do not fit the model; several tasks go to `adapt_many`.
-            DataError: no sample, NaN or infinite values, data of another unit than those of training, or an
-                inner loop that did not end in finite numbers.
+            ShapeError: arrays that do not fit the model; for several tasks use `adapt_many`.
+            DataError: no sample, NaN or infinite values, data that seem to be in another unit than in
+                training, or an inner loop that did not end in finite numbers.
             FactorError: an unknown factor in `only` or `given`.
             ContextMismatchError: `given` of another model or size.
         """
@@ -150,7 +151,7 @@ class Learner(eqx.Module):
             Contexts of batch shape (tasks,).
 
         Raises:
-            ShapeError, DataError, FactorError, ContextMismatchError: as `adapt`.
+            ShapeError, DataError, FactorError, ContextMismatchError: as for `adapt`.
         """
         samples = as_samples(x, y, self.inputs, self.outputs)
         if samples.x.ndim != 3:
@@ -165,7 +166,7 @@ class Learner(eqx.Module):
         given: Contexts | Mapping[str, ArrayLike] | None = None,
         truth: dict[str, Float[Array, "tasks _"]] | None = None,
     ) -> Contexts:
-        """As `adapt_many`, on checked samples that may be padded (weight 0), as datasets hold them.
+        """Like `adapt_many`, on checked samples that may be padded (weight 0), as datasets hold them.
 
         Args:
             samples: raw units, leading axis tasks.
@@ -174,12 +175,12 @@ class Learner(eqx.Module):
             truth: true factor values, for the oracle alone.
 
         Raises:
-            ShapeError, DataError, FactorError, ContextMismatchError: as `adapt`.
+            ShapeError, DataError, FactorError, ContextMismatchError: as for `adapt`.
         """
         columns = (samples.x.shape[-1], samples.y.shape[-1])
         if columns != (self.inputs, self.outputs):
             raise ShapeError(
-                f"the samples have {columns[0]} input and {columns[1]} output columns, the learner takes "
+                f"the samples have {columns[0]} input and {columns[1]} output columns, but the learner takes "
                 f"{self.inputs} and {self.outputs}."
             )
         _check_units(self, samples)
@@ -195,19 +196,19 @@ class Learner(eqx.Module):
     ) -> Contexts:
         """One vector for a label that several tasks share, from all their samples at once.
 
-        Factors that are not shared get a private vector per task, fitted along and then dropped.
+        Factors that are not shared get a private vector per task, which is fitted as well and then dropped.
 
         Args:
             tasks: pairs x (n_i, inputs), y (n_i, outputs); numbers of samples may differ.
             shared: the factor(s) whose label is the same in all tasks.
-            given: contexts to hold the same for all tasks.
+            given: contexts to hold, the same for all tasks.
 
         Returns:
-            Contexts of the shared factors only; complete them with `share`.
+            Contexts of the shared factors only; add the others with `share`.
 
         Raises:
-            DataError: no task, or as `adapt`.
-            ShapeError, FactorError, ContextMismatchError: as `adapt`.
+            DataError: no task, or as for `adapt`.
+            ShapeError, FactorError, ContextMismatchError: as for `adapt`.
         """
         names = as_names(shared, "shared")
         self.factors.check(names)
@@ -227,7 +228,7 @@ class Learner(eqx.Module):
 
         def padded(part: Samples) -> Samples:
             missing = longest - part.x.shape[0]
-            # The last row again, not zeros: far from the data, zeros may overflow once standardised.
+            # Repeat the last row instead of zeros: far from the data, zeros may overflow once standardised.
             x, y = (jnp.pad(leaf, ((0, missing), (0, 0)), mode="edge") for leaf in (part.x, part.y))
             return Samples(x, y, jnp.pad(part.weight, (0, missing)))
 
@@ -247,9 +248,9 @@ class Learner(eqx.Module):
             Outputs in raw units, shape (n, outputs), or (tasks, n, outputs) for batched contexts.
 
         Raises:
-            ShapeError, DataError: inputs that do not fit or are of another unit than those of training, or
+            ShapeError, DataError: inputs that do not fit or seem to be in another unit than in training, or
                 inputs or contexts that are not finite.
-            FactorError: a factor without context.
+            FactorError: a factor without a context.
             ContextMismatchError: contexts of another model or size.
         """
         check_compatible(contexts, self.factors, fingerprint_of(self))
@@ -281,13 +282,13 @@ def held_contexts(
     given: Contexts | Mapping[str, ArrayLike] | None,
     batch_shape: tuple[int, ...],
 ) -> dict[str, Float[Array, "..."]]:
-    """Contexts to hold, broadcast to the batch shape; factors without one are to be moved.
+    """Contexts to hold, broadcast to the batch shape; factors without one are to be adapted.
 
     Args:
         learner: the learner whose factors they are.
         only: as in `Learner.adapt`.
         given: as in `Learner.adapt`.
-        batch_shape: the shape that all vectors get in front of their size.
+        batch_shape: leading shape of all vectors, before their size.
 
     Raises:
         FactorError: an unknown factor in `only` or `given`, or `only` names none.
@@ -326,11 +327,11 @@ def held_contexts(
 
 
 def _check_units(learner: Learner, samples: Samples) -> None:
-    """Refuse data so far from those of training that no step of the inner loop would show, where known."""
+    """Refuse data too far from training's for inner-loop steps to have any effect; skipped under tracing."""
     scaler, weight = learner.scaler, samples.weight
     if scaler is None or isinstance(weight, jax.core.Tracer):
         return
-    # Padding is no data.
+    # Padding does not count.
     real = np.asarray(weight) > 0
     _check_near("inputs", samples.x, scaler.x_mean, scaler.x_std, real)
     _check_near("outputs", samples.y, scaler.y_mean, scaler.y_std, real)
@@ -339,30 +340,30 @@ def _check_units(learner: Learner, samples: Samples) -> None:
 def _check_near(
     name: str, values: ArrayLike, mean: Array, std: Array, real: np.ndarray | None = None
 ) -> None:
-    """Refuse values more than `_FARTHEST` deviations from a mean, where known; of all those that are real."""
+    """Refuse values more than `_FARTHEST` deviations from a mean, padding aside; skipped under tracing."""
     if any(isinstance(leaf, jax.core.Tracer) for leaf in (values, mean, std)):
         return
     wide = np.asarray(values, np.float64)
     away = np.abs((wide if real is None else wide[real]) - np.asarray(mean)) / np.asarray(std)
     if away.size and away.max() > _FARTHEST:
         raise DataError(
-            f"{name} lie up to {away.max():.1e} standard deviations from their mean in training: are "
-            "they in another unit?"
+            f"{name} lie up to {away.max():.1e} standard deviations from their training mean: are they in "
+            "another unit?"
         )
 
 
 def _checked(learner: Learner, values: dict[str, Float[Array, "..."]]) -> dict[str, Float[Array, "..."]]:
-    """Refuse contexts that are not finite, where they are known."""
+    """Refuse contexts that are not finite; skipped under tracing."""
     if bad := _not_finite(values):
         raise DataError(
-            f"adaptation did not end in finite numbers for '{bad[0]}': the inner loop exploded. Check the "
-            "units of the data against those trained on, or use the safeguarded solver LevenbergMarquardt."
+            f"adaptation did not end in finite numbers for '{bad[0]}': the inner loop exploded. Check that "
+            "the data are in the units of training, or use the safeguarded solver LevenbergMarquardt."
         )
     return {name: values[name] for name in learner.factors if name in values}
 
 
 def _not_finite(values: Mapping[str, Array]) -> list[str]:
-    """Factors whose contexts have NaN or infinite values, where they are known."""
+    """Factors whose contexts have NaN or infinite values; traced ones are skipped."""
     known = {name: value for name, value in values.items() if not isinstance(value, jax.core.Tracer)}
     return [name for name, value in known.items() if not np.all(np.isfinite(np.asarray(value)))]
 

@@ -16,14 +16,14 @@ from dmcm.samples import Samples, as_numbers
 from dmcm.solvers.base import Values
 
 LEAST_GROUPS = 8
-"""Groups of tasks that a probe is fitted to, chosen on and tested on. With fewer, a part is a single group,
-in which what is probed may not vary."""
+"""Fewest groups of tasks that a probe can be split over. With fewer, one part of the split would be a single
+group, in which the probed quantity may not vary."""
 _LEAST_TASKS = 20
 _WIDTHS = (0.25, 0.5, 1.0, 2.0, 4.0)
 _RIDGES = (1e-8, 1e-6, 1e-4, 1e-2, 1.0)
 
 Readout = Callable[[Contexts], Mapping[str, np.ndarray]]
-"""What predictions under contexts of batch shape (tasks,) say about each factor, (tasks,) each."""
+"""Reads each factor's value, shape (tasks,), off predictions under contexts of batch shape (tasks,)."""
 
 
 def probe_number(
@@ -31,20 +31,20 @@ def probe_number(
 ) -> float:
     """R² with which an RBF kernel ridge regression reads a number off context vectors.
 
-    Half of the tasks train it, a quarter chooses kernel width and ridge, R² is of the last quarter:
-    1 is perfect, 0 no better than the mean; worse than that is negative.
+    Half of the tasks train it, a quarter selects kernel width and ridge, and R² is measured on the last
+    quarter: 1 is perfect, 0 no better than the mean, negative worse than the mean.
 
     Args:
         contexts: one vector a task, shape (tasks, size).
         values: the number to read, shape (tasks,).
-        groups: tasks of equal numbers stay on one side of the split, shape (tasks,). Where several tasks
-            share a thing with its number, such as a robot with its mass, this keeps the probe from
-            recognising the thing.
-        seed: of the random split.
+        groups: group number of each task, shape (tasks,); tasks of one group stay on one side of the split.
+            If several tasks share an object and its number, such as a robot and its mass, this keeps the
+            probe from recognising the object.
+        seed: seed of the random split.
 
     Raises:
         ShapeError: not one value a task.
-        DataError: fewer than 20 tasks, or numbers that are not finite, or values all equal.
+        DataError: fewer than 20 tasks, numbers that are not finite, or values that are all equal.
     """
     features = _features(contexts)
     target = np.asarray(values, np.float64)
@@ -61,21 +61,21 @@ def probe_number(
 def probe_parts(
     parts: Sequence[tuple[int, Contexts, Mapping[str, np.ndarray]]],
 ) -> dict[str, dict[str, float]]:
-    """R² of each true factor from each context by `probe_number`, negative ones as 0.
+    """R² of each true factor from each context by `probe_number`, negative values as 0.
 
-    Where a block of combinations is held out, factors depend on each other in what is left: a large one
-    betrays that another is small, and a perfect context would seem to leak. With tasks from the block at its
-    share they are independent.
+    If a block of combinations is held out, the factors of the remaining tasks depend on each other: a large
+    value of one implies a small value of another, and a perfect context would seem to leak. Adding tasks from
+    the block in proportion to its share makes the factors independent.
 
     Args:
-        parts: of each split the number of its tasks to take, their contexts, and the true values of the
+        parts: for each split, the number of its tasks to take, their contexts, and the true values of the
             factors, shape (tasks,) each.
 
     Returns:
         `{context: {factor: R²}}`.
 
     Raises:
-        ShapeError, DataError: as `probe_number`.
+        ShapeError, DataError: as for `probe_number`.
     """
     _, first, truth = parts[0]
     vectors = {name: np.concatenate([np.asarray(c[name])[:n] for n, c, _ in parts]) for name in first.values}
@@ -97,7 +97,7 @@ def probe_label(
         contexts: one vector a task, shape (tasks, size).
         labels: text or whole numbers, shape (tasks,).
         groups: as in `probe_number`.
-        seed: of the random split.
+        seed: seed of the random split.
     """
     features = _features(contexts)
     names, codes = np.unique(np.asarray(labels), return_inverse=True)
@@ -113,7 +113,7 @@ def probe_label(
 
 
 def chance_label(labels: ArrayLike, *, groups: ArrayLike | None = None, seed: int = 0) -> float:
-    """Accuracy on `probe_label`'s held-out tasks of naming the most frequent training label."""
+    """Accuracy of always guessing the most frequent training label on `probe_label`'s held-out tasks."""
     names, codes = np.unique(np.asarray(labels), return_inverse=True)
     _check_targets(codes, codes)
     train, _, test = _split(len(codes), groups, seed)
@@ -131,30 +131,32 @@ def swap_test(
 ) -> dict[str, dict[str, dict[str, float]]]:
     """Replace one factor's context by another task's: what should follow, and does the rest stay?
 
-    For each swapped factor and each readout: how far the readout is from what it should be. That is
-    the donor's true value for the swapped factor, and what was read before the swap for all others.
-    Divided by the standard deviation of the true values: 0 is perfect, 1 as bad as a constant.
+    For each swapped factor and each readout: how far the readout is from its expected value, which is
+    the donor's true value for the swapped factor, and the readout before the swap for all others. The
+    distance is divided by the standard deviation of the true values: 0 is perfect, 1 as bad as a constant.
 
     Args:
-        contexts: of tasks, batch shape (tasks,).
+        contexts: contexts of batch shape (tasks,).
         donors: for each task, position of the task whose context it takes, shape (tasks,).
         read: reads each factor's value off predictions under contexts.
-        truth: true values of each factor, shape (tasks,); factors without are not swapped.
-        differences: the function to use where a difference is not a − b, as for angles.
+        truth: true values of each factor, shape (tasks,); factors without them are not swapped.
+        differences: per factor, the function to use if a difference is not a − b, as for angles.
 
     Returns:
         `{swapped: {readout: {"rms": …, "median": …}}}`, the median of absolute deviations.
 
     Raises:
-        ShapeError: `donors`, `truth` or what is read do not have a value a task.
-        FactorError: `truth` names a factor without context, or one that is not read.
+        ShapeError: `donors`, `truth` or a readout does not have one value a task.
+        FactorError: `truth` names a factor without a context, or one that is not read.
         DataError: true values that are all the same.
     """
     order = np.asarray(donors)
     _check_tasks(contexts, order, truth)
     for name, values in truth.items():
         if np.std(values) == 0:
-            raise DataError(f"all tasks have the same true '{name}': no swap of it can be told.")
+            raise DataError(
+                f"all tasks have the same true '{name}', so the effect of swapping it cannot be measured."
+            )
     before = _reading(read, contexts, truth)
     table: dict[str, dict[str, dict[str, float]]] = {}
     for swapped in truth:
@@ -173,16 +175,16 @@ def swap_test(
 
 
 def _reading(read: Readout, contexts: Contexts, truth: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """What is read off each task, checked: a column too many would be broadcast over all tasks."""
+    """The readout of each task, checked: an extra axis would be broadcast over all tasks."""
     found, checked = read(contexts), {}
     for name in truth:
         if name not in found:
-            raise FactorError(f"there is a truth of '{name}': {unknown_name('readout', name, found)}")
-        what = f"what is read of '{name}' is not an array of numbers"
+            raise FactorError(f"truth has values of '{name}': {unknown_name('readout', name, found)}")
+        what = f"the readout of '{name}' is not an array of numbers"
         checked[name] = as_numbers(found[name], np.float64, what)
         if checked[name].shape != contexts.batch_shape:
             raise ShapeError(
-                f"what is read of '{name}' has shape {checked[name].shape}, the tasks "
+                f"the readout of '{name}' has shape {checked[name].shape}, the tasks "
                 f"{contexts.batch_shape}: read one number a task."
             )
     return checked
@@ -195,24 +197,24 @@ def clamp_test(
     *,
     truth: Values | None = None,
 ) -> dict[str, float | dict[str, float]]:
-    """Which factor the model listens to: mean error with one factor's context at the prior mean.
+    """Which factors the model relies on: mean error with one factor's context at the prior mean.
 
     Args:
         learner: the model.
         samples: support points, leading axis tasks.
-        errors: error of each task under contexts, shape (tasks,).
+        errors: gives the error of each task under contexts, shape (tasks,).
         truth: true factor values, for the oracle alone.
 
     Returns:
         "free", the error with adapted contexts, and per factor "replaced", where the prior mean
-        replaces its adapted context, and "held", where it stays there from the start, so that the
-        others adapt without it and may make up for it.
+        replaces its adapted context, and "held", where it is held at the prior mean from the start,
+        so that the others adapt without it and may compensate for it.
 
     Raises:
         FactorError: a factor called "free".
     """
     if "free" in learner.factors:
-        raise FactorError("the clamp test has a row 'free' of its own: give that factor another name.")
+        raise FactorError("the clamp test has its own row 'free': give the factor of that name another one.")
     free = learner.adapt_samples(samples, truth=truth)
     prior = learner.prior_contexts()
     tasks = samples.x.shape[0]
@@ -249,17 +251,17 @@ def _check_tasks(contexts: Contexts, donors: np.ndarray, truth: Mapping[str, np.
     if len(contexts.batch_shape) != 1:
         raise ContextMismatchError("the swap test takes contexts of several tasks; see dmcm.stack.")
     if unswapped := [name for name in truth if name not in contexts.values]:
-        raise FactorError(f"there is a truth of '{unswapped[0]}', but no context to swap.")
+        raise FactorError(f"truth has values of '{unswapped[0]}', but there is no context to swap.")
     for what, array in (("donors", donors), *((f"truth of '{name}'", own) for name, own in truth.items())):
         if np.shape(array) != contexts.batch_shape:
-            raise ShapeError(f"{what} has shape {np.shape(array)}, the tasks {contexts.batch_shape}.")
+            raise ShapeError(f"{what} has shape {np.shape(array)}, but the tasks {contexts.batch_shape}.")
 
 
 def _split(tasks: int, groups: ArrayLike | None, seed: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Positions of the training, validation and test part: a half, a quarter, a quarter of the groups."""
     owner = np.arange(tasks) if groups is None else np.unique(np.asarray(groups), return_inverse=True)[1]
     if owner.shape != (tasks,):
-        raise ShapeError(f"groups of shape {owner.shape} for {tasks} tasks: give one number a task.")
+        raise ShapeError(f"groups has shape {owner.shape} for {tasks} tasks: give one number a task.")
     count = int(owner.max()) + 1
     if count < LEAST_GROUPS:
         raise DataError(f"a probe needs at least {LEAST_GROUPS} groups of tasks to split, not {count}.")
@@ -277,9 +279,9 @@ def _best_ridge(
     parts: tuple[np.ndarray, np.ndarray, np.ndarray],
     score: Callable[[np.ndarray, np.ndarray], float],
 ) -> np.ndarray:
-    """Predictions for the test part, with width and ridge that score best on the validation part.
+    """Predictions for the test part, with the width and ridge that score best on the validation part.
 
-    `score` gets predictions and the positions of the tasks they are for.
+    `score` gets predictions and the positions of their tasks.
     """
     train, check, test = parts
     spread = features[train].std(axis=0)
@@ -288,7 +290,7 @@ def _best_ridge(
     gaps = np.maximum(squares[:, None] + squares[None, train] - 2 * scaled @ scaled[train].T, 0.0)
     typical = np.median(gaps[train][gaps[train] > 0]) if np.any(gaps[train] > 0) else 1.0
     mean = targets[train].mean(axis=0)
-    # The mean alone is a candidate too: contexts that carry nothing are not to be overfitted.
+    # The mean alone is a candidate too, so that contexts that carry nothing are not overfitted.
     chosen = np.broadcast_to(mean, (len(test), targets.shape[1]))
     best = score(np.broadcast_to(mean, (len(check), targets.shape[1])), check)
     for width in _WIDTHS:

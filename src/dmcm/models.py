@@ -30,10 +30,10 @@ SOLVERS: dict[str, type] = {
 def build_network(
     kind: str, factors: Factors, inputs: int, outputs: int, key: PRNGKeyArray, **settings: Any
 ) -> Network:
-    """A network by the name of its kind.
+    """A network of the named kind.
 
     Raises:
-        ConfigError: no such kind, or settings it does not have.
+        ConfigError: an unknown kind, or settings it does not have.
     """
     if kind not in NETWORKS:
         raise ConfigError(unknown_name("network", kind, NETWORKS))
@@ -46,10 +46,10 @@ def build_network(
 def build_solver(
     kind: str, factors: Factors, inputs: int, outputs: int, key: PRNGKeyArray, **settings: Any
 ) -> Solver:
-    """A solver by the name of its kind; a set encoder or learned step sizes depend on the model's sizes.
+    """A solver of the named kind; a set encoder and learned step sizes depend on the model's sizes.
 
     Raises:
-        ConfigError: no such kind, or settings it does not have.
+        ConfigError: an unknown kind, or settings it does not have.
     """
     if kind not in SOLVERS:
         raise ConfigError(unknown_name("solver", kind, SOLVERS))
@@ -65,7 +65,7 @@ def build_solver(
 
 
 def describe(learner: Learner) -> dict[str, Any]:
-    """Everything about a learner but its numbers, as JSON values."""
+    """Everything about a learner except its numbers, as JSON values."""
     return {
         "factors": list(learner.factors.sizes.items()),
         "inputs": learner.inputs,
@@ -102,7 +102,7 @@ def save_learner(path: Path | str, learner: Learner, **about: Any) -> None:
     Args:
         path: the file.
         learner: what to save.
-        **about: more JSON values to keep beside it.
+        **about: more JSON values to store with it.
 
     Raises:
         StorageError: the file cannot be written.
@@ -122,12 +122,12 @@ def load_learner(path: Path | str, like: Learner | None = None) -> Learner:
 
     Args:
         path: the file.
-        like: a learner built as the saved one was, whatever its numbers. Needed where its network or solver
-            is of a kind of one's own, which nobody else can build.
+        like: a learner built in the same way as the saved one, with any numbers. Needed if its network or
+            solver is of a custom kind, which the library cannot build.
 
     Raises:
-        StorageError: no such file, a damaged one, one that holds no learner or another than `like`, or one
-            with parts that cannot be built without it.
+        StorageError: no such file, a damaged one, one that holds no learner or one that differs from `like`,
+            or one with parts that cannot be built without `like`.
     """
     arrays, about = load_arrays(Path(path))
     if "learner" not in about:
@@ -139,11 +139,11 @@ def load_learner(path: Path | str, like: Learner | None = None) -> Learner:
         learner = fill_tree(like, arrays)
     elif own := about.get("own_kinds"):
         raise StorageError(
-            f"{path} holds a learner with {' and '.join(own)}, of no kind of this library. Build one like it "
-            "and pass it: load_learner(path, like=…)."
+            f"{path} holds a learner with {' and '.join(own)}, which this library does not define. Build one "
+            "like it and pass it: load_learner(path, like=…)."
         )
     else:
         learner = fill_tree(eqx.filter_eval_shape(from_description, about["learner"]), arrays)
     if learner.fingerprint() != about.get("fingerprint"):
-        raise StorageError(f"{path} holds another model than its fingerprint says.")
+        raise StorageError(f"{path} holds a model that does not match its fingerprint.")
     return learner

@@ -13,12 +13,12 @@ from dmcm.errors import DataError, ShapeError, StorageError
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class NpzTasks:
-    """What an NPZ file says of tasks.
+    """The tasks in an NPZ file.
 
     Attributes:
         x: inputs, shape (tasks, n, inputs), or one array a task.
         y: outputs, shape (tasks, n, outputs), or one array a task.
-        labels: one a task, per factor; empty where the file has none.
+        labels: one a task, per factor; empty if the file has none.
         query_x: inputs of fixed queries, or None.
         query_y: outputs of fixed queries, or None.
     """
@@ -34,16 +34,16 @@ def read_npz(path: Path | str, *, labelled: bool) -> NpzTasks:
     """Read arrays `x`, `y`, `label_<factor>`; `weight` (tasks, n), 0 for padding; `query_x` and `query_y`.
 
     Args:
-        path: of the file. Pickled objects are refused.
+        path: the file. Pickled objects are refused.
         labelled: whether a label is needed.
 
     Raises:
-        StorageError: no such file, or not an NPZ of plain arrays.
-        DataError: arrays that are missing, or a weight that is neither 0 nor 1.
+        StorageError: no such file, or not an NPZ file of plain arrays.
+        DataError: missing arrays, or a weight that is neither 0 nor 1.
         ShapeError: a weight of another shape.
     """
     try:
-        # Opened here, because NumPy leaves a damaged archive open.
+        # Opened here, because NumPy does not close a damaged archive.
         with Path(path).open("rb") as handle, np.load(handle, allow_pickle=False) as file:
             arrays = {name: file[name] for name in file.files}
     except FileNotFoundError as error:
@@ -60,7 +60,7 @@ def read_npz(path: Path | str, *, labelled: bool) -> NpzTasks:
         weight = arrays["weight"]
         if x.ndim != 3 or not weight.shape == x.shape[:2] == y.shape[:2]:
             raise ShapeError(
-                f"weight {weight.shape} must be the first two axes of x {x.shape} and y {y.shape}."
+                f"weight {weight.shape} must have the first two axes of x {x.shape} and y {y.shape}."
             )
         if weight.dtype.kind not in "biuf" or not np.isin(weight, (0, 1)).all():
             raise DataError(f"weight in {path} must be 1 for samples and 0 for padding.")

@@ -18,11 +18,11 @@ def choose_donors(
     valid: Bool[Array, " tasks"],
     key: PRNGKeyArray,
 ) -> tuple[Int[Array, " tasks"], Bool[Array, " tasks"]]:
-    """For each task another valid task with the same label, drawn uniformly.
+    """For each task, another valid task with the same label, drawn uniformly.
 
     Returns:
-        index: the donor, or the task itself where there is none, shape (tasks,).
-        found: whether there is one, shape (tasks,).
+        index: the donor, or the task itself if there is none, shape (tasks,).
+        found: whether there is a donor, shape (tasks,).
     """
     count = labels.shape[0]
     same_label, same_task = labels[:, None] == labels[None, :], task[:, None] == task[None, :]
@@ -44,10 +44,10 @@ def outer_loss(
 ) -> tuple[Float[Array, ""], dict[str, Float[Array, ""]]]:
     """Query loss with own contexts + w · recombined ones + v · one left out, + dependence penalty.
 
-    Every task adapts alone on its support set. For the recombined loss each factor's context comes from a
-    donor of its own, drawn independently. A task counts there if at least one factor found a donor;
-    a batch without any donor gives zero for that term. For the loss with one context left out, each task's
-    own contexts are used but for one factor, drawn at random, whose context is the prior mean.
+    Every task adapts alone on its support set. For the recombined loss, each factor's context comes from
+    its own, independently drawn donor. A task counts in this loss if at least one factor found a donor; a
+    batch without any donor gives zero. For the loss with one context left out, each task uses its own
+    contexts except for one factor, drawn at random, whose context is the prior mean.
 
     Args:
         learner: the model being trained.
@@ -65,7 +65,7 @@ def outer_loss(
     """
 
     def counted_only(samples: Samples) -> Samples:
-        # Zeros, because even a loss that is not counted passes NaN on to the gradient.
+        # Zeros, because even a loss that is not counted passes NaN to the gradient.
         valid = batch.valid[:, None]
         x, y = (jnp.where(valid[..., None], leaf, 0.0) for leaf in (samples.x, samples.y))
         return standardised(learner, Samples(x, y, jnp.where(valid, samples.weight, 0.0)))
@@ -79,7 +79,7 @@ def outer_loss(
     encoded = jax.vmap(learner.network.encode)(query.x)
 
     def query_loss(values: dict[str, Array], counted: Bool[Array, " tasks"]) -> tuple[Array, Array]:
-        """Loss to descend on, and the plain mean squared error."""
+        """The loss to minimise, and the plain mean squared error."""
         predictions = jax.vmap(learner.network.decode)(encoded, values)
         errors = weighted_mean((predictions - query.y) ** 2, query.weight)
 
@@ -101,7 +101,7 @@ def outer_loss(
         loss, recombined = query_loss(mixed, batch.valid & any_found)
         total = total + recombination * loss
     if omission > 0:
-        # A key beside those of the donors, so that these are the same with this loss and without.
+        # A separate key, so that the donors are the same with and without this loss.
         factor = jax.random.randint(jax.random.fold_in(key, 1), batch.valid.shape, 0, len(contexts))
         means = learner.prior.start()
         partial = {
@@ -119,8 +119,8 @@ def outer_loss(
 def _softened(errors: Float[Array, " tasks"], scale: float | None) -> Float[Array, " tasks"]:
     """Pseudo-Huber of the root error: e below the scale, 2·√(scale·e) far above it.
 
-    One task in a hundred, with a donor that hardly shows its factor, can have an error a thousand times the
-    median; in full it would drown what all the others have to say.
+    One task in a hundred, with a donor that barely reveals its factor, can have an error a thousand times the
+    median; counted in full, it would drown out all the others.
     """
     return errors if scale is None else 2 * scale * (jnp.sqrt(1 + errors / scale) - 1)
 
@@ -130,8 +130,8 @@ def dependence_between(
 ) -> Float[Array, ""]:
     """Mean normalised HSIC over all pairs of factors: 0 for independent contexts, 1 for equal ones.
 
-    Gaussian kernels whose width is the mean squared distance in the batch (Gretton et al. 2005; normalised as
-    the centred kernel alignment of Cortes et al. 2012). Slopes take the width as given.
+    Gaussian kernels whose width is the mean squared distance in the batch (Gretton et al. 2005; normalised
+    like the centred kernel alignment of Cortes et al. 2012). No gradient flows through the width.
     """
     weight = valid.astype(jnp.float32)
     count = jnp.maximum(jnp.sum(weight), 1.0)

@@ -1,4 +1,4 @@
-"""The outer loop's optimiser: Adam or Muon, clipped, warmed up and slowed down."""
+"""The outer loop's optimiser: Adam or Muon with gradient clipping, warm-up and decay."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from dmcm.fit_config import FitConfig
 
 
 def outer_optimiser(config: FitConfig) -> optax.GradientTransformation:
-    """What turns the outer loss's gradients into updates of a learner.
+    """The transformation from the outer loss's gradients to updates of a learner.
 
     Muon (Jordan et al. 2024, https://kellerjordan.github.io/posts/muon) moves the weight matrix of a layer
-    equally far along all its directions. All else goes by Adam at the same rate: biases, heads of tensor
+    equally far along all its directions. Everything else uses Adam at the same rate: biases, heads of tensor
     products, the prior, step sizes of the inner loop.
     """
     warmup = min(config.warmup, config.steps // 10)
@@ -42,7 +42,7 @@ def outer_optimiser(config: FitConfig) -> optax.GradientTransformation:
 
 
 def _layers(learner: Any) -> Any:
-    """Which leaves are weights of layers, as Muon wants to be told; None for those that are not."""
+    """Marks the leaves that are layer weights, in the form Muon expects; None for the others."""
 
     def one(path: tuple[Any, ...], leaf: Any) -> contrib.MuonDimensionNumbers | None:
         is_layer = getattr(path[-1], "name", None) == "weight" and leaf.ndim == 2

@@ -1,4 +1,4 @@
-"""`dmcm adapt`: samples of a situation into contexts, kept in a bank."""
+"""`dmcm adapt`: turn samples of a situation into contexts and keep them in a bank."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class AdaptConfig:
     """Turn a few samples of a situation into contexts, and keep them in a bank.
 
     The table needs the run's input and output columns. If it has the task column, each task is adapted on
-    its own; else all rows are one situation, which --name names. --pool takes all tasks of a label together.
+    its own; otherwise all rows are one situation, named by --name. --pool combines all tasks of a label.
     """
 
     run: tyro.conf.Positional[Path]
@@ -41,20 +41,20 @@ class AdaptConfig:
     table: tyro.conf.Positional[Path]
     """Samples: a table or an NPZ file."""
     bank: Path
-    """Folder of the bank; it is made if it does not exist."""
+    """Folder of the bank; created if it does not exist."""
     task: str | None = None
-    """Adapt only to the task of this name."""
+    """Adapt only to the task with this name."""
     where: Annotated[tuple[str, ...], tyro.conf.arg(metavar="NAME=LABEL …", help_behavior_hint="")] = ()
     """Adapt only to tasks with these labels."""
     pool: str | None = None
-    """A factor: take all tasks that share its label as one, for one context per label."""
+    """Factor to pool: all tasks that share its label are combined into one context per label."""
     only: tuple[str, ...] = ()
-    """Factors to adapt; the others are held at --given, or at the prior mean, for which `dmcm fit` does not
-    prepare a model: give them where you can."""
+    """Factors to adapt; the others are held at --given, or else at the prior mean. `dmcm fit` does not train
+    a model for the latter, so give them if you can."""
     given: Annotated[tuple[str, ...], tyro.conf.arg(metavar="NAME=ENTRY …", help_behavior_hint="")] = ()
     """Contexts from the bank to hold while the others adapt."""
     name: str | None = None
-    """What to call the entry; default the task's name or the pooled label."""
+    """Name of the entry; default the task's name or the pooled label."""
     overwrite: bool = False
     """Replace entries of the same name."""
 
@@ -82,11 +82,11 @@ def run(config: AdaptConfig) -> None:
     given = bank.mix(opened.learner, **held) if held else None
     opened.learner.factors.check([*config.only, *([config.pool] if config.pool else [])])
     if config.pool and config.only:
-        raise ConfigError("--pool adapts the pooled factor alone, so --only has no place beside it.")
+        raise ConfigError("--pool adapts only the pooled factor, so it cannot be combined with --only.")
     if config.pool in held:
-        raise ConfigError(f"--pool adapts {config.pool}, so --given has no place for it.")
+        raise ConfigError(f"--pool adapts {config.pool}, so --given cannot hold it.")
     if both := [name for name in config.only if name in held]:
-        raise ConfigError(f"--only moves {both[0]} and --given holds it: name it in one of them.")
+        raise ConfigError(f"--only adapts {both[0]} and --given holds it: name it in only one of them.")
     if not config.only and not set(opened.learner.factors) - set(held):
         raise ConfigError("--given holds every factor, so there is nothing to adapt. Leave one out.")
     needs_labels = bool(where or config.pool)
@@ -98,8 +98,8 @@ def run(config: AdaptConfig) -> None:
         if len(entries) > 1:
             what = "labels" if config.pool else "tasks"
             raise ConfigError(
-                f"--name names one entry, and there are {len(entries)} {what}. Choose one with --task or "
-                "--where, or leave --name out."
+                f"--name names one entry, but there are {len(entries)} {what}. Choose one with --task or "
+                "--where, or leave out --name."
             )
         entries = [dataclasses.replace(entries[0], name=config.name)]
     _check_free(bank, entries, config.overwrite)
@@ -131,7 +131,7 @@ def _each(opened: Run, found: Situations, config: AdaptConfig, given: Contexts |
     """Every situation on its own."""
     learner = opened.learner
     contexts = learner.adapt_samples(found.samples, only=config.only or None, given=given)
-    # In double precision: squares of very small or large units leave single precision.
+    # In double precision: in very small or large units, squares leave the range of single precision.
     gaps = np.asarray(learner.predict(contexts, found.samples.x), float) - np.asarray(found.samples.y)
     if len(opened.outputs) > 1 and learner.scaler is not None:
         gaps = gaps / np.asarray(learner.scaler.y_std)
@@ -166,14 +166,14 @@ def _pooled(opened: Run, found: Situations, config: AdaptConfig, given: Contexts
 
 
 def _check_free(bank: ContextBank, entries: list[_Entry], overwrite: bool) -> None:
-    """Refuse before anything is saved, so that it is all entries or none."""
+    """Refuse before anything is saved, so that either all entries are saved or none."""
     names = [entry.name for entry in entries]
     if alike := [name for name in names if sum(n.casefold() == name.casefold() for n in names) > 1]:
         raise BankError(
-            f"entries {', '.join(alike)} differ in capitals alone, which some file systems take for one. "
-            "Nothing was saved. Adapt one at a time with --task and --name."
+            f"entries {', '.join(alike)} differ only in upper and lower case, which some file systems do not "
+            "distinguish. Nothing was saved. Adapt one at a time with --task and --name."
         )
-    advice = "For another name, adapt one at a time: --name, with --task or, for a pool, --where."
+    advice = "To choose other names, adapt one at a time: --name with --task or, for a pool, with --where."
     clashes = []
     for entry in entries:
         for factor in entry.contexts.values:
@@ -187,6 +187,6 @@ def _check_free(bank: ContextBank, entries: list[_Entry], overwrite: bool) -> No
         named = ", ".join(name for name, _ in clashes[:4])
         more = f" and {len(clashes) - 4} more" if len(clashes) > 4 else ""
         raise BankError(
-            f"{named}{more} cannot be saved. Nothing was saved. Of the first: {clashes[0][1]} Entries that "
-            f"are there already are replaced with --overwrite. {advice}"
+            f"{named}{more} cannot be saved. Nothing was saved. The first problem was: {clashes[0][1]} To "
+            f"replace existing entries, use --overwrite. {advice}"
         )

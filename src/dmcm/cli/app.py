@@ -1,4 +1,4 @@
-"""Which command is meant, its help, and how errors end: a line on stderr and an exit code, no traceback."""
+"""Command dispatch, help and error handling: a line on stderr and an exit code, no traceback."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ USAGE_ERROR = 2
 INTERRUPTED = 130
 """Exit code after Ctrl-C."""
 TRACEBACK = "DMCM_TRACEBACK"
-"""Environment variable that lets an error nobody expected through, with its traceback."""
+"""Environment variable that lets unexpected errors through, with their traceback."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -33,8 +33,8 @@ class Command:
     """One command.
 
     Attributes:
-        module: where its `CONFIG` (a dataclass), `EXAMPLES` and `run(config)` are; imported when called.
-        summary: a line for the list of commands.
+        module: module with its `CONFIG` (a dataclass), `EXAMPLES` and `run(config)`; imported when called.
+        summary: one line for the list of commands.
     """
 
     module: str
@@ -46,37 +46,37 @@ COMMANDS: dict[str, Command] = {
     "fit": Command("fit", "Learn from a labelled table: one context per label column"),
     "adapt": Command("adapt", "Turn samples of a situation into contexts in a bank"),
     "contexts": Command("contexts", "List the contexts in a bank"),
-    "predict": Command("predict", "Predict a mix of contexts: a situation nobody gave data of"),
-    "evaluate": Command("evaluate", "Measure a trained run again"),
+    "predict": Command("predict", "Predict with mixed contexts: a situation without data"),
+    "evaluate": Command("evaluate", "Measure the errors of a trained run again"),
     "report": Command("report", "Write a run's report page again"),
     "sinusoid train": Command("sinusoid_train", "Train one method of the sinusoid table"),
     "sinusoid compare": Command("sinusoid_compare", "Methods × seeds on the frozen sinusoid protocol"),
     "sinusoid tune": Command("sinusoid_tune", "Outer-loop settings of each method, on validation tasks"),
-    "sinusoid support": Command("sinusoid_support", "Study: how many pairs must training see, and which"),
-    "sinusoid sizes": Command("sinusoid_sizes", "Study: how large must a context be"),
+    "sinusoid support": Command("sinusoid_support", "Study: how many pairs training must see, and which"),
+    "sinusoid sizes": Command("sinusoid_sizes", "Study: how large a context must be"),
     "quadruped train-walking": Command(
-        "quadruped_train_walking", "Teach robots to walk, on ever harder ground"
+        "quadruped_train_walking", "Teach robots to walk on ever harder ground"
     ),
     "quadruped evaluate-walking": Command(
-        "quadruped_evaluate_walking", "How well a policy walks, on every ground"
+        "quadruped_evaluate_walking", "Measure how well a policy walks on every ground"
     ),
-    "quadruped collect": Command("quadruped_collect", "Data of a grid of robots and grounds"),
+    "quadruped collect": Command("quadruped_collect", "Collect data from a grid of robots and grounds"),
     "quadruped dynamics": Command("quadruped_dynamics", "Methods × seeds of dynamics models on that data"),
     "quadruped train-policy": Command(
-        "quadruped_train_policy", "Policies that are told robot and ground, or nothing"
+        "quadruped_train_policy", "Train policies conditioned on robot and ground, or on nothing"
     ),
     "quadruped evaluate-policy": Command(
-        "quadruped_evaluate_policy", "How well they walk with bodies nobody trained"
+        "quadruped_evaluate_policy", "Measure how well policies walk with bodies outside training"
     ),
-    "quadruped adapt": Command("quadruped_adapt", "A robot's vector from a log of it"),
+    "quadruped adapt": Command("quadruped_adapt", "Turn a robot's log into its vector"),
     "quadruped simulate-log": Command(
-        "quadruped_simulate_log", "A log to try things with, of a simulated robot"
+        "quadruped_simulate_log", "Write a log of a simulated robot, to try things with"
     ),
-    "quadruped transfer": Command("quadruped_transfer", "Told policies on robots of another engine"),
-    "quadruped export-policy": Command("quadruped_export_policy", "A policy as ONNX, with its contract"),
+    "quadruped transfer": Command("quadruped_transfer", "Evaluate conditioned policies in another engine"),
+    "quadruped export-policy": Command("quadruped_export_policy", "Write a policy as ONNX with its contract"),
     "pendulum compare": Command("pendulum_compare", "Methods × seeds on driven pendulums, three factors"),
 }
-"""All commands by what one types."""
+"""All commands by what the user types."""
 
 _STYLE = (
     tyro.conf.FlagCreatePairsOff,
@@ -89,20 +89,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command.
 
     Args:
-        arguments: what follows `dmcm`; default those of this process.
+        arguments: what follows `dmcm`; default: the arguments of this process.
 
     Returns:
-        The exit code: 0, 2 for errors of use, 130 after Ctrl-C.
+        The exit code: 0, 2 for user errors, 130 after Ctrl-C.
     """
     _quiet_jax()
     for stream in (sys.stdout, sys.stderr):
-        # A terminal without, say, an ellipsis shows a question mark; it must not end a training.
+        # A terminal that cannot show, say, an ellipsis shows a question mark; it must not end a training.
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")
     try:
         return _dispatch([*(sys.argv[1:] if arguments is None else arguments)])
     except SystemExit as stop:  # tyro has printed help, or what it could not parse
-        if isinstance(stop.__context__, BrokenPipeError):  # Rich ends so, its output closed, as below
+        if isinstance(stop.__context__, BrokenPipeError):  # Rich exits this way if its output was closed
             return 0
         return stop.code if isinstance(stop.code, int) else USAGE_ERROR
     except InterruptedRun as error:
@@ -112,7 +112,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except DmcmError as error:
         return _end("error", str(error), "red", USAGE_ERROR)
     except BrokenPipeError:
-        # Whoever read the output has gone; Python must not complain about it on exit either.
+        # The reader of the output is gone; Python must not complain about it on exit either.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except OSError as error:
@@ -127,19 +127,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
             raise
         return _end(
             "error",
-            f"dmcm did not expect this: {type(error).__name__}: {error}. Files that were written whole are "
-            f"intact. Check the input; if it is sound, this is a fault of dmcm: set {TRACEBACK}=1 to see "
-            "where, and report it.",
+            f"dmcm did not expect this: {type(error).__name__}: {error}. Files already written are intact. "
+            f"Check the input; if it is correct, this is a bug in dmcm: set {TRACEBACK}=1 to see where it "
+            "comes from, and report it.",
             "red",
             USAGE_ERROR,
         )
 
 
 def entry() -> NoReturn:
-    """What `dmcm` and `python -m dmcm` call: the command of this process, and its end."""
+    """Entry point of `dmcm` and `python -m dmcm`: run the command, then exit."""
     code = main()
     if code == INTERRUPTED:
-        # Threads that compile for JAX do not stop, and taking Python down around them crashes.
+        # JAX's compiler threads do not stop, and shutting Python down around them crashes.
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(code)
@@ -171,17 +171,17 @@ def _dispatch(arguments: list[str]) -> int:
 
 
 def _check_once(arguments: Sequence[str]) -> None:
-    """Refuse an option that is given twice: the parser would take the last and drop what the first said."""
+    """Refuse an option that is given twice: the parser would use the last and ignore the first."""
     options = [word.partition("=")[0].replace("_", "-") for word in arguments if word.startswith("--")]
     for option in options:
         if options.count(option) > 1:
             raise ConfigError(
-                f"{option} is given twice. Give it once, with all its values behind it: {option} ONE OTHER."
+                f"{option} is given twice. Give it once, followed by all its values: {option} ONE OTHER."
             )
 
 
 def _help_or_error(arguments: list[str], words: list[str]) -> int:
-    """The list of commands, all or those of a group; an error for a name that is neither."""
+    """Print all commands or those of a group; raise an error for any other name."""
     groups = {name.split()[0] for name in COMMANDS if " " in name}
     group = words[0] if words and words[0] in groups else ""
     rest = words[1:] if group else words
@@ -217,7 +217,7 @@ def _print_help(group: str, *, error: bool) -> None:
         console.print(
             "  dmcm demo\n"
             "  dmcm fit plants.csv --task plot --factors variety=2 year=2 --inputs day --outputs weight_g\n"
-            "  dmcm fit --help        every command explains itself like this\n"
+            "  dmcm fit --help        help for one command\n"
             "  dmcm --version",
             soft_wrap=True,
         )
@@ -236,6 +236,6 @@ def _end(title: str, message: str, style: str, code: int) -> int:
 
 
 def _quiet_jax() -> None:
-    """No notes about accelerators that are not there. Sets nothing that changes results."""
+    """Suppress notes about missing accelerators. Changes nothing that affects results."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     logging.getLogger("jax._src.xla_bridge").setLevel(logging.ERROR)

@@ -1,4 +1,4 @@
-"""Values that come as text on the command line: name=value pairs and ranges."""
+"""Values given as text on the command line: name=value pairs and ranges."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ def parse_pairs(texts: Sequence[str], option: str, example: str) -> dict[str, st
     """`("variety=P", "year=1990")` as `{"variety": "P", "year": "1990"}`.
 
     Args:
-        texts: what stood after the option.
+        texts: what followed the option.
         option: its name, such as "--mix".
-        example: values it could have, for the error.
+        example: example values for the error message.
 
     Raises:
         ConfigError: text without '=', an empty name or value, or a name given twice.
@@ -41,7 +41,7 @@ def parse_sizes(texts: Sequence[str], option: str) -> dict[str, int]:
     """`("variety=2",)` as `{"variety": 2}`.
 
     Raises:
-        ConfigError: as `parse_pairs`, or a size that is not a whole number of at least 1.
+        ConfigError: as for `parse_pairs`, or a size that is not a whole number of at least 1.
     """
     example = "variety=2 year=2"
     sizes: dict[str, int] = {}
@@ -59,7 +59,7 @@ def parse_range(text: str, inputs: Sequence[str]) -> np.ndarray:
     """`day=14:84:2` as the inputs 14, 16, …, 84, shape (points, 1); the end is included if a step hits it.
 
     Args:
-        text: what stood after `--range`.
+        text: what followed `--range`.
         inputs: input columns of the model.
 
     Raises:
@@ -70,7 +70,7 @@ def parse_range(text: str, inputs: Sequence[str]) -> np.ndarray:
     parts = rest.split(":")
     if len(inputs) != 1:
         raise ConfigError(
-            f"--range serves models with one input; this one has {', '.join(inputs)}. Use --inputs."
+            f"--range works for models with one input; this one has {', '.join(inputs)}. Use --inputs."
         )
     if name != inputs[0] or len(parts) != 3:
         raise ConfigError(f"--range takes the input '{inputs[0]}' and three numbers, not '{text}'. {example}")
@@ -85,5 +85,5 @@ def parse_range(text: str, inputs: Sequence[str]) -> np.ndarray:
     count = (last - first) / step
     if count >= _MOST_POINTS:
         raise ConfigError(f"--range {text} has more than {_MOST_POINTS:,} points; take a larger step.")
-    # Rounding must not lose the end.
+    # Rounding must not drop the end point.
     return (first + step * np.arange(int(np.floor(count + 1e-9)) + 1))[:, None]

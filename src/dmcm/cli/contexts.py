@@ -40,7 +40,7 @@ def run(config: ContextsConfig) -> None:
         if entry.problem is not None:
             say(f"{entry.factor}/{entry.name} cannot be used: {entry.problem}", "yellow")
     if not entries:
-        say(f"{config.bank} holds no contexts yet; `dmcm adapt` puts some in.")
+        say(f"{config.bank} holds no contexts yet; add some with `dmcm adapt`.")
 
 
 def show_vector(values: tuple[float, ...]) -> str:

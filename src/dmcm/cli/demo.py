@@ -21,7 +21,7 @@ dmcm demo --steps 3000 --out runs/quick
 
 
 def run(config: DemoConfig) -> None:
-    """Train, mix, measure, report; then the same with a robot whose model comes trained."""
+    """Train, mix, measure, report; then the same for a robot with a model that is already trained."""
     folder = choose_folder(config)
     if folder != config.out:
         say(f"{config.out} holds another run; this one goes to {folder}.", "dim")
@@ -55,11 +55,11 @@ def run(config: DemoConfig) -> None:
 
 
 def _explain(example: pictures.SwapExample) -> None:
-    """The swap in plain words and numbers."""
+    """Explain the swap in plain words and numbers."""
     a, b = example.a, example.b
     say(f"\nSituation A: 10 points of a sinusoid with a large amplitude (A = {a.amplitude}, φ = {a.phase}).")
     say(f"Situation B: 10 points of one with a late phase (A = {b.amplitude}, φ = {b.phase}).")
-    say("share(amplitude=A's context, phase=B's context) predicts a sinusoid nobody gave data of:", "bold")
+    say("share(amplitude=A's context, phase=B's context) predicts a sinusoid without data of it:", "bold")
     grid, truth = protocol.grid()[:, 0], example.mixed_truth()
     chosen = range(4, len(grid), 15)
     columns = ("x", *(f"{grid[i]:.1f}" for i in chosen))
@@ -73,7 +73,7 @@ def _explain(example: pictures.SwapExample) -> None:
 
 
 def _show_robot(folder: Path) -> Path | None:
-    """The robot's part, with a page in `folder`; returns the page's file, or None without the extra."""
+    """Show the robot and write a page to `folder`; returns the page's file, or None without the extra."""
     say("\nThe same for a walking robot, the Unitree Go1.", "bold")
     try:
         from dmcm.quadruped import demo as go1
@@ -86,9 +86,9 @@ def _show_robot(folder: Path) -> Path | None:
         return None
     slope = f"a slope of {go1.SLOPE.size:.0%}"
     say(
-        "Its dynamics model comes trained: one vector for the robot (gains, payload, motors, delay), one for "
-        f"the terrain. A Go1 that training never saw walks on flat ground, the published Go1 on {slope}. "
-        f"Each gives a vector; mixed, they predict the first on {slope}, of which nobody gave data."
+        "Its dynamics model is already trained: one vector for the robot (gains, payload, motors, delay), "
+        "one for the terrain. A Go1 that training never saw walks on flat ground, the published Go1 on "
+        f"{slope}. Each gives a vector; mixed, they predict the first on {slope}, where there are no data."
     )
     say(f"Simulating three recordings of {go1.SECONDS:g} s, adapting to the first half of each …", "dim")
     model, policy = load_dynamics_model(), load_policy(POLICY)[0]
@@ -98,10 +98,10 @@ def _show_robot(folder: Path) -> Path | None:
     stairs = f"stairs of {100 * STAIRS.size:g} cm"
     say(
         f"\nA vector in a policy: a robot softer ({SOFT.p_gain_nm_per_rad:g} N m/rad) and heavier "
-        f"({SOFT.payload_kg:g} kg of load) than any of training walks on flat ground, then meets {stairs} …",
+        f"({SOFT.payload_kg:g} kg of load) than any in training walks on flat ground, then meets {stairs} …",
         "dim",
     )
     walk = run_walk_demo(model, policy)
-    say(f"From its log of {walk.seconds:g} s its vector says a P gain of {walk.gains[0]:.0f} N m/rad.")
+    say(f"From {walk.seconds:g} s of its log, its vector gives a P gain of {walk.gains[0]:.0f} N m/rad.")
     show_table(walk_table(walk), f"The soft robot on {stairs}")
     return write_page(RunFolder(folder), build_page(shown, walk))

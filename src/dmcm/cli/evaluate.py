@@ -24,9 +24,9 @@ dmcm evaluate runs/plants other.csv    another table with the same columns
 
 @dataclasses.dataclass(frozen=True)
 class EvaluateConfig:
-    """Measure a run: sinusoids by the frozen protocol, tables few-shot and by swapped contexts.
+    """Measure a run: sinusoids by the frozen protocol, tables few-shot and with swapped contexts.
 
-    Prints the errors and writes them to metrics.json of the run; those on another table are only printed.
+    Prints the errors and writes them to the run's metrics.json; errors on another table are only printed.
     """
 
     run: tyro.conf.Positional[Path]
@@ -45,7 +45,7 @@ def run(config: EvaluateConfig) -> None:
         _evaluate_table(opened, opened.table, config.table)
     elif config.table is not None:
         raise ConfigError(
-            f"{config.run} learned sinusoids; its protocol needs no table. Leave {config.table} out."
+            f"{config.run} learned sinusoids; its protocol needs no table. Leave out {config.table}."
         )
     else:
         metrics = single.measure(opened.folder)
@@ -73,20 +73,19 @@ def _evaluate_table(opened: Run, own: TableConfig, table: Path | None) -> None:
 
 
 def show_errors(metrics: dict, tasks: str = "training tasks") -> None:
-    """The errors of a table run on its own tasks, or on others."""
+    """Print the errors of a table run on its own tasks, or on others."""
     show_table(
         error_table(metrics, tasks), "Mean squared error in units of the outputs' variance in training"
     )
     lonely = metrics["swap"]["without_donor"]
     if lonely:
-        say(f"{lonely} tasks were not swapped: no other task carries one of their labels.", "yellow")
+        say(f"{lonely} tasks were not swapped: no other task has one of their labels.", "yellow")
     held = metrics.get("held_out")
     if held is None:
         return
     strange = len(held["few_shot"]["tasks"]) - len(held.get("zero_shot", {}).get("tasks", ()))
     if strange:
         say(
-            f"{strange} held-out tasks have no zero-shot error: no training task carries one of their "
-            "labels.",
+            f"{strange} held-out tasks have no zero-shot error: no training task has one of their labels.",
             "yellow",
         )

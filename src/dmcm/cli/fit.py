@@ -31,22 +31,22 @@ class FitTableConfig:
     """Learn from a table with one sample a row: one context vector per label column.
 
     Tables are .csv, .tsv or .parquet with columns for inputs, outputs and each factor's label; NPZ files hold
-    arrays x, y and label_<factor>. Prints how many tasks each combination of labels has, trains, measures
-    few-shot and by swapped contexts, and writes a report page.
+    arrays x, y and label_<factor>. Prints the number of tasks of each combination of labels, trains, measures
+    few-shot and swapped errors, and writes a report page.
     """
 
     table: tyro.conf.Positional[Path]
     """Table or NPZ file."""
     factors: Annotated[tuple[str, ...], tyro.conf.arg(metavar="NAME=SIZE …")]
-    """Label columns, each with the size of its context, e.g. variety=2 year=2. One factor will do."""
+    """Label columns, each with the size of its context, e.g. variety=2 year=2. One factor is enough."""
     inputs: Annotated[tuple[str, ...], tyro.conf.arg(metavar="COLUMN …", help_behavior_hint="")] = ()
     """Input columns; not for NPZ files."""
     outputs: Annotated[tuple[str, ...], tyro.conf.arg(metavar="COLUMN …", help_behavior_hint="")] = ()
     """Output columns; not for NPZ files."""
     task: str | None = None
-    """Column that names the task (situation) of a row. Without, each combination of labels is one task."""
+    """Column that names the task (situation) of a row. Without it, each combination of labels is one task."""
     hold_out: Annotated[tuple[str, ...], tyro.conf.arg(metavar="NAME=LABEL …", help_behavior_hint="")] = ()
-    """Keep the tasks with these labels out of training, and predict them by swapped contexts."""
+    """Keep the tasks with these labels out of training, and predict them with swapped contexts."""
     network: str = "tensor_product"
     """tensor_product, film or concat."""
     solver: str = "levenberg_marquardt"
@@ -64,23 +64,24 @@ class FitTableConfig:
     recombination: float = 4.0
     """Weight of the loss on swapped contexts; 0 trains on own contexts alone."""
     shots: int | None = None
-    """Samples a task adapts to while training. Default half of the smallest task, at most 10."""
+    """Samples each task adapts to during training. Default: half of the smallest task, at most 10."""
     seed: int = 0
     """Seed of initial weights, training batches and validation tasks."""
     validation_fraction: float = 0.0
-    """Share of the training tasks that only choose the best model."""
+    """Share of the training tasks that are used only to choose the best model."""
     patience: int = 0
-    """Stop after this many validations (one in 500 steps) without a new best; needs --validation-fraction."""
+    """Stop after this many validations (one every 500 steps) without a new best; needs
+    --validation-fraction."""
     out: Path = Path("runs/table")
     """Run folder."""
     resume: bool = False
-    """Go on from the newest checkpoint in the run folder."""
+    """Continue from the newest checkpoint in the run folder."""
 
     def table_config(self) -> TableConfig:
-        """What the run is, checked for form.
+        """The run's configuration, with options parsed.
 
         Raises:
-            ConfigError: pairs of another form than name=value.
+            ConfigError: a pair that is not of the form name=value.
         """
         return TableConfig(
             table=self.table,

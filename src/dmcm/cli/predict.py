@@ -1,4 +1,4 @@
-"""`dmcm predict`: a mix of contexts from a bank on given inputs."""
+"""`dmcm predict`: predict given inputs with a mix of contexts from a bank."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _SHOWN = 12
 
 @dataclasses.dataclass(frozen=True)
 class PredictConfig:
-    """Predict with contexts out of a bank, each from another situation if you like."""
+    """Predict with contexts from a bank, each from another situation if you like."""
 
     run: tyro.conf.Positional[Path]
     """Run folder."""
@@ -39,11 +39,11 @@ class PredictConfig:
     inputs: Path | None = None
     """Table with the input columns to predict at."""
     range: Annotated[str | None, tyro.conf.arg(metavar="INPUT=FIRST:LAST:STEP")] = None
-    """In place of a table: evenly spaced values of the one input."""
+    """Evenly spaced values of the single input, instead of a table."""
     out: Path | None = None
     """Table to write inputs and predictions to (.csv, .tsv or .parquet)."""
     plot: Path | None = None
-    """Picture to write, for models with one input (.png or .svg)."""
+    """Plot to write, for models with one input (.png or .svg)."""
 
 
 CONFIG = PredictConfig
@@ -66,7 +66,7 @@ def run(config: PredictConfig) -> None:
     if missing:
         known = ", ".join(entry.name for entry in bank.entries() if entry.factor == missing[0])
         raise ConfigError(
-            f"--mix names no context of '{missing[0]}'. Entries of it in {config.bank}: {known or 'none'}."
+            f"--mix names no context of '{missing[0]}'. Its entries in {config.bank}: {known or 'none'}."
         )
     contexts = bank.mix(opened.learner, **pairs)
     x = np.asarray(_read_inputs(config, opened), np.float64)
@@ -93,7 +93,7 @@ def run(config: PredictConfig) -> None:
 
 
 def _told_apart(x: np.ndarray) -> list[list[str]]:
-    """Inputs as text, each column with as many digits as tell its values apart."""
+    """Inputs as text, each column with enough digits to tell its values apart."""
 
     def texts(column: np.ndarray) -> list[str]:
         wanted, digits = len(set(column.tolist())), 4
@@ -105,12 +105,12 @@ def _told_apart(x: np.ndarray) -> list[list[str]]:
 
 
 def _check_out(out: Path, inputs: Path | None, names: list[str]) -> None:
-    """Refuse to replace a table of something else: the inputs themselves, or data of a training."""
+    """Refuse to replace a table of something else: the inputs themselves, or training data."""
     if inputs is not None and out.resolve() == inputs.resolve():
         raise ConfigError(f"--out {out} would replace the inputs; choose another name.")
     if out.is_file() and (found := list(column_names(out))) != names:
         raise ConfigError(
-            f"--out {out} is there already, with columns {', '.join(found[:6])} where predictions have "
+            f"--out {out} already exists, with columns {', '.join(found[:6])}, while predictions have "
             f"{', '.join(names)}. Choose another name, or delete it first."
         )
 
@@ -118,8 +118,8 @@ def _check_out(out: Path, inputs: Path | None, names: list[str]) -> None:
 def _read_inputs(config: PredictConfig, opened: Run) -> np.ndarray:
     if (config.inputs is None) == (config.range is None):
         raise ConfigError(
-            f"say where to predict: --inputs TABLE with columns {', '.join(opened.inputs)}, or --range for "
-            "an even spacing (one of the two)."
+            f"say where to predict: either --inputs TABLE with columns {', '.join(opened.inputs)}, or "
+            "--range for evenly spaced inputs."
         )
     if config.range is not None:
         return parse_range(config.range, opened.inputs)

@@ -1,4 +1,4 @@
-"""`dmcm quadruped adapt`: a robot's vector from a log of it."""
+"""`dmcm quadruped adapt`: turn a robot's log into its vector."""
 
 from __future__ import annotations
 
@@ -26,32 +26,32 @@ from dmcm.report import Cell, Table
 
 @dataclasses.dataclass(frozen=True)
 class AdaptLog:
-    """A robot's vector from a log of it walking on a known ground, checked and kept in a bank.
+    """Turn a log of a robot walking on a known ground into its vector, check it and keep it in a bank.
 
     The ground's vector comes from simulation and is held. Both go into the bank: the robot's under --name,
     the ground's under its label.
     """
 
     log: tyro.conf.Positional[Path]
-    """The log: .mcap, a folder of rosbag2, .csv, .tsv or .parquet."""
+    """The log: .mcap, a rosbag2 folder, .csv, .tsv or .parquet."""
     bank: Path
-    """Folder of the bank; it is made if it does not exist."""
+    """Folder of the bank; created if it does not exist."""
     name: str
-    """What to call the robot's entry."""
+    """Name of the robot's entry."""
     mapping: str = "ros2"
-    """Which topics or columns are what: ros2, flat, or the path of a .toml file; see docs/logs.md."""
+    """Meaning of the topics or columns: ros2, flat, or the path of a .toml file; see docs/logs.md."""
     ground: str = "flat"
     """What the robot walked on, such as flat, slope_up-0.12 or stairs_up-0.08."""
     robot: str = "go1"
-    """The robot's facts: a name, or the path of a .toml table."""
+    """The robot's table: a name, or the path of a .toml file."""
     walker: Path = POLICY
-    """File of the policy that collected the model's data; the reference robots walk by it."""
+    """File of the policy that collected the model's data; the reference robots walk with it."""
     base: Path | None = None
-    """File of the base network; the package's unless given."""
+    """File of the base network; default the one in the package."""
     model: Path | None = None
-    """File of what corrects it; the package's unless given."""
+    """File of the model that corrects the base network; default the one in the package."""
     seed: int = 0
-    """Of the simulated robots that the log is compared with."""
+    """Seed of the simulated robots that the log is compared with."""
     overwrite: bool = False
     """Replace entries of the same name."""
 
@@ -100,8 +100,8 @@ def run(config: AdaptLog) -> None:
         )
     else:
         say(
-            f"note: the bank keeps its own vector of terrain '{ground.label}' ({there[0]}); the robot's was "
-            "adapted with a simulated one.",
+            f"note: the bank keeps its existing vector of terrain '{ground.label}' ({there[0]}); the robot's "
+            "was adapted with a simulated one.",
             "dim",
         )
     _show(fit)
@@ -126,8 +126,8 @@ def _show(fit: RobotFit) -> None:
         Table(
             ("number", "robot's vector", "robots differ by"),
             rows,
-            "± half of the 95 % interval, by the scatter within the log. Robots of training differ by the "
-            "standard deviation at the right.",
+            "± half of the 95 % interval, from the scatter within the log. The column on the right is the "
+            "standard deviation between the robots of training.",
         )
     )
     if fit.errors:
@@ -139,6 +139,6 @@ def _show(fit: RobotFit) -> None:
             Table(
                 ("output", "without", "with the vector", "less error"),
                 rows,
-                "Errors in seconds that the vector was not fitted to, in standard deviations of the output.",
+                "Errors on seconds that the vector was not fitted to, in standard deviations of the output.",
             )
         )

@@ -1,4 +1,4 @@
-"""`dmcm quadruped collect`: data of a grid of robots and grounds."""
+"""`dmcm quadruped collect`: collect data from a grid of robots and grounds."""
 
 from __future__ import annotations
 
@@ -15,13 +15,12 @@ from dmcm.quadruped.data.shards import CollectConfig
 
 @dataclasses.dataclass(frozen=True)
 class CollectCommand(CollectConfig):
-    """What is collected, where it goes, and who simulates it."""
+    """Collect data from a grid of robots and grounds, on this machine or a cluster."""
 
     out: Path = Path("runs/quadruped-data")
-    """Folder for the data; one that is not finished is gone on with."""
+    """Folder for the data; an unfinished collection there is continued."""
     ray: str | None = None
-    """Address of a Ray cluster to spread over, "auto" for the one at hand; by default this machine
-    simulates."""
+    """Address of a Ray cluster to run on, or "auto" for the one available; default: this machine."""
 
 
 CONFIG = CollectCommand
@@ -33,7 +32,7 @@ dmcm quadruped collect --ray auto
 
 
 def run(config: CollectCommand) -> None:
-    """Collect, and say what there is."""
+    """Collect, then summarise the data."""
     settings = {f.name: getattr(config, f.name) for f in dataclasses.fields(CollectConfig)}
     collection = collect(CollectConfig(**settings), config.out, ray_address=config.ray)
     for split in SPLITS:

@@ -27,7 +27,7 @@ def run(config: DynamicsConfig) -> None:
             if split in cells
         ]
         heads = ("method", *(name.replace("_", " ") for name in outputs))
-        show_table(Table(heads, rows, "Share of the oracle's gain; a dash where it gains under 5 %."), split)
+        show_table(Table(heads, rows, "Share of the oracle's gain; a dash if that gain is < 5 %."), split)
     show_path("results", config.results or config.out)
     show_path("report", report_run(config, table))
 

@@ -1,4 +1,4 @@
-"""`dmcm quadruped evaluate-policy`: how well told policies walk where nobody trained."""
+"""`dmcm quadruped evaluate-policy`: how well conditioned policies walk outside training."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def run(config: PolicyStudy) -> None:
     table = run_policy_study(config)
     methods = list(table["methods"])
     found = success_table(table, [*table["conditions"], OUTSIDE], methods)
-    # Conditions are many and names of methods long: turned round it fits a terminal.
+    # There are many conditions and the method names are long: transposed, the table fits a terminal.
     conditions = zip(found.columns[1:], *(row[1:] for row in found.rows), strict=True)
     caption = f"{found.caption} No fall and {ENOUGH:.0%} of the commanded way; mean over the grounds."
     show_table(Table(("condition", *methods), [list(row) for row in conditions], caption), "Success")

@@ -1,4 +1,4 @@
-"""`dmcm quadruped evaluate-walking`: how well a policy walks, on every ground."""
+"""`dmcm quadruped evaluate-walking`: how well a policy walks on every ground."""
 
 from __future__ import annotations
 

@@ -12,10 +12,10 @@ from dmcm.quadruped.walking.policy import POLICY
 
 @dataclasses.dataclass(frozen=True)
 class PolicyExport:
-    """Write a walking policy as ONNX; what its numbers mean is in the file, see examples/run_policy.py."""
+    """Write a walking policy as ONNX. The file says what its numbers mean; see examples/run_policy.py."""
 
     policy: Path = POLICY
-    """File of the policy; default the one that comes with the package."""
+    """File of the policy; default the one in the package."""
     robot: str = "go1"
     """Robot it was trained with: a name, or the path of a .toml table."""
     out: Path = Path("runs/policy.onnx")
@@ -31,7 +31,7 @@ dmcm quadruped export-policy --out policy.onnx \\
 
 
 def run(config: PolicyExport) -> None:
-    """Write the file and say what it reads."""
+    """Write the file and list its inputs and outputs."""
     path = export_policy(config.policy, config.out, robot=config.robot)
     contract = read_contract(path)
     show_path("policy", path)

@@ -1,4 +1,4 @@
-"""`dmcm quadruped simulate-log`: a log as a robot would write it, from a simulated one."""
+"""`dmcm quadruped simulate-log`: write the log of a simulated robot as a real one would."""
 
 from __future__ import annotations
 
@@ -28,9 +28,8 @@ _MOST_S = 3600.0
 class SimulateLog:
     """Let a robot walk and write what it measures as MCAP with ROS 2 messages.
 
-    In MuJoCo the robot is one of the simulation that models are trained in, with perfect sensors. In Bullet
-    it is a stand-in for a real one: other contacts, motors and sensors; it needs
-    `dmcm[quadruped,standin]`.
+    In MuJoCo the robot is simulated as in training, with perfect sensors. In Bullet it is a stand-in for a
+    real robot, with other contacts, motors and sensors; this needs `dmcm[quadruped,standin]`.
     """
 
     out: tyro.conf.Positional[Path]
@@ -38,19 +37,19 @@ class SimulateLog:
     engine: str = "mujoco"
     """mujoco or bullet."""
     gap: float = 1.0
-    """In Bullet: how far motors and sensors differ from training's, 0 for not at all."""
+    """In Bullet: how far motors and sensors differ from training's; 0 for no difference."""
     ground: str = "flat"
-    """Such as flat, slope_up-0.12 or stairs_up-0.08."""
+    """Ground, such as flat, slope_up-0.12 or stairs_up-0.08."""
     seconds: float = SECONDS
     """Length."""
     robot: str = "go1"
-    """The robot's facts: a name, or the path of a .toml table."""
+    """The robot's table: a name, or the path of a .toml file."""
     walker: Path = POLICY
-    """File of the policy that it walks by, of `dmcm quadruped train-walking`."""
+    """File of the policy it walks with, made by `dmcm quadruped train-walking`."""
     body: RobotProperties = dataclasses.field(default_factory=RobotProperties)
-    """How this robot differs from them. Gains and friction that are left at the Go1's are the table's."""
+    """How this robot differs from its table. Gains and friction left at the Go1's values are the table's."""
     seed: int = 0
-    """Of commands, starts, exploration and sensors."""
+    """Seed of commands, starts, exploration and sensors."""
 
     def check(self) -> SimulateLog:
         """Return self, or raise `ConfigError` for settings out of range."""
@@ -62,7 +61,7 @@ class SimulateLog:
             )
         if not 0 <= self.gap < math.inf or (self.engine == "mujoco" and self.gap != 1.0):
             raise ConfigError(
-                f"gap={self.gap} must not be negative, and is of --engine bullet alone: MuJoCo has none."
+                f"gap={self.gap} must not be negative, and works only with --engine bullet: MuJoCo has none."
             )
         self.body.check()
         return self
@@ -94,7 +93,7 @@ def run(config: SimulateLog) -> None:
 
 
 def _body(asked: RobotProperties, table: RobotTable) -> RobotProperties:
-    """The robot asked for; what was not asked for is as published."""
+    """The requested robot; properties that were not requested are as published."""
     usual, published = RobotProperties(), nominal(table)
     left = [name for name in PROPERTY_NAMES if getattr(asked, name) == getattr(usual, name)]
     return dataclasses.replace(asked, **{name: getattr(published, name) for name in left})
@@ -105,7 +104,7 @@ def _physics(config: SimulateLog) -> PhysicsMaker:
         raise ConfigError(unknown_name("engine", config.engine, ENGINES))
     if config.engine == "mujoco":
         return Simulation
-    # Only now: the engine may not be installed.
+    # Imported here, because the engine may not be installed.
     from dmcm.quadruped.standin.gap import RealityGap
     from dmcm.quadruped.standin.simulation import stand_in
 

@@ -1,4 +1,4 @@
-"""`dmcm quadruped train-policy`: policies that are told robot and ground."""
+"""`dmcm quadruped train-policy`: train policies conditioned on robot and ground."""
 
 from __future__ import annotations
 
@@ -14,6 +14,6 @@ dmcm quadruped train-policy --ray auto
 
 
 def run(config: PolicySweep) -> None:
-    """Train and say where the policies are."""
+    """Train and print where the policies are."""
     for path in run_sweep(config):
         show_path("policy", path)

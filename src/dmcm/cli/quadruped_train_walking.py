@@ -12,12 +12,12 @@ from dmcm.quadruped.walking.training import WalkTraining, train_walking
 
 @dataclasses.dataclass(frozen=True)
 class TrainWalkingConfig(WalkTraining):
-    """How a walking policy is trained, and where it goes."""
+    """Train a walking policy."""
 
     out: Path = Path("runs/walking")
     """Run folder; `policy.safetensors` in it is the result."""
     resume: bool = False
-    """Go on with a run that was stopped."""
+    """Continue a run that was stopped."""
 
 
 CONFIG = TrainWalkingConfig
@@ -29,7 +29,7 @@ dmcm quadruped train-walking --rough-ground --iterations 900 --robots 320 \\
 
 
 def run(config: TrainWalkingConfig) -> None:
-    """Train and say where the policy is."""
+    """Train and print where the policy is."""
     settings = {f.name: getattr(config, f.name) for f in dataclasses.fields(WalkTraining)}
     train_walking(WalkTraining(**settings), config.out, resume=config.resume)
     show_path("policy", config.out / POLICY_FILE)

@@ -1,4 +1,4 @@
-"""`dmcm quadruped transfer`: policies on stand-in robots, told what a flat log says."""
+"""`dmcm quadruped transfer`: policies on stand-in robots, conditioned on a log from flat ground."""
 
 from __future__ import annotations
 

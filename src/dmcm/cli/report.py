@@ -19,7 +19,7 @@ dmcm report runs/demo
 
 @dataclasses.dataclass(frozen=True)
 class ReportConfig:
-    """Write report.html of a finished run again, from what lies in its folder (and its table)."""
+    """Write report.html of a finished run again, from the files in its folder (and its table)."""
 
     run: tyro.conf.Positional[Path]
     """Run folder."""

@@ -24,7 +24,7 @@ class Run:
     """A trained run.
 
     Attributes:
-        folder: where it lies.
+        folder: where it is.
         about: its configuration.
         learner: its model.
         inputs: names of the input columns.
@@ -51,14 +51,14 @@ def load_run(path: Path) -> Run:
         raise StorageError(f"{path}: {unknown_name('kind of run', about['kind'], KINDS)}")
     if not folder.model.exists():
         raise StorageError(
-            f"{path} has no trained model yet. Finish its training: the same command again with --resume."
+            f"{path} has no trained model yet. Finish its training: repeat the command with --resume."
         )
     learner = load_learner(folder.model)
     if about["kind"] == single.KIND:
         single.check_about(about)
         return Run(folder, about, learner, ("x",), ("y",), None)
     table = TableConfig.from_about(about)
-    # An NPZ file names no columns; they get the names data sets give them.
+    # An NPZ file names no columns; use the default names of data sets.
     inputs = table.inputs or tuple(f"x{i}" for i in range(learner.inputs))
     outputs = table.outputs or tuple(f"y{i}" for i in range(learner.outputs))
     return Run(folder, about, learner, inputs, outputs, table)

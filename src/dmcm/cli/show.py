@@ -20,17 +20,17 @@ def console() -> Console:
 
 
 def say(text: str, style: str = "") -> None:
-    """A line of text; nothing in it is taken for markup."""
+    """Print a line of text; nothing in it is interpreted as markup."""
     console().print(Text(text, style), soft_wrap=not sys.stdout.isatty())
 
 
 def show_path(label: str, path: object) -> None:
-    """A path on a line of its own, never broken."""
+    """Print a path on its own line, never broken."""
     console().print(Text.assemble((f"{label}: ", "bold"), str(path)), soft_wrap=True)
 
 
 def show_table(table: Table, title: str = "") -> None:
-    """A table as in a report: numbers to the right, the best bold."""
+    """Print a table as in a report: numbers right-aligned, the best in bold."""
     drawn = RichTable(box=box.SIMPLE_HEAD, title=Text(title, "bold") if title else None, title_justify="left")
     # What follows a colon explains the heading; here it would only widen the columns.
     groups = [name.partition(":")[0] for name, span in table.groups for _ in range(span)]

@@ -26,7 +26,7 @@ class Situations:
     Attributes:
         names: one a situation.
         samples: leading axis situations, padded.
-        labels: label of each situation by factor; empty where the file has none.
+        labels: label of each situation by factor; empty if the file has none.
     """
 
     names: tuple[str, ...]
@@ -43,7 +43,7 @@ class Situations:
         return int(np.sum(np.asarray(self.samples.weight)[index]))
 
     def label_column(self, factor: str) -> tuple[Any, ...]:
-        """Label of each situation by one factor.
+        """Label of each situation for one factor.
 
         Raises:
             DataError: the file has no such labels.
@@ -53,7 +53,7 @@ class Situations:
         return self.labels[factor]
 
     def subset(self, indices: list[int]) -> Situations:
-        """Only those at these positions."""
+        """Only the situations at these positions."""
         chosen = np.asarray(indices)
         parts = (self.samples.x, self.samples.y, self.samples.weight)
         return Situations(
@@ -63,7 +63,7 @@ class Situations:
         )
 
     def select(self, task: str | None, where: Mapping[str, str]) -> Situations:
-        """Those of a name, and with given labels.
+        """Only the situations with this name and these labels.
 
         Raises:
             DataError: no such name or label.
@@ -86,18 +86,19 @@ class Situations:
 def read_situations(run: Run, path: Path, *, labelled: bool, name: str | None) -> Situations:
     """The situations in a file.
 
-    A table with the run's task column has one situation per task, one without it but with all label
-    columns one per combination of labels, any other is a single situation, which needs a name.
+    A table with the run's task column has one situation per task. If the run has no task column, a table with
+    all label columns has one situation per combination of labels. Any other table is a single situation,
+    which needs a name.
 
     Args:
-        run: whose columns to read.
+        run: the run whose columns to read.
         path: table or NPZ file.
         labelled: whether the labels are needed.
-        name: what a single situation is to be called.
+        name: name of a single situation.
 
     Raises:
         ConfigError: a single situation without a name.
-        DmcmError: as `read_tasks`, `read_samples` and `read_npz`.
+        DmcmError: as for `read_tasks`, `read_samples` and `read_npz`.
     """
     if path.suffix.lower() == ".npz":
         return _from_npz(read_npz(path, labelled=labelled))
@@ -114,21 +115,20 @@ def read_situations(run: Run, path: Path, *, labelled: bool, name: str | None) -
     assert y is not None
     if name is None:
         raise ConfigError(
-            f"{path.name} names no tasks, so all its rows are one situation. Say what to call it: --name "
-            "NAME."
+            f"{path.name} names no tasks, so all its rows are one situation. Give it a name: --name NAME."
         )
     return Situations((name,), as_samples(x[None], y[None], len(run.inputs), len(run.outputs)), {})
 
 
 def _from_tasks(tasks: Mapping[str, Any]) -> Situations:
-    """Tasks of a table as they are: a data set to train on would ask more of them."""
+    """Tasks of a table, unchecked: a data set for training would require more of them."""
     samples = Samples(*(jnp.asarray(part) for part in pad_tasks(tasks["task_names"], tasks["x"], tasks["y"])))
     labels = {factor: tuple(column) for factor, column in tasks["labels"].items()}
     return Situations(tuple(tasks["task_names"]), samples, labels)
 
 
 def _from_npz(found: NpzTasks) -> Situations:
-    """As `_from_tasks`, named by their numbers as in a data set."""
+    """Like `_from_tasks`, with tasks named by number as in a data set."""
     names, xs, ys = matched_tasks(found.x, found.y, None)
     for prefix, parts in (("x", xs), ("y", ys)):
         check_resolution(parts, named_columns(None, prefix, parts[0].shape[1]))

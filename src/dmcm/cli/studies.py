@@ -1,4 +1,4 @@
-"""Tables of what studies measured: mean errors with their intervals, few-shot and zero-shot by split."""
+"""Tables of study results: mean errors with their intervals, few-shot and zero-shot by split."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ def show_study(names: Sequence[str], rows: Mapping[tuple[str, ...], Mapping[str,
     """Print a study's errors.
 
     Args:
-        names: headings of the columns that say what a row is.
-        rows: measures `{"few_shot": {split: {"mean", "ci95"}}, "zero_shot": …}` by what they were measured
-            on; splits that a row lacks are shown as a dash.
+        names: headings of the columns that identify a row.
+        rows: measures `{"few_shot": {split: {"mean", "ci95"}}, "zero_shot": …}` by the identifiers of the
+            row; splits that a row lacks are shown as a dash.
     """
     columns = [
         (measure, split)
@@ -40,7 +40,7 @@ def show_study(names: Sequence[str], rows: Mapping[tuple[str, ...], Mapping[str,
 
 
 def show_results(results: Path | None, out: Path) -> None:
-    """Say where the numbers are."""
+    """Print where the numbers are."""
     if results is None:
         say(f"Cells are kept in {out}. Add --results FILE.json to write the whole table.", "dim")
     else:
