@@ -29,7 +29,7 @@ class SuiteConfig:
     seed: int = 0
     """Of bodies, starts, commands and logs."""
     threads: int = 0
-    """Of the physics; 0 means one per core."""
+    """Physics threads; 0 means one per core."""
 
     def check(self) -> SuiteConfig:
         """Return self, or raise `ConfigError` for settings out of range."""
@@ -58,7 +58,7 @@ def evaluate_condition(
     """All robots of a condition on all its grounds, by the mean action.
 
     Args:
-        policy: which acts.
+        policy: chooses the actions.
         table: the robot's facts.
         condition: name in `CONDITIONS`.
         config: size of the suite.

@@ -91,9 +91,9 @@ def film(
         terrain: the ground that all of them walk on.
         seconds: length of the film in simulated time.
         commands: what robots are told.
-        physics: makes the engine that they walk in.
-        seed: of start and commands.
-        threads: of the physics; 0 means one per core.
+        physics: creates the physics engine.
+        seed: for start and commands.
+        threads: physics threads; 0 means one per core.
 
     Returns:
         `FRAMES_PER_SECOND` frames a second, shape (height, width, 3), bytes, the first one of the start; None

@@ -32,7 +32,7 @@ def gait_along(
         table: the robot's facts.
         start: all vectors one after the other at share 0.
         end: those at share 1.
-        threads: of the physics; 0 means one per core.
+        threads: physics threads; 0 means one per core.
 
     Returns:
         A list over `SHARES` each: `clearance_m`, mean height of the trunk above the ground; `foot_lift_m`,

@@ -40,10 +40,10 @@ def log_recording(
         table: the robot's facts.
         robots: n bodies.
         terrains: n grounds.
-        seed: of commands, starts and exploration.
+        seed: for commands, starts and exploration.
         seconds: length.
-        physics: makes the engine that they walk in.
-        threads: of the physics; 0 means one per core.
+        physics: creates the physics engine.
+        threads: physics threads; 0 means one per core.
 
     Returns:
         Shape (n, steps, columns), see `data.recording.COLUMNS`.

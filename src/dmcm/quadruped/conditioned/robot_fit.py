@@ -100,7 +100,7 @@ def make_reference(
         table: the robot's facts.
         ground: where.
         outputs: those that were measured; robots are adapted to those of the next step.
-        seed: of bodies, commands and starts.
+        seed: for bodies, commands and starts.
 
     Raises:
         DataError: the nominal robot fell all the time, or all but one of the robots of training did.

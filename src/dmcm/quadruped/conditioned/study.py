@@ -44,7 +44,7 @@ class PolicyStudy:
     """Which policies are evaluated."""
 
     robot: str = "go1"
-    """Name of a robot, or path of a table of one."""
+    """Name of a robot, or path of its table."""
     policies: Path = Path("runs/quadruped-policies")
     """Folder of `dmcm quadruped train-policy`."""
     dynamics: Path = Path("runs/quadruped-dynamics")
@@ -215,7 +215,7 @@ def trained_policy(
         policies: folder of `dmcm quadruped train-policy`.
         dynamics: folder of the dynamics models.
         method: name in `METHODS`.
-        seed: of the policy and its model.
+        seed: for the policy and its model.
         robot: that is to walk.
 
     Raises:

@@ -26,7 +26,7 @@ def train_base(
         cells: whose seen pairs it learns from.
         folder: its run folder.
         steps: outer steps.
-        seed: of initial weights and of training batches.
+        seed: for initial weights and of training batches.
         about: JSON values that say what the cells are; a finished run of others is refused.
         progress: show a progress bar.
 

@@ -124,7 +124,7 @@ def trained_model(folder: Path, method: str, seed: int) -> DynamicsModel:
     Args:
         folder: of `dmcm quadruped dynamics`.
         method: name of the learner.
-        seed: of the learner and its base network.
+        seed: for the learner and its base network.
 
     Raises:
         StorageError: a model that is missing or damaged, or one that corrects another base network.

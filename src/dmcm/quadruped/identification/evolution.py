@@ -81,8 +81,8 @@ def identify(
         data: one log, shape (steps, columns), see `data.recording.COLUMNS`; what `TRUTH` names may be NaN.
         table: the robot's facts.
         settings: how much is simulated.
-        seed: of the search; the same seed finds the same.
-        threads: of the physics; 0 means one per core. They do not change the result.
+        seed: for the search; the same seed finds the same.
+        threads: physics threads; 0 means one per core. They do not change the result.
 
     Raises:
         ConfigError: settings or seed out of range.

@@ -32,7 +32,7 @@ class Replay:
             segments: what to simulate.
             table: the robot's facts.
             bodies: how many are tried at once.
-            threads: of the physics; 0 means one per core.
+            threads: physics threads; 0 means one per core.
         """
         self._segments, self._bodies = segments, bodies
         self._simulation = Simulation(table, Arena([Terrain()]), bodies * segments.count, threads=threads)

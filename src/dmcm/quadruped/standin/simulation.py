@@ -53,7 +53,7 @@ class StandIn:
             arena: the grounds.
             count: number of robots, n.
             gap: how motors and sensors differ from those of training; the usual one by default.
-            seed: of the sensors' errors.
+            seed: for the sensors' errors.
 
         Raises:
             ConfigError: a count below 1, or a gap that cannot be.
@@ -223,7 +223,7 @@ def stand_in(gap: RealityGap, seed: int) -> PhysicsMaker:
 
     Args:
         gap: how motors and sensors differ.
-        seed: of the sensors' errors.
+        seed: for the sensors' errors.
     """
 
     def make(table: RobotTable, arena: Arena, count: int, *, threads: int = 0) -> StandIn:

@@ -84,7 +84,7 @@ class TransferConfig:
     """Stand-in robots × hard grounds × what policies are told."""
 
     robot: str = "go1"
-    """Name of a robot, or path of a table of one."""
+    """Name of a robot, or path of its table."""
     policies: Path = Path("runs/quadruped-policies")
     """Folder of `dmcm quadruped train-policy`."""
     dynamics: Path = Path("runs/quadruped-dynamics")

@@ -70,7 +70,7 @@ class VectorSource:
 
         Args:
             parts: names of vectors, see `WAYS`.
-            seed: of the dynamics models.
+            seed: for the dynamics models.
             gap: size of the reality gap.
             data_s: seconds of the logs that are used.
 
@@ -96,7 +96,7 @@ class VectorSource:
         """The dynamics model that makes vectors.
 
         Args:
-            seed: of the model.
+            seed: for the model.
             method: name of its learner.
         """
         return trained_model(self._config.dynamics, method, seed)
@@ -105,7 +105,7 @@ class VectorSource:
         """Vectors of robots that begin unknown and are filtered as they walk, the ground's being held.
 
         Args:
-            seed: of the dynamics models.
+            seed: for the dynamics models.
         """
         model = self.model(seed)
         logs = cut(self._reference(), WindowConfig(), parts=1)

@@ -60,7 +60,7 @@ class Simulation:
             table: the robot's facts.
             arena: the grounds.
             count: number of robots, n.
-            threads: of the physics; 0 means one per core.
+            threads: physics threads; 0 means one per core.
 
         Raises:
             ConfigError: a count below 1.
