@@ -33,10 +33,10 @@ def log_recording(
     physics: PhysicsMaker = Simulation,
     threads: int = 0,
 ) -> np.ndarray:
-    """Let robots walk as in the data of training.
+    """Let robots walk as in the training data.
 
     Args:
-        policy: which collected the data of training.
+        policy: the one that collected the training data.
         table: the robot's facts.
         robots: n bodies.
         terrains: n grounds.
