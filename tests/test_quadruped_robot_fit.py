@@ -252,12 +252,12 @@ class TestLabels:
         ("label", "advice"),
         [
             ("stair-0.08", "stairs_up"),
-            ("waves-0.12-each-1", "no label"),
-            ("slope_up-steep", "no label"),
-            ("rough-0.05-every", "no label"),
-            ("rough-0.05-seed-1.5", "no label"),
-            ("rough-0.05-seed-1e400", "no label"),
-            ("flat-0.1", "no label"),
+            ("waves-0.12-each-1", "not the label"),
+            ("slope_up-steep", "not the label"),
+            ("rough-0.05-every", "not the label"),
+            ("rough-0.05-seed-1.5", "not the label"),
+            ("rough-0.05-seed-1e400", "not the label"),
+            ("flat-0.1", "not the label"),
             ("stairs_up", "above 0"),
         ],
     )
