@@ -227,9 +227,9 @@ def swapped(names):
 @pytest.mark.parametrize(
     ("changes", "error", "match"),
     [
-        ({"text": "{"}, StorageError, "no JSON"),
+        ({"text": "{"}, StorageError, "not valid JSON"),
         ({"text": "[1]"}, StorageError, "format None"),
-        ({"format": 1}, StorageError, "format 1, this version reads 3"),
+        ({"format": 1}, StorageError, "format 1; this version reads 3"),
         ({"colour": "red"}, StorageError, "lacks or adds colour"),
         ({"robot": 1}, StorageError, "robot = 1"),
         ({"action_scale_rad": "0.25"}, StorageError, "action_scale_rad"),
@@ -239,8 +239,8 @@ def swapped(names):
         ({"legs": ["FL", "FR", "RL", "RR"]}, StorageError, "leg order"),
         ({"observation": swapped([*OBSERVATION.items()])}, StorageError, "observation"),
         ({"past_parts": ["command"], "past_frames": 1}, StorageError, "past"),
-        ({"home_pose_rad": [0.0] * 11}, StorageError, "one number a joint"),
-        ({"gait_leg_offset": [0.0] * 3}, StorageError, "one number a joint and a leg"),
+        ({"home_pose_rad": [0.0] * 11}, StorageError, "one number per joint"),
+        ({"gait_leg_offset": [0.0] * 3}, StorageError, "one number per joint and per leg"),
         ({"vectors": [["robot", 6], ["terrain", 5]]}, ShapeError, "its contract says"),
         ({"vectors": []}, ShapeError, "its contract says"),
     ],
@@ -263,7 +263,7 @@ def test_what_is_no_onnx_file_is_refused(files, tmp_path, content):
     path = tmp_path / "broken.onnx"
     whole = files["vanilla"].read_bytes()
     path.write_bytes(whole[: len(whole) // 2] if content == "half" else content)
-    with pytest.raises(StorageError, match="damaged or no ONNX"):
+    with pytest.raises(StorageError, match="damaged or not an ONNX"):
         read_contract(path)
 
 

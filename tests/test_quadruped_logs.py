@@ -725,7 +725,7 @@ BAD_MAPPINGS = [
     ("gyro_rad_s.unit", ["rad/s"], "one unit, or 3"),
     ("command.unit", "m/s", r"unit of yaw: there is no unit 'm/s'.*as a list"),
     ("gyro_rad_s.columns", ["a", "b"], "2 entries in columns for the 3 numbers x, y, z"),
-    ("gyro_rad_s.columns", None, r"\[gyro_rad_s\] says nowhere to look"),
+    ("gyro_rad_s.columns", None, r"\[gyro_rad_s\] does not say where to look"),
     ("gyro_rad_s.columns", [], "must be text or a list of texts"),
     ("gyro_rad_s.columns", [1, 2, 3], "must be text"),
     ("gyro_rad_s.topic", "/imu", "both topic and field"),
@@ -734,12 +734,12 @@ BAD_MAPPINGS = [
     ("joint_angles_rad.order", [*TWELVE[:-1], "RL_hip"], "has 'RL_hip' twice"),
     ("joint_angles_rad.order", TWELVE[:-1], "order lacks RL_calf"),
     ("joint_angles_rad.sign", [1] * 11, "a list of 12"),
-    ("joint_angles_rad.sign", 2, "made of 1 and -1"),
+    ("joint_angles_rad.sign", 2, "consist of 1 and -1"),
     ("joint_angles_rad.offset", "0", "must be a number for all"),
     ("joint_angles_rad.offset", float("nan"), "must be a number for all"),
     ("joint_angles_rad.rate_hz", 0, "must be a number > 0"),
     ("joint_angles_rad.rate_hz", True, "must be a number > 0"),
-    ("gait_phase.on_change", True, "for the command alone"),
+    ("gait_phase.on_change", True, "for the command only"),
 ]
 
 
@@ -790,11 +790,11 @@ def test_needed_columns_that_are_missing_are_all_told(walk, load):
 
 
 def test_mapping_of_the_other_kind_of_file(walk, load, tmp_path):
-    with pytest.raises(DataError, match="has a topic alone"):
+    with pytest.raises(DataError, match="only has a topic"):
         load(flat(walk), dataclasses.replace(ROS2, clock=FLAT.clock))
     write_mcap(tmp_path / "walk.mcap", walk, GO1)
     with pytest.raises(
-        DataError, match=r"(?s)has columns alone.*/joint_states \(sensor_msgs/msg/JointState\)"
+        DataError, match=r"(?s)only has columns.*/joint_states \(sensor_msgs/msg/JointState\)"
     ):
         load_log(tmp_path / "walk.mcap", FLAT, GO1)
 
@@ -811,7 +811,7 @@ def test_cells_that_are_no_numbers_are_told(walk, tmp_path):
     text = io.BytesIO()
     pl.DataFrame(flat(walk)).with_columns(pl.lit("ok").alias("height_m")).write_csv(text)
     (tmp_path / "a.csv").write_bytes(text.getvalue())
-    with pytest.raises(DataError, match="column 'height_m', row 1: 'ok' is no number"):
+    with pytest.raises(DataError, match="column 'height_m', row 1: 'ok' is not a number"):
         load_log(tmp_path / "a.csv", FLAT, GO1)
 
 
@@ -908,7 +908,7 @@ def test_lists_of_motors_and_places_in_lists(walk, tmp_path):
         ({"field": "motors.q"}, "no field 'motors'. Valid: motor_state, quaternion.*motor_state"),
         ({"field": "motor_state.20.q"}, "the list has 14 entries"),
         ({"field": "motor_state"}, "is no number or list of numbers. It has q, dq"),
-        ({"field": "quaternion"}, "has 4 numbers, and .*says what 14 are"),
+        ({"field": "quaternion"}, "has 4 numbers, but .*names 14"),
         ({"topic": "/low_stat"}, "no topic '/low_stat'.*Did you mean '/low_state'"),
     ],
 )

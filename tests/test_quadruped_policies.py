@@ -183,7 +183,7 @@ def test_a_policy_that_is_told_something_does_not_walk_untold():
         lambda: evaluate_walking(policy, GO1, [nominal(GO1)], [Terrain()], seconds=1.0),
         lambda: logs.log_recording(policy, GO1, [nominal(GO1)], [Terrain()], seed=(0,)),
     ):
-        with pytest.raises(ShapeError, match=r"reads \d+ numbers; robots sense and are told \d+ here"):
+        with pytest.raises(ShapeError, match=r"reads \d+ numbers, but its observations have \d+"):
             walk()
 
 
@@ -621,7 +621,7 @@ def test_a_policy_of_another_model_is_refused(studied, place, tmp_path):
         ({"seeds": 2}, StorageError, "--seeds 2"),
         ({"sources": ("history",)}, StorageError, "train-policy --methods history"),
         ({"suite": SuiteConfig(episodes=0)}, ConfigError, "episodes"),
-        ({"walker": MATCHED_POLICY}, ConfigError, "hears or reads more"),
+        ({"walker": MATCHED_POLICY}, ConfigError, "needs inputs that a robot's sensors"),
     ],
 )
 def test_what_cannot_be_evaluated_is_refused(studied, options, error, match):

@@ -287,4 +287,4 @@ def test_a_finished_comparison_gets_its_page(table, collection, learners, tmp_pa
     known = re.search(r"Of (\d+) unseen pairs", page.text)
     assert known is not None
     assert 0 < int(known[1]) <= pairs
-    assert "drawing them takes OpenGL" in page.text
+    assert "drawing them needs OpenGL" in page.text

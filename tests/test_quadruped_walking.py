@@ -235,7 +235,7 @@ def test_a_damaged_or_foreign_file_is_no_policy(tmp_path):
     with pytest.raises(StorageError, match="damaged"):
         load_policy(path)
     save_arrays(path, {"a": np.zeros(2)}, {"kind": "bank"})
-    with pytest.raises(StorageError, match="no quadruped policy but 'bank'"):
+    with pytest.raises(StorageError, match="holds 'bank', not a quadruped policy"):
         load_policy(path)
     with pytest.raises(StorageError, match="no file"):
         load_policy(tmp_path / "missing.safetensors")
@@ -436,7 +436,7 @@ def test_a_policy_walks_its_own_robot_for_long_enough(uninterrupted, tmp_path):
     with pytest.raises(ConfigError, match="trained with the robot go1, not a1"):
         train_walking(dataclasses.replace(TRAINING, robot="a1", start=start), tmp_path / "a1", progress=False)
     for told in (MATCHED_POLICY, TOLD_POLICY):
-        with pytest.raises(ConfigError, match="hears or reads more than walking robots sense"):
+        with pytest.raises(ConfigError, match="needs inputs that a robot's sensors do not provide"):
             run_suite(WalkingSuite(policy=told))
     for odd in ({"seconds": 0.0}, {"seconds": np.inf}, {"seed": -1}, {"episodes": 0}):
         with pytest.raises(ConfigError, match="must be at least"):

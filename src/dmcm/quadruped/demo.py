@@ -1,4 +1,4 @@
-"""The demonstration: a robot nobody trained on, met on flat ground, foretold on a slope it never walked."""
+"""The demonstration: an unseen robot, recorded on flat ground, predicted on a slope it never walked."""
 
 from __future__ import annotations
 
@@ -32,11 +32,11 @@ UNSEEN = RobotProperties(
     leg_mass_scale=1.05,
     action_delay_s=0.012,
 )
-"""A robot within the training ranges that is none of training: soft, slow to react, loaded at the rear."""
+"""A robot within the training ranges but not in training: soft, slow to react, loaded at the rear."""
 SLOPE = Terrain("slope_up", 0.24)
 """A ground of training."""
 SECONDS = 40.0
-"""Length of each recording: the first half to adapt to, the second to be predicted."""
+"""Length of each recording: the first half to adapt to, the second to predict."""
 _FLAT, _KNOWN, _TARGET = range(3)
 """Cells: the unseen robot on flat ground, the published one on the slope, the unseen one on the slope."""
 
@@ -47,16 +47,16 @@ WAYS: Mapping[str, str] = {
     "mixed": "both, mixed",
     "in_place": "both, from the pair itself",
 }
-"""Where the vectors of a prediction come from. `in_place` has what nobody has: data of the pair."""
+"""Where the vectors of a prediction come from. `in_place` uses data of the pair itself."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Quantity:
-    """An output in units for people.
+    """An output in readable units.
 
     Attributes:
         title: what it is, in two or three words.
-        unit: of what `convert` gives.
+        unit: of the result of `convert`.
         convert: from the model's units, any shape.
     """
 
@@ -80,10 +80,10 @@ class Demo:
     """The unseen robot on the slope, in the second half of its recording: measured and predicted.
 
     Attributes:
-        seconds: length of the data that each vector is made of.
+        seconds: length of the data that each vector is made from.
         step: control step of each sample, shape (n,).
         stride: control steps from one sample to the next.
-        truth: outputs measured, shape (n, outputs), the model's units.
+        truth: measured outputs, shape (n, outputs), the model's units.
         predicted: per way of `WAYS`, outputs, shape (n, outputs).
         adapt_ms: milliseconds from the data of one recording to both its vectors, once compiled.
     """
@@ -118,13 +118,13 @@ def run_demo(model: DynamicsModel, policy: Policy, *, seed: int = 0, seconds: fl
 
     Args:
         model: trained.
-        policy: how all robots walk.
-        seed: of commands, starts and exploration.
+        policy: walks all robots.
+        seed: for commands, starts and exploration.
         seconds: length of each recording.
 
     Raises:
         ConfigError: seconds out of range.
-        DataError: a robot fell all the time.
+        DataError: a robot kept falling.
     """
     return mix_and_predict(model, simulate(policy, seed=seed, seconds=seconds))
 
@@ -146,7 +146,7 @@ def mix_and_predict(model: DynamicsModel, collection: Collection) -> Demo:
         collection: as `simulate` makes it.
 
     Raises:
-        DataError: a half without samples, for a robot fell all the time.
+        DataError: a half has no samples because a robot kept falling.
     """
     windows = cut(collection.data, model.windows)
     if not windows.count.all():

@@ -22,7 +22,7 @@ _DRAWN = {"none": ORANGE, "mixed": PURPLE}
 
 
 def error_table(demo: Demo, *, relative: bool = False) -> Table:
-    """Errors of all shown outputs, a row a way of `WAYS`.
+    """Errors of all shown outputs, one row per way of `WAYS`.
 
     Args:
         demo: what was measured.
@@ -43,7 +43,7 @@ def error_table(demo: Demo, *, relative: bool = False) -> Table:
 
 
 def walk_table(walk: WalkDemo) -> Table:
-    """What came of the episodes on the stairs, a row a way of `TOLD`."""
+    """Outcomes of the episodes on the stairs, one row per way of `TOLD`."""
     count = len(next(iter(walk.walks.values())).fell)
     columns = ("policy", f"climbed (of {count})", "fell", "way (m)")
     rows = [
@@ -52,7 +52,7 @@ def walk_table(walk: WalkDemo) -> Table:
     ]
     caption = (
         f"Episodes of {EPISODE_S:g} s by the mean action, the same starts and commands for all. Climbed: no "
-        f"fall, and at least {ENOUGH:.0%} of the commanded way. One robot on one ground shows what the "
+        f"fall, and at least {ENOUGH:.0%} of the commanded distance. One robot on one ground shows what the "
         "vectors do, not which policy is best: that takes the suite of `dmcm quadruped evaluate-policy`."
     )
     return Table(columns, rows, caption)
@@ -64,8 +64,8 @@ def build_page(demo: Demo, walk: WalkDemo) -> Page:
     return Page(
         "A robot on a slope it never walked",
         f"A Go1 that training never saw was recorded for {duration} on flat ground, the published Go1 for "
-        f"{duration} on a slope of {SLOPE.size:.0%}. The robot vector of the first and the terrain vector "
-        "of the second, mixed, predict the first robot on the slope; not one sample of it there was used.",
+        f"{duration} on a slope of {SLOPE.size:.0%}. The robot vector of the first and the terrain vector of "
+        "the second, mixed, predict the first robot on the slope; none of its samples from there were used.",
         (_headline(demo),),
         (
             Section("Robot and grounds", (*_view(), _body())),
@@ -73,7 +73,7 @@ def build_page(demo: Demo, walk: WalkDemo) -> Page:
                 "What the vectors are worth",
                 (
                     f"Errors on the unseen robot on the slope, {len(demo.step)} samples of {duration}. The "
-                    "last row is no competitor but a bound: its vectors come from this robot on this slope, "
+                    "last row is a bound, not a competitor: its vectors come from this robot on this slope, "
                     f"from the {duration} before.",
                     error_table(demo),
                     error_table(demo, relative=True),
@@ -167,15 +167,15 @@ def _walked(walk: WalkDemo) -> tuple[Block, ...]:
     soft, (stiffness, damping) = SOFT, walk.gains
     text = (
         f"Another robot, from outside training: a P gain of {soft.p_gain_nm_per_rad:g} N m/rad where the "
-        f"published one is 35 and training knew 25 to 45, and {soft.payload_kg:g} kg on its back. It walked "
-        f"{walk.seconds:g} s on flat ground, and fell when it had to. Its vector says a P gain of "
+        f"published one is 35 and training covered 25 to 45, and {soft.payload_kg:g} kg on its back. It "
+        f"walked {walk.seconds:g} s on flat ground, falls included. Its vector gives a P gain of "
         f"{stiffness:.0f} N m/rad and a D gain of {damping:.2f} N m s/rad (true: "
-        f"{soft.d_gain_nms_per_rad:g}), and joint targets make up for them. Then it meets stairs of "
-        f"{100 * STAIRS.size:g} cm, of which there is no data of this robot. All rows have the same actor."
+        f"{soft.d_gain_nms_per_rad:g}), and joint targets compensate for both. Then it meets stairs of "
+        f"{100 * STAIRS.size:g} cm, where it was never recorded. All rows use the same actor."
     )
     if walk.gif is None:
         return (text, walk_table(walk))
-    caption = "One episode of the same seed, not a chosen one. A pane stops where its robot falls."
+    caption = "One episode with the same seed, not hand-picked. A pane stops where its robot falls."
     return (text, walk_table(walk), Film(walk.gif, caption, "A soft robot on stairs"))
 
 

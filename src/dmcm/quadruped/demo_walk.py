@@ -1,4 +1,4 @@
-"""The demonstration's walk: a robot from outside training on stairs, told what its flat log says."""
+"""The demonstration's walk: a robot from outside training on stairs, given the vector of its flat log."""
 
 from __future__ import annotations
 
@@ -36,15 +36,15 @@ SOFT = RobotProperties(
 )
 """Softer and heavier than any robot of training, where P gains are 25 or more and loads 3 kg or less."""
 STAIRS = Terrain("stairs_up", 0.08)
-"""A ground of training, of which there is no data of this robot."""
+"""A training ground on which this robot has no data."""
 EPISODES, EPISODE_S, FILM_S = 32, 8.0, 5.0
 
 TOLD: Mapping[str, str] = {
     "nothing": "told nothing",
-    "published": "told it is as published",
-    "own": "told what its flat log says",
+    "published": "given the published robot's vector",
+    "own": "given the vector of its flat log",
 }
-"""What the policies are told. All have the same actor."""
+"""What the policies are given. All have the same actor."""
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -52,11 +52,11 @@ class WalkDemo:
     """The soft robot on the stairs.
 
     Attributes:
-        seconds: length of the log that its vector is made of.
-        gains: P gain (N m/rad) and D gain (N m s/rad) that the vector says, shape (2,).
-        walks: per way of `TOLD`, what came of the episodes.
-        gif: the first episode of the policies told nothing and told its own, the bytes of a GIF file; None
-            where this machine cannot draw.
+        seconds: length of the log that its vector is made from.
+        gains: P gain (N m/rad) and D gain (N m s/rad) that the vector gives, shape (2,).
+        walks: outcomes of the episodes, per way of `TOLD`.
+        gif: the first episode of the ways `nothing` and `own`, as bytes of a GIF file; None where this
+            machine cannot draw.
     """
 
     seconds: float
@@ -65,7 +65,7 @@ class WalkDemo:
     gif: bytes | None
 
     def climbed(self, way: str) -> int:
-        """Episodes that ended on foot, with enough of the commanded way."""
+        """Episodes without a fall that covered enough of the commanded distance."""
         return int(self.walks[way].success(ENOUGH).sum())
 
 
@@ -73,8 +73,8 @@ def run_walk_demo(model: DynamicsModel, start: Policy, *, episodes: int = EPISOD
     """Make the vectors, walk, film.
 
     Args:
-        model: makes the vectors; the one that `MATCHED_POLICY` reads gains out of.
-        start: how robots walk while their logs are made.
+        model: makes the vectors; the one whose vectors `MATCHED_POLICY` reads.
+        start: walks robots while their logs are recorded.
         episodes: with each policy.
     """
     table = load_robot(ROBOT_NAME)

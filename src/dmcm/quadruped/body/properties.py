@@ -1,4 +1,4 @@
-"""What makes one robot differ from the next of its kind: gains, payload, motors, friction, mass, delay."""
+"""How robots of one kind differ: gains, payload, motors, friction, mass, delay."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from dmcm.errors import ConfigError
 from dmcm.quadruped.body.robot_table import RobotTable
 
 MAX_DELAY_S = 0.04
-"""Longest action delay the simulation has room for."""
+"""Longest action delay that the simulation supports."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -29,9 +29,9 @@ class RobotProperties:
     payload_y_m: float = 0.0
     """Where the load is in the trunk frame, to the left."""
     payload_z_m: float = 0.1
-    """Where the load is in the trunk frame, up: on the back."""
+    """Where the load is in the trunk frame, upward; on the back by default."""
     motor_strength: float = 1.0
-    """Share of the published peak torque that the motors give before they saturate."""
+    """Fraction of the published peak torque at which the motors saturate."""
     joint_friction_nm: float = 0.2
     """Dry friction of every joint."""
     leg_mass_scale: float = 1.0
@@ -53,7 +53,7 @@ class RobotProperties:
                 raise ConfigError(f"robot property {name} = {values[name]} must not be negative.")
         if self.action_delay_s > MAX_DELAY_S:
             raise ConfigError(
-                f"robot property action_delay_s = {self.action_delay_s} is beyond the simulation's "
+                f"robot property action_delay_s = {self.action_delay_s} exceeds the simulation's limit of "
                 f"{MAX_DELAY_S} s."
             )
         return self
@@ -73,7 +73,7 @@ TRAINING_RANGES: Mapping[str, tuple[float, float]] = {
     "leg_mass_scale": (0.9, 1.1),
     "action_delay_s": (0.0, 0.015),
 }
-"""Robots of training are drawn uniformly from these; what is not named keeps its nominal value."""
+"""Training robots are drawn uniformly from these; properties not listed keep their nominal values."""
 
 OOD_RANGES: Mapping[str, tuple[float, float]] = {
     "p_gain_nm_per_rad": (14.0, 24.0),
@@ -85,7 +85,8 @@ OOD_RANGES: Mapping[str, tuple[float, float]] = {
     "leg_mass_scale": (1.15, 1.4),
     "action_delay_s": (0.02, 0.03),
 }
-"""Outside training: an out-of-distribution robot has at least a weak P gain or a heavy payload from here."""
+"""Ranges outside training; an out-of-distribution robot draws at least its P gain or its payload from
+here."""
 
 
 def nominal(table: RobotTable) -> RobotProperties:
@@ -98,12 +99,12 @@ def nominal(table: RobotTable) -> RobotProperties:
 
 
 def draw_robots(rng: np.random.Generator, count: int) -> list[RobotProperties]:
-    """Robots from the training ranges."""
+    """Draw robots from the training ranges."""
     return [_draw(rng, TRAINING_RANGES) for _ in range(count)]
 
 
 def draw_ood_robots(rng: np.random.Generator, count: int) -> list[RobotProperties]:
-    """Robots from outside training: weak P gain, heavy payload, or both; a quarter in each other property."""
+    """Draw robots from outside training: P gain, payload or both outside, any other in one of four."""
     robots = []
     for _ in range(count):
         which = rng.choice(3)

@@ -16,8 +16,7 @@ import numpy as np
 from dmcm.errors import DataError, unknown_name
 
 LEGS = ("FR", "FL", "RR", "RL")
-"""Front right, front left, rear right, rear left: Unitree's order, the order of every array of twelve
-joints."""
+"""Front right, front left, rear right, rear left: Unitree's order, used by every array of twelve joints."""
 JOINTS = ("hip", "thigh", "calf")
 """Joints of a leg from the trunk down: abduction about x, flexion about y, knee about y."""
 JOINT_NAMES = tuple(f"{leg}_{joint}" for leg in LEGS for joint in JOINTS)
@@ -34,7 +33,7 @@ class Link:
     mass_kg: float
     """Mass."""
     com_m: tuple[float, float, float]
-    """Centre of mass in the link's frame, whose origin is the joint it hangs on."""
+    """Centre of mass in the link's frame, whose origin is the link's joint."""
     inertia_kgm2: tuple[float, float, float, float, float, float]
     """xx, yy, zz, xy, xz, yz about the centre of mass, in the link's axes."""
     mirrored: tuple[str, ...] = ()
@@ -85,7 +84,7 @@ class RobotTable:
     trunk: Link
     """The body that carries the legs."""
     trunk_half_size_m: tuple[float, float, float]
-    """Half edges of the box that stands for the trunk in collisions."""
+    """Half edges of the box that represents the trunk in collisions."""
     hip_position_m: tuple[float, float]
     """Abduction axis of the front left leg in the trunk frame, x and y; the other legs mirror it."""
     hip_offset_m: float
@@ -95,7 +94,7 @@ class RobotTable:
     calf_length_m: float
     """From knee to the centre of the foot."""
     foot_radius_m: float
-    """Radius of the ball that is the foot."""
+    """Radius of the spherical foot."""
     links: Mapping[str, Link]
     """hip, thigh and calf of the front left leg."""
     joints: Mapping[str, Joint]
@@ -105,7 +104,7 @@ class RobotTable:
     d_gain_nms_per_rad: float
     """Nominal velocity gain of the joint controllers."""
     armature_kgm2: float
-    """Inertia of a rotor as felt at its joint."""
+    """Inertia of a rotor, reflected to its joint."""
     joint_friction_nm: float
     """Dry friction of a joint."""
     joint_damping_nms_per_rad: float
@@ -113,7 +112,7 @@ class RobotTable:
 
     @property
     def digest(self) -> str:
-        """Hash of all facts, by which what is made with this robot knows it."""
+        """Hash of all facts; whatever is made with this robot stores it."""
         return hashlib.sha256(json.dumps(dataclasses.asdict(self), sort_keys=True).encode()).hexdigest()
 
     @property
@@ -155,10 +154,11 @@ def load_robot(robot: str | Path) -> RobotTable:
     """Read and check a robot's table.
 
     Args:
-        robot: name of one that comes with the package, or path of a TOML file laid out like robots/go1.toml.
+        robot: name of a robot that comes with the package, or path of a TOML file laid out like
+            robots/go1.toml.
 
     Raises:
-        DataError: no such robot or file, or a table that is incomplete or impossible.
+        DataError: no such robot or file, or an incomplete or impossible table.
     """
     path = Path(robot)
     if path.suffix == ".toml":
@@ -178,7 +178,7 @@ def load_robot(robot: str | Path) -> RobotTable:
 
 
 def parse_robot(table: Mapping[str, Any]) -> RobotTable:
-    """Check a table of facts and make a robot of it.
+    """Check a table of facts and build a robot from it.
 
     Args:
         table: nested mappings, laid out like robots/go1.toml.

@@ -1,1 +1,1 @@
-"""Policies that are told robot and terrain: training, evaluation, export."""
+"""Policies that are given vectors of robot and terrain: training, evaluation, export."""

@@ -1,4 +1,4 @@
-"""What the numbers of an exported policy mean: all that a robot needs to walk by it."""
+"""What the numbers of an exported policy mean: everything a robot needs to walk with it."""
 
 from __future__ import annotations
 
@@ -25,18 +25,18 @@ from dmcm.quadruped.world.simulation import CONTROL_PERIOD_S
 FORMAT = 3
 """Version of the contract."""
 EXPORT_AGAIN = "Export the policy again: dmcm quadruped export-policy."
-"""Advice for every file that does not fit."""
+"""Advice in errors about files that do not fit."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Contract:
-    """What a robot needs to walk by a file; JSON in its metadata, and complete: nothing is left to know.
+    """Everything a robot needs to walk with an exported file; stored as JSON in its metadata.
 
-    In each control step the robot makes the observation, runs the file, cuts the action at plus and minus
-    `action_limit`, multiplies it by `action_scale_rad`, adds the gait's joint angles, cuts the sum at the
-    joints' limits, matches it to the robot's gains where the file gives those
-    (`known_gains.matched_targets`) and gives it to its joint controllers; then the gait's phase goes on.
-    Frames are x forward, y left, z up. examples/run_policy.py does all of this.
+    In each control step the robot builds the observation, runs the file, clips the action to plus and minus
+    `action_limit`, multiplies it by `action_scale_rad`, adds the gait's joint angles, clips the sum to the
+    joints' limits, matches it to the robot's gains if the file outputs them (`known_gains.matched_targets`)
+    and sends it to its joint controllers; then the gait's phase advances. Frames are x forward, y left, z up.
+    examples/run_policy.py does all of this.
     """
 
     format: int
@@ -46,30 +46,32 @@ class Contract:
     control_period_s: float
     """Time from one action to the next."""
     joints: tuple[str, ...]
-    """Order of all twelve numbers of joints."""
+    """Order of all arrays of twelve joints."""
     legs: tuple[str, ...]
-    """Order of all four numbers of legs."""
+    """Order of all arrays of four legs."""
     observation: tuple[tuple[str, int], ...]
     """Parts of the input `observation` in order, and their sizes; see `observations.OBSERVATION`."""
     contact_n: float
-    """Force from which a foot counts as touching."""
+    """Force above which a foot counts as touching the ground."""
     vectors: tuple[tuple[str, int], ...]
-    """Kinds of vectors in the input `vectors` in order, and their sizes; empty for a policy told nothing."""
+    """Kinds of vectors in the input `vectors` in order, and their sizes; empty for a policy without
+    vectors."""
     vectors_model: str | None
-    """Fingerprint of the dynamics model that makes the vectors; None for the truth, or nothing."""
+    """Fingerprint of the dynamics model that makes the vectors; None for the truth or no vectors."""
     gain_shares: int
-    """2 if the file has an output `gain_shares`: P and D gain of the robot that the vectors are of, in units
-    of the nominal ones, to match joint targets to; else 0."""
+    """2 if the file has an output `gain_shares`: the robot's P and D gain in units of the nominal ones, to
+    match joint targets to; otherwise 0."""
     gain_lead_s: float
-    """How far ahead joint angles are foreseen by their speeds where targets are matched."""
+    """How far ahead joint angles are extrapolated by their speeds when targets are matched."""
     past_parts: tuple[str, ...]
-    """Parts of an observation in each frame of the input `past`, in order; empty for a policy without."""
+    """Parts of an observation in each frame of the input `past`, in order; empty for a policy without a
+    past."""
     past_frames: int
-    """Frames in the input `past`, oldest first, the present one last; 0 for a policy without."""
+    """Frames in the input `past`, oldest first, the present one last; 0 for a policy without a past."""
     past_stride_steps: int
-    """Control steps from one frame to the next; what was before the start is the first frame."""
+    """Control steps from one frame to the next; frames before the start repeat the first one."""
     home_pose_rad: tuple[float, ...]
-    """Standing joint angles: joint offsets are from these."""
+    """Standing joint angles: joint offsets are relative to these."""
     joint_limits_rad: tuple[tuple[float, float], ...]
     """Lower and upper limit of each joint target."""
     p_gain_nm_per_rad: float
@@ -77,17 +79,17 @@ class Contract:
     d_gain_nms_per_rad: float
     """Nominal velocity gain of the joint controllers."""
     action_limit: float
-    """Actions are cut at plus and minus this, also in the observation's previous action."""
+    """Actions are clipped to plus and minus this, also in the observation's previous action."""
     action_scale_rad: float
     """Change of a joint target per unit of action, on top of the gait."""
     gait_frequency_hz: float
-    """Cycles a second."""
+    """Cycles per second."""
     gait_swing_height_m: float
     """How high a foot is lifted."""
     gait_stance_height_m: float
-    """Hip above the foot in stance."""
+    """Height of the hip above the foot in stance."""
     gait_leg_offset: tuple[float, ...]
-    """Shares of the cycle that are added to the phase for each leg; it swings below one half."""
+    """Phase offset of each leg, as a share of the cycle; a leg swings while its phase is below one half."""
     hip_position_m: tuple[tuple[float, float], ...]
     """Each leg's abduction axis in the trunk frame, x and y."""
     side_offset_m: tuple[float, ...]
@@ -115,7 +117,7 @@ class Contract:
         return {name: size for name, size in sizes.items() if size}
 
     def check(self) -> Contract:
-        """Return self, or raise `StorageError` for another order, other parts, or numbers left out."""
+        """Return self, or raise `StorageError` for another order, other parts, or missing numbers."""
         for name, found, valid in (
             ("joint order", self.joints, JOINT_NAMES),
             ("leg order", self.legs, LEGS),
@@ -130,7 +132,7 @@ class Contract:
         joints, legs = (self.home_pose_rad, self.joint_limits_rad), (self.gait_leg_offset, self.side_offset_m)
         counts = [len(numbers) for numbers in (*joints, *legs, self.hip_position_m)]
         if counts != [len(JOINT_NAMES)] * 2 + [len(LEGS)] * 3:
-            raise StorageError(f"the contract has not one number a joint and a leg. {EXPORT_AGAIN}")
+            raise StorageError(f"the contract does not have one number per joint and per leg. {EXPORT_AGAIN}")
         return self
 
 
@@ -138,8 +140,8 @@ def make_contract(policy: Policy, about: Mapping[str, Any], table: RobotTable) -
     """The contract of a policy.
 
     Args:
-        policy: with an encoder it reads its past.
-        about: what its file says about it: "training" holds the method and what it is told, if anything.
+        policy: reads its past if it has an encoder.
+        about: what its file says about it: "training" holds the method and what it is given, if anything.
         table: facts of the robot.
 
     Raises:
@@ -160,7 +162,7 @@ def make_contract(policy: Policy, about: Mapping[str, Any], table: RobotTable) -
         legs=LEGS,
         observation=tuple(OBSERVATION.items()),
         contact_n=CONTACT_N,
-        # The file's JSON is sorted; the order is the method's.
+        # The file's JSON is sorted; the method gives the order.
         vectors=tuple((kind, told["vectors"][kind]) for kind in METHODS[method].vectors),
         vectors_model=told["model"],
         gain_shares=0 if policy.gains is None else len(policy.gains.offset),
@@ -189,16 +191,16 @@ def parse_contract(text: str) -> Contract:
     """A contract from JSON, checked.
 
     Raises:
-        StorageError: no JSON, another format, entries that are missing, unknown or of another type, or what
-            `Contract.check` refuses.
+        StorageError: invalid JSON, another format, entries that are missing, unknown or of another type, or
+            as `Contract.check`.
     """
     try:
         values = json.loads(text)
     except json.JSONDecodeError as error:
-        raise StorageError(f"the contract is no JSON: {error}. {EXPORT_AGAIN}") from error
+        raise StorageError(f"the contract is not valid JSON: {error}. {EXPORT_AGAIN}") from error
     version = values.get("format") if isinstance(values, dict) else None
     if version != FORMAT:
-        raise StorageError(f"the contract has format {version}, this version reads {FORMAT}. {EXPORT_AGAIN}")
+        raise StorageError(f"the contract has format {version}; this version reads {FORMAT}. {EXPORT_AGAIN}")
     kinds = typing.get_type_hints(Contract)
     if differing := sorted(values.keys() ^ kinds.keys()):
         raise StorageError(f"the contract lacks or adds {', '.join(differing)}. {EXPORT_AGAIN}")
@@ -206,7 +208,7 @@ def parse_contract(text: str) -> Contract:
 
 
 def _value(value: Any, kind: Any, name: str) -> Any:
-    """A JSON value as the type that a field has."""
+    """A JSON value converted to the type of its field."""
     inner = typing.get_args(kind)
     if isinstance(kind, types.UnionType) and value is None:
         return None
@@ -220,4 +222,4 @@ def _value(value: Any, kind: Any, name: str) -> Any:
         return float(value)
     elif kind in (int, str) and type(value) is kind:
         return value
-    raise StorageError(f"the contract's {name} = {value!r} is no {kind}. {EXPORT_AGAIN}")
+    raise StorageError(f"the contract's {name} = {value!r} is not of type {kind}. {EXPORT_AGAIN}")

@@ -1,4 +1,4 @@
-"""One policy on the whole suite, told what one has of a robot and a ground."""
+"""One policy on the whole suite, given whatever is known about a robot and a ground."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ class SuiteConfig:
     """Size of the suite."""
 
     episodes: int = 200
-    """Robots of each condition; each walks once on each ground."""
+    """Robots per condition; each walks once on each ground."""
     seconds: float = 8.0
     """Length of an episode."""
     seed: int = 0
-    """Of bodies, starts, commands and logs."""
+    """Seed for bodies, starts, commands and logs."""
     threads: int = 0
-    """Of the physics; 0 means one per core."""
+    """Physics threads; 0 means one per core."""
 
     def check(self) -> SuiteConfig:
         """Return self, or raise `ConfigError` for settings out of range."""
@@ -55,17 +55,17 @@ def grounds(condition: str) -> list[Terrain]:
 def evaluate_condition(
     policy: Policy, table: RobotTable, condition: str, config: SuiteConfig, guide: Guide | None
 ) -> dict[str, dict[str, Any]]:
-    """All robots of a condition on all its grounds, by the mean action.
+    """Evaluate all robots of a condition on all its grounds, by the mean action.
 
     Args:
-        policy: which acts.
+        policy: chooses the actions.
         table: the robot's facts.
         condition: name in `CONDITIONS`.
         config: size of the suite.
-        guide: of the episodes in the order ground by ground, all robots on each.
+        guide: for the episodes, ground by ground with all robots on each.
 
     Returns:
-        Per ground of `GROUNDS` what came of its episodes.
+        Outcomes of the episodes, per ground of `GROUNDS`.
     """
     n = config.episodes
     robots = bodies(config, condition)
@@ -84,15 +84,15 @@ def evaluate_condition(
 
 
 CELL_LAYOUT = 2
-"""Of what `summarise_walk` gives; finished cells of another are walked again."""
+"""Version of what `summarise_walk` returns; finished cells of other versions are evaluated again."""
 
 
 def summarise_walk(walk: Walk, which: slice) -> dict[str, Any]:
-    """One cell of a table: what came of some episodes.
+    """One cell of a table: the outcome of some episodes.
 
-    A success is an episode without a fall and with `ENOUGH` of the commanded way. The velocity's error is of
-    those who walked for more than a second, None if nobody did; distances are lengths of the way; "per_robot"
-    tells who succeeded, 0 or 1.
+    A success is an episode without a fall and with `ENOUGH` of the commanded distance. The velocity error is
+    over robots that walked for more than a second, None if there are none; distances are path lengths;
+    "per_robot" is 1 for robots that succeeded, else 0.
     """
     fine, missed = walk.success(ENOUGH), walk.velocity_error_m_s[which]
     known = missed[np.isfinite(missed)]

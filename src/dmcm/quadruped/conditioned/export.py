@@ -33,21 +33,22 @@ _OPSET, _IR_VERSION = 17, 8
 
 
 def build_model(policy: Policy, contract: Contract) -> onnx.ModelProto:
-    """The mean action of a policy as a checked ONNX graph; any number of robots at once.
+    """The mean action of a policy as a checked ONNX graph, for any number of robots at once.
 
-    Inputs are `contract.inputs`, shape (n, columns) each; outputs are `contract.outputs`: `action`, shape
-    (n, 12), not cut, and for policies that read gains `gain_shares`, shape (n, 2). All are single precision.
+    Inputs are `contract.inputs`, shape (n, columns) each; outputs are `contract.outputs`: `action`, shape (n,
+    12), not clipped, and for policies that estimate gains `gain_shares`, shape (n, 2). All are single
+    precision.
 
     Raises:
-        ShapeError: the policy reads other columns than the contract says.
+        ShapeError: the policy's input columns are not those of the contract.
     """
     inputs, reads = contract.inputs, policy.observation_scale.mean.size
     if sum(inputs.values()) != reads or inputs.get("past", 0) != policy.past:
         raise ShapeError(
             f"the policy reads {reads} columns, {policy.past} of them its past, but its contract says "
-            f"{inputs}. Train it anew with this version: dmcm quadruped train-policy."
+            f"{inputs}. Train it again with this version: dmcm quadruped train-policy."
         )
-    # Standardising is affine and cut: its slope at the mean and its largest value say all of it.
+    # Standardising is affine and clipped: its slope at the mean and its largest value define it.
     scale = policy.observation_scale
     slope = np.asarray(jax.grad(lambda x: scale(x).sum())(scale.mean))
     limit = float(scale(jnp.full_like(scale.mean, jnp.inf))[0])
@@ -97,16 +98,16 @@ def export_policy(path: Path, out: Path, *, robot: str = "go1") -> Path:
     Args:
         path: file of the policy.
         out: file to write, *.onnx.
-        robot: name of one that comes with the package, or path of a table.
+        robot: name of a robot that comes with the package, or path of its table.
 
     Returns:
         `out`.
 
     Raises:
-        ConfigError: `out` is no *.onnx, or the policy was trained with another robot.
+        ConfigError: `out` does not end in .onnx, or the policy was trained with another robot.
         DataError: no such robot.
-        ShapeError: the policy reads other columns than this version knows.
-        StorageError: no policy there, or the file cannot be written.
+        ShapeError: the policy's input columns are not those of this version.
+        StorageError: there is no policy, or the file cannot be written.
     """
     if out.suffix != ".onnx":
         raise ConfigError(f"out={out} must end in .onnx.")
@@ -123,8 +124,8 @@ def read_contract(path: Path) -> Contract:
 
     Raises:
         ShapeError: the file's inputs or outputs have other sizes than its contract says.
-        StorageError: no such file, no ONNX, no contract, one of another format, or one with another order of
-            joints or other parts of an observation.
+        StorageError: no such file, not ONNX, no contract, or a contract of another format, order of joints or
+            observation.
     """
     try:
         model = onnx.load_model_from_string(path.read_bytes())
@@ -132,7 +133,7 @@ def read_contract(path: Path) -> Contract:
     except OSError as error:
         raise StorageError(f"cannot read {path}: {error.strerror or error}. {EXPORT_AGAIN}") from error
     except (DecodeError, onnx.checker.ValidationError) as error:
-        raise StorageError(f"{path} is damaged or no ONNX file. {EXPORT_AGAIN}") from error
+        raise StorageError(f"{path} is damaged or not an ONNX file. {EXPORT_AGAIN}") from error
     texts = {entry.key: entry.value for entry in model.metadata_props}
     if METADATA not in texts:
         raise StorageError(f"{path} holds no contract: it is not from this library. {EXPORT_AGAIN}")
@@ -143,7 +144,9 @@ def read_contract(path: Path) -> Contract:
     ]
     sizes = {**contract.inputs, **contract.outputs}
     if found != [(name, [0, size]) for name, size in sizes.items()]:
-        raise ShapeError(f"{path} has inputs and outputs {found}, its contract says {sizes}. {EXPORT_AGAIN}")
+        raise ShapeError(
+            f"{path} has inputs and outputs {found}, but its contract says {sizes}. {EXPORT_AGAIN}"
+        )
     return contract
 
 
@@ -189,7 +192,7 @@ class _Graph:
     def network(
         self, name: str, mlp: eqx.nn.MLP, read: str, output: str, modulation: Modulation | None = None
     ) -> None:
-        """A network, its last hidden layer modulated by `vectors_scaled` or not."""
+        """A network, with its last hidden layer modulated by `vectors_scaled` or not."""
         for i, layer in enumerate(mlp.layers[:-1]):
             self.linear(f"{name}_{i}", layer, read, f"{name}_{i}")
             read = f"{name}_{i}_elu"

@@ -1,4 +1,4 @@
-"""Films of policies side by side: the same body, ground, start and commands, one pane a policy."""
+"""Films of policies side by side: the same body, ground, start and commands, one pane per policy."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ TITLE_HEIGHT, GAP = 24, 6
 _STRIDE = 4  # control steps
 FRAMES_PER_SECOND = 1 / (_STRIDE * CONTROL_PERIOD_S)
 """Frames of a film per second of simulated time."""
-_SMOOTHED = 9  # frames over which the camera's way is averaged, so that it does not sway with the trunk
+_SMOOTHED = 9  # frames over which the camera's path is averaged, so that it does not sway with the trunk
 _DISTANCE_M, _ELEVATION_DEG, _LOWER_M = 1.5, -16.0, 0.1
 _SKY = (0.86, 0.89, 0.93)
 _MARK = "#b3261e"
@@ -47,11 +47,11 @@ class Walker:
     """One pane of a film."""
 
     title: str
-    """What stands above the pane."""
+    """Title above the pane."""
     policy: Policy
-    """Which acts, with its mean action."""
+    """Acts, with its mean action."""
     guide: Guide | None
-    """Adds to the observations of one robot what the policy is told."""
+    """Adds what the policy is given to the observations of one robot."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -65,7 +65,7 @@ class _Track:
     yaw_rad: np.ndarray
     """Heading, without jumps, shape (frames,)."""
     end: str
-    """What ended the walk early; empty where nothing did."""
+    """What ended the walk early; empty if it did not end early."""
 
 
 def film(
@@ -82,26 +82,26 @@ def film(
 ) -> list[np.ndarray] | None:
     """One episode of each walker, seen from the robot's right side, in panes next to each other.
 
-    A pane stays at the last frame before its robot fell, and says so.
+    After its robot falls, a pane stays at the last frame before the fall and says so.
 
     Args:
         walkers: the panes, from left to right.
         table: the robot's facts.
-        robot: the body that all of them drive.
-        terrain: the ground that all of them walk on.
+        robot: the body in all panes.
+        terrain: the ground in all panes.
         seconds: length of the film in simulated time.
-        commands: what robots are told.
-        physics: makes the engine that they walk in.
-        seed: of start and commands.
-        threads: of the physics; 0 means one per core.
+        commands: ranges of commands.
+        physics: creates the physics engine.
+        seed: for start and commands.
+        threads: physics threads; 0 means one per core.
 
     Returns:
-        `FRAMES_PER_SECOND` frames a second, shape (height, width, 3), bytes, the first one of the start; None
-        where this machine cannot draw without a display.
+        Frames at `FRAMES_PER_SECOND`, shape (height, width, 3), bytes, from the start on; None where this
+        machine cannot draw without a display.
 
     Raises:
-        ConfigError: no walkers, seconds that are not above 0, or a robot or ground that cannot be.
-        ShapeError: a policy that reads other observations than there are.
+        ConfigError: no walkers, seconds that are not above 0, or an impossible robot or ground.
+        ShapeError: a policy's input size is not that of its observations.
     """
     if not walkers:
         raise ConfigError("a film needs at least one walker.")
@@ -115,7 +115,7 @@ def film(
         context.make_current()
         panes = []
         for walker in walkers:
-            # Longer than the film, so that no robot starts anew but those that fall.
+            # Longer than the film, so that only robots that fall restart.
             config = WalkConfig(episode_s=seconds + 1, commands=commands)
             walks = WalkEnvironment(
                 table,
@@ -138,7 +138,7 @@ def film(
 
 
 def encode_gif(frames: Sequence[np.ndarray]) -> bytes:
-    """An animated GIF at `FRAMES_PER_SECOND` that repeats for ever, with one small palette for all frames.
+    """An animated GIF at `FRAMES_PER_SECOND` that loops for ever, with one small palette for all frames.
 
     Args:
         frames: images of one size, shape (height, width, 3) each, bytes.
@@ -148,13 +148,13 @@ def encode_gif(frames: Sequence[np.ndarray]) -> bytes:
     """
     if not frames:
         raise ConfigError("a film needs at least one frame.")
-    # With the last one, which alone may have a mark.
+    # Include the last frame: only that may have a mark.
     samples = [*frames[:: max(len(frames) // _SAMPLES, 1)], frames[-1]]
-    # Of Pillow's ways to choose colours one that keeps the rare ones, such as the robot's orange nose.
+    # Of Pillow's ways to choose colours, this one keeps rare ones, such as the robot's orange nose.
     palette = Image.fromarray(np.concatenate(samples)).quantize(
         _COLOURS, Image.Quantize.MAXCOVERAGE, kmeans=2
     )
-    # Dithering is noise, which a GIF stores badly.
+    # Dithering adds noise, which a GIF compresses badly.
     images = [Image.fromarray(f).quantize(palette=palette, dither=Image.Dither.NONE) for f in frames]
     content = io.BytesIO()
     images[0].save(
@@ -196,7 +196,7 @@ def _images(simulation: Physics, track: _Track) -> list[np.ndarray]:
         for point, angle in zip(look_at, azimuth, strict=True)
     ]
     return draw_walk(
-        # Not the engine's own model: other engines have none that can be drawn.
+        # Not the engine's own model: other engines have no model that can be drawn.
         build_model(simulation.table, simulation.arena),
         simulation.arena,
         track.poses,

@@ -1,4 +1,4 @@
-"""What a vector does to the gait: one robot walks on flat ground, and only what it is told changes."""
+"""What a vector does to the gait: one robot walks on flat ground, and only its vectors change."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from dmcm.quadruped.world.simulation import CONTROL_PERIOD_S
 from dmcm.quadruped.world.terrain import Terrain
 
 SHARES = (-0.5, 0.0, 0.5, 1.0, 1.5)
-"""How far from the one vector to the other; below 0 and above 1 is beyond them."""
+"""Positions between one vector and the other; below 0 and above 1 lie beyond them."""
 _SECONDS, _SETTLE_S = 6.0, 1.0
 _STRAIGHT_ON = CommandRanges((0.5, 0.5), (0.0, 0.0), (0.0, 0.0), (0.0, 0.0), 1.0, 60.0)
 _ROBOTS = 8
@@ -28,19 +28,19 @@ def gait_along(
     """How the gait of the nominal robot at 0.5 m/s changes while its vectors go from one to another.
 
     Args:
-        policy: is told vectors.
+        policy: reads vectors.
         table: the robot's facts.
-        start: all vectors one after the other at share 0.
-        end: those at share 1.
-        threads: of the physics; 0 means one per core.
+        start: all vectors, concatenated, at share 0.
+        end: the same at share 1.
+        threads: physics threads; 0 means one per core.
 
     Returns:
-        A list over `SHARES` each: `clearance_m`, mean height of the trunk above the ground; `foot_lift_m`,
-        mean range of the feet's heights below the hip in a gait cycle; `foot_duty`, share of the time that a
-        foot touches; `speed_m_s`; `energy_j_per_m`. None where all robots fell.
+        Lists over `SHARES`: `clearance_m`, mean height of the trunk above the ground; `foot_lift_m`, mean
+        range of the feet's heights below the hip in a gait cycle; `foot_duty`, share of the time that a foot
+        touches the ground; `speed_m_s`; `energy_j_per_m`. None where all robots fell.
 
     Raises:
-        ShapeError: vectors that are not what the policy was told.
+        ShapeError: vectors of another size than the policy reads.
     """
     first, last = np.asarray(start, np.float32), np.asarray(end, np.float32)
     told = first + (last - first) * np.asarray(SHARES, np.float32)[:, None]

@@ -21,30 +21,30 @@ from dmcm.quadruped.walking.guides import Vectors
 from dmcm.streaming import ContextFilter
 
 _RECENT = 0.1
-"""Weight of the newest sample in the error by which a vector is believed or not."""
+"""Weight of the newest sample in the running error that decides whether a vector is trusted."""
 _STEP_COLUMNS = slice(0, sum(STEP_OUTPUTS.values()))
 
 
 def step_noise(model: DynamicsModel, windows: Windows) -> np.ndarray:
-    """How far next steps are from good predictions, as a filter takes it.
+    """How far next steps are from good predictions: the noise of a filter.
 
     Args:
         model: predicts.
-        windows: logs of simulated robots of training, every output measured.
+        windows: logs of simulated training robots, with every output measured.
 
     Returns:
         Root mean squared error of each output after adaptation, shape (outputs,); infinite for outcomes of
-        the coming second, which are not there yet when a filter needs them.
+        the coming second, which a filter does not have in time.
 
     Raises:
-        DataError: an output that was not measured.
+        DataError: an output was not measured.
     """
     rows = np.flatnonzero(windows.count[:, 0])
     wrong = base_errors(windows, model.base)
     if np.isnan(wrong[rows, 0]).any():
         raise DataError(
-            "these logs lack outputs, as those of real robots do. Take simulated ones, of robots of "
-            "training: `conditioned.logs.log_samples` makes them."
+            "these logs lack outputs, as those of real robots do. Use simulated logs of training robots: "
+            "`conditioned.logs.log_samples` makes them."
         )
     contexts = adapt_cells(model.learner, windows, wrong, rows)
     left = []
@@ -57,12 +57,12 @@ def step_noise(model: DynamicsModel, windows: Windows) -> np.ndarray:
 
 
 class LiveVectors:
-    """Robots' vectors that follow what each of them just did; those of the grounds are held.
+    """Robot vectors that follow what each robot just did; ground vectors are held.
 
-    `guide` tells them to a policy; `watch` is called after each control step of simulated robots, and
-    `deployment.live` does the same for a real one. A sample is a short past and the next step, as sensors
-    have them, every `WindowConfig.stride` control steps; no sample spans a fall. There is a filter for each
-    of `DELAYS`, and what is told is of the one that explains recent torques best.
+    `guide` gives them to a policy; `watch` is called after each control step of simulated robots, and
+    `deployment.live` does the same for a real one. Every `WindowConfig.stride` control steps, the sensed
+    short past and next step make a sample; no sample spans a fall. There is one filter for each of `DELAYS`,
+    and the vectors given are those of the filter that explains recent torques best.
 
     Attributes:
         guide: the robot's vector in each episode, changed in place.
@@ -76,13 +76,13 @@ class LiveVectors:
         *,
         forgetting: float = 0.99,
     ):
-        """Know no robot yet.
+        """Start with unknown robots.
 
         Args:
             model: with a vector for the robot and one for the ground.
-            terrain: vectors of the grounds, one row an episode, shape (n, size).
-            noise: of `step_noise`, shape (outputs,).
-            forgetting: share of what is known that lasts one sample longer.
+            terrain: vectors of the grounds, one row per episode, shape (n, size).
+            noise: from `step_noise`, shape (outputs,).
+            forgetting: share of the information that is kept from one sample to the next.
         """
         self._model, self._windows = model, WindowConfig()
         places, self._place = np.unique(terrain, axis=0, return_inverse=True)
@@ -95,7 +95,7 @@ class LiveVectors:
         self._states = [[self._filters[place].start() for place in self._place] for _ in DELAYS]
         prior = np.asarray(model.learner.prior_contexts()[ROBOT])
         self.guide = Vectors(np.tile(prior, (len(terrain), 1)))
-        # One row more than a sample's past, the state that it predicts, and those of targets that act late.
+        # Rows of a sample's past, of the state that it predicts, and of the longest delay.
         self._length = self._windows.history + 1
         seen = self._length + max(DELAYS)
         self._rows = np.zeros((len(terrain), seen, sum(COLUMNS.values())), np.float32)
@@ -104,20 +104,21 @@ class LiveVectors:
         self._vectors = np.tile(prior, (len(DELAYS), len(terrain), 1))
 
     def watch(self, environment: WalkEnvironment, info: Mapping[str, Any], fell: np.ndarray) -> None:
-        """Look at the last control step; see `evaluation.Watch`."""
+        """Process the last control step; see `evaluation.Watch`."""
         after_step(self.last, info, fell)
         self.advance(before_step(environment, environment.step_count == 0))
 
     @property
     def last(self) -> np.ndarray:
-        """The control step that goes on, to be filled in before `advance`: a row a robot, (n, columns)."""
+        """The current control step, to be filled in before `advance`: one row per robot, (n, columns)."""
         return self._rows[:, -1]
 
     def advance(self, now: np.ndarray) -> None:
-        """The last control step is complete, the next one begins.
+        """Complete the current control step and begin the next.
 
         Args:
-            now: what is known at its start, in the columns of `recording.COLUMNS`, shape (n, columns).
+            now: what is known at the start of the next step, in the columns of `recording.COLUMNS`, shape (n,
+                columns).
         """
         self._rows = np.concatenate([self._rows[:, 1:], now[:, None]], axis=1)
         self._steps += 1
@@ -129,7 +130,7 @@ class LiveVectors:
             self._tell()
 
     def _filter(self, which: int, rows: np.ndarray) -> None:
-        """One more sample of each robot that gives one, for one delay."""
+        """Add a sample of each robot that has one, for one delay."""
         windows = cut(without_truth(rows), self._windows, parts=1, outcomes=False)
         wrong = base_errors(windows, self._model.base)
         states, errors = self._states[which], self._error[which]
@@ -143,7 +144,7 @@ class LiveVectors:
             self._vectors[which, row] = contexts[ROBOT]
 
     def _tell(self) -> None:
-        """The guide gets the vectors at the delays that explain most, or the prior's mean."""
+        """Give the guide the vectors at the best delays, or the prior's mean."""
         best, rows = self._error.argmin(axis=0), np.arange(self._error.shape[1])
         believed = self._error[best, rows, None] <= BELIEVED**2
         self.guide.values[:] = np.where(believed, self._vectors[best, rows], self._prior)

@@ -33,17 +33,17 @@ def log_recording(
     physics: PhysicsMaker = Simulation,
     threads: int = 0,
 ) -> np.ndarray:
-    """Let robots walk as in the data of training.
+    """Let robots walk as in the training data.
 
     Args:
-        policy: which collected the data of training.
+        policy: the one that collected the training data.
         table: the robot's facts.
         robots: n bodies.
         terrains: n grounds.
-        seed: of commands, starts and exploration.
+        seed: for commands, starts and exploration.
         seconds: length.
-        physics: makes the engine that they walk in.
-        threads: of the physics; 0 means one per core.
+        physics: creates the physics engine.
+        threads: physics threads; 0 means one per core.
 
     Returns:
         Shape (n, steps, columns), see `data.recording.COLUMNS`.

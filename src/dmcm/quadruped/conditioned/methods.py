@@ -1,4 +1,4 @@
-"""What a policy is told beside what it senses: the methods that are compared."""
+"""What a policy is given besides what it senses: the compared methods."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ class Told:
 
     Attributes:
         title: for tables.
-        vectors: kinds of vectors that the policy is told, in order; the first is the one that knows the
-            robot, where one does.
-        model: name of the dynamics model that makes the vectors; None for the truth, or nothing.
+        vectors: kinds of vectors that the policy is given, in order; the first describes the robot, if any
+            does.
+        model: name of the dynamics model that makes the vectors; None for the truth or no vectors.
         history: whether the policy reads its own past through an encoder that is trained with it.
-        actor: name of the method whose trained actor this one has. Gains are read out of the first of the
-            vectors then, and joint targets make up for them (`walking.known_gains`); the actor hears the
-            vectors that it was trained with and none beside. None for methods that train their own.
-        exact: whether the vectors are the truth. An actor reads that as inputs like what is sensed, also
-            beyond what training told; estimates modulate a hidden layer and are cut (`walking.modulation`).
+        actor: name of the method whose trained actor this one uses; None for methods that train their own.
+            With another's actor, gains are estimated from the first vector, and joint targets compensate for
+            them (`walking.known_gains`); the actor reads only the vectors that it was trained with.
+        exact: whether the vectors are the truth. An actor reads the truth as ordinary inputs, even beyond its
+            range in training; estimates modulate a hidden layer and are clipped (`walking.modulation`).
     """
 
     title: str
@@ -54,4 +54,4 @@ METHODS: Mapping[str, Told] = {
         "true properties and ground, heard by the actor", ("true_robot", "true_terrain"), exact=True
     ),
 }
-"""All methods by name. Same start, steps, rewards, bodies and grounds."""
+"""All methods by name. They share start, steps, rewards, bodies and grounds."""

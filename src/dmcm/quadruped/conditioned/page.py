@@ -41,10 +41,10 @@ def build_page(table: Mapping[str, Any], films: Sequence[Film]) -> Page:
     ]
     return Page(
         "Policies that are told robot and ground",
-        "Walking policies that differ in what they are told beside what they sense, and in how it acts. "
-        "All walk with bodies outside training, on easy and on hard ground, by their mean action. "
-        f"{seeds} {'seed' if seeds == 1 else 'seeds'}, {table['suite']['episodes']} robots a condition, each "
-        "once on every ground.",
+        "Walking policies that differ in what they are given besides what they sense, and in how they use "
+        "it. All walk with bodies outside training, on easy and on hard ground, by their mean action. "
+        f"{seeds} {'seed' if seeds == 1 else 'seeds'}, {table['suite']['episodes']} robots per condition, "
+        "each once on every ground.",
         _headline(table),
         tuple(section for section in sections if section.blocks),
     )
@@ -66,8 +66,8 @@ def _shown(table: Mapping[str, Any]) -> list[str]:
 
 def _compared(table: Mapping[str, Any]) -> tuple[Block, ...]:
     return (
-        "An episode succeeds without a fall and with at least "
-        f"{100 * table['suite']['enough']:.0f} % of the commanded way.",
+        f"An episode succeeds without a fall and with at least {100 * table['suite']['enough']:.0f} % of the "
+        "commanded distance.",
         Table(
             ("name", "what the policy is told"),
             [[name, title] for name, title in table["titles"].items()],
@@ -83,7 +83,7 @@ def _compared(table: Mapping[str, Any]) -> tuple[Block, ...]:
 
 
 def success_table(table: Mapping[str, Any], columns: Sequence[str], names: Sequence[str]) -> Table:
-    """Success in percent, a row a method."""
+    """Success in percent, one row per method."""
     rows: list[list[Cell]] = []
     for name in names:
         cells = [table["methods"][name][column] for column in columns]
@@ -103,7 +103,7 @@ def _success(table: Mapping[str, Any]) -> tuple[Block, ...]:
     blocks: list[Block] = [
         Picture.of(
             pictures.success_picture(methods, names, columns),
-            "Bodies of training at the left, then what lies outside, and all that lies outside at the right.",
+            "Training bodies on the left, then the conditions outside training, and their mean on the right.",
             "Success by condition",
         ),
         success_table(table, columns, list(methods)),
@@ -117,7 +117,7 @@ def _success(table: Mapping[str, Any]) -> tuple[Block, ...]:
 
 
 def difference_table(differences: Mapping[str, Mapping[str, Any]], caption: str) -> Table:
-    """Differences of success in points, a row a policy that another is compared with."""
+    """Differences of success in points, one row per policy that another is compared with."""
     rows: list[list[Cell]] = [
         [name, Estimate(100 * more["mean"], None if more["ci95"] is None else 100 * more["ci95"])]
         for name, more in differences.items()
@@ -128,16 +128,14 @@ def difference_table(differences: Mapping[str, Mapping[str, Any]], caption: str)
 def _vectors(table: Mapping[str, Any]) -> tuple[Block, ...]:
     blocks: list[Block] = []
     if table["differences"]:
-        caption = (
-            "Points by which dmcm succeeds more often outside training; pairs of equal seeds and robots."
-        )
+        caption = "Points by which dmcm succeeds more often outside training, paired by seed and robot."
         blocks.append(difference_table(table["differences"], caption))
     if table["gait"]:
         blocks.append(
             Picture.of(
                 pictures.gait_picture(table["gait"]["directions"]),
-                "The nominal robot on flat ground at 0.5 m/s. Only what it is told changes: from vectors of "
-                "flat ground and of the robots of training (0) to those named (1), and beyond.",
+                "The nominal robot on flat ground at 0.5 m/s. Only its vectors change: from those of flat "
+                "ground and of the training robots (0) to those named (1), and beyond.",
                 "The gait along a vector",
             )
         )

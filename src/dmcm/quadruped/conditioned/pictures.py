@@ -12,20 +12,20 @@ from dmcm.plots import CYCLE, INK, house_style, panels, set_title, shared_legend
 from dmcm.quadruped.conditioned.influence import SHARES
 
 LABELS: Mapping[str, str] = {"outside": "all outside"}
-"""Names of columns that say more than they are called in the table."""
+"""Labels of columns whose names in the table say too little."""
 GAIT: Mapping[str, tuple[str, float]] = {
     "clearance_m": ("trunk above ground, cm", 100.0),
     "foot_lift_m": ("lift of the feet, cm", 100.0),
     "foot_duty": ("feet on ground, % of time", 100.0),
     "energy_j_per_m": ("energy, J/m", 1.0),
 }
-"""What is drawn of the gait: title and factor to its unit."""
+"""Measures of the gait that are drawn: title and factor to its unit."""
 
 
 def success_picture(
     methods: Mapping[str, Mapping[str, Any]], names: Sequence[str], columns: Sequence[str]
 ) -> Figure:
-    """Bars of success with intervals: a group a column, a bar a method.
+    """Bars of success with intervals: one group per column, one bar per method.
 
     Args:
         methods: cells of each method, in the layout of results/policy.json.

@@ -73,7 +73,7 @@ def _film(
     if frames is None:
         return None
     caption = (
-        f"The first robot of the condition “{CONDITIONS[condition].title}”, not a chosen one, with policies "
+        f"The first robot of the condition “{CONDITIONS[condition].title}”, not hand-picked, with policies "
         "of seed 0, from the same start with the same commands. A pane stops where its robot falls."
     )
     return Film(encode_gif(frames), caption, title)

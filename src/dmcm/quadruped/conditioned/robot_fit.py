@@ -1,4 +1,4 @@
-"""A robot's vector from a log of it, how sure it is, and what it is good for."""
+"""A robot's vector from its log, how certain it is, and how much it helps."""
 
 from __future__ import annotations
 
@@ -35,52 +35,54 @@ from dmcm.quadruped.world.terrain import Terrain
 from dmcm.summaries import student_95
 
 REFERENCE_ROBOTS = 16
-"""Simulated robots of training whose vectors say how much robots differ."""
+"""Number of simulated training robots whose vectors show how much robots differ."""
 BETWEEN_LOGS = 1.4
-"""How much further logs of a robot lie apart than stretches of one say, for commands differ between them. So
-chosen that 95 % of the differences between two logs of 30 simulated robots lie in their intervals."""
+"""Factor by which logs of a robot differ more than stretches within one log suggest, because their commands
+differ. Chosen so that 95 % of the differences between two logs of 30 simulated robots lie in their
+intervals."""
 _FAR = 4.0
 """Standard deviations from the middle of the reference robots beyond which a robot is unlike any of them."""
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Reference:
-    """What simulation knows of a ground: its vector, and vectors of robots on it."""
+    """What simulation says about a ground: its vector, and vectors of robots on it."""
 
     ground: Terrain
     """Which."""
     terrain: np.ndarray
     """Vector of the ground, from a log of the nominal robot there, shape (size,)."""
     robots: np.ndarray
-    """Vectors of robots of training, adapted as that of a log, shape (robots, size)."""
+    """Vectors of training robots, adapted like that of a log, shape (robots, size)."""
     samples: int
     """Samples that the ground's vector was fitted to."""
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class RobotFit:
-    """A robot's vector and what speaks for it."""
+    """A robot's vector and the evidence for it."""
 
     contexts: Contexts
-    """The robot's vector, and the ground's that was held."""
+    """The robot's vector, and the ground's vector that was held."""
     half_width: np.ndarray
-    """Half of the 95 % interval of each number, shape (size,). In two logs of a robot a number differs by
-    less than the root of both half-widths squared and added, 95 times in 100. It does not say how wrong the
-    model is about this robot."""
+    """Half of the 95 % interval of each number, shape (size,). Between two logs of a robot, a number differs
+    by less than the root of the sum of both squared half-widths, 95 times in 100. It does not say how wrong
+    the model is about this robot."""
     spread: np.ndarray
     """Standard deviation of each number between robots of training, shape (size,)."""
     samples: int
     """Samples that it was fitted to."""
     delay_steps: int
-    """Control steps by which the robot's joint targets act late, as far as its torques tell, 0 without them;
-    within the vector a delay is one of less than a step."""
+    """Control steps by which the robot's joint targets act late, judged by its torques; 0 without torques.
+    The vector itself only covers delays of less than a step."""
     outputs: tuple[str, ...]
     """Outputs that it was fitted to: those of the next step."""
     errors: Mapping[str, tuple[float, float]]
     """Root mean squared error of each measured output in seconds that the vector was not fitted to, in
-    standard deviations of the output: without a robot's vector, and with that from the other seconds."""
+    standard deviations of the output: without a robot vector, and with the one fitted to the other
+    seconds."""
     warnings: tuple[str, ...]
-    """Why not to trust it."""
+    """Reasons not to trust it."""
 
 
 def make_reference(
@@ -92,18 +94,18 @@ def make_reference(
     *,
     seed: int = 0,
 ) -> Reference:
-    """Simulate the nominal robot and robots of training on a ground, and adapt to them.
+    """Simulate the nominal robot and training robots on a ground, and adapt to them.
 
     Args:
         model: makes the vectors.
-        policy: which collected the data of training.
+        policy: the one that collected the training data.
         table: the robot's facts.
         ground: where.
         outputs: those that were measured; robots are adapted to those of the next step.
-        seed: of bodies, commands and starts.
+        seed: for bodies, commands and starts.
 
     Raises:
-        DataError: the nominal robot fell all the time, or all but one of the robots of training did.
+        DataError: the nominal robot, or all but one of the training robots, kept falling.
     """
     robots = [nominal(table), *draw_robots(np.random.default_rng([seed, 3]), REFERENCE_ROBOTS)]
     windows = log_samples(policy, table, robots, [ground] * len(robots), seed=(seed, 4))
@@ -113,7 +115,7 @@ def make_reference(
         raise DataError(f"the nominal robot cannot walk on {ground.label}, so this ground has no vector.")
     if enough.sum() < 3:
         raise DataError(
-            f"{REFERENCE_ROBOTS} robots of training cannot walk on {ground.label}: nothing says by how much "
+            f"of {REFERENCE_ROBOTS} training robots too few can walk on {ground.label} to tell how much "
             "robots differ there. Record on easier ground."
         )
     near = next_steps(outputs)
@@ -128,19 +130,19 @@ def make_reference(
 
 
 def check_length(model: DynamicsModel, log: RobotLog) -> None:
-    """Raise `DataError` for a log of too few samples to adapt to, or to say how sure a vector is."""
+    """Raise `DataError` for a log of too few samples to adapt to, or to estimate how certain a vector is."""
     windows = cut(log.data[None], model.windows, parts=1)
     count = int(windows.count[0, 0])
     if count < LEAST_SAMPLES:
         raise DataError(
-            f"{log.source} makes {count} samples and {LEAST_SAMPLES} are the least. A sample takes "
+            f"{log.source} gives {count} samples; at least {LEAST_SAMPLES} are needed. A sample takes "
             f"{model.windows.history + round(1 / CONTROL_PERIOD_S)} control steps without a gap: record "
             f"{SECONDS:g} s of walking in one go."
         )
     if len(np.unique(stretches(windows.step[0, 0, :count]))) < LEAST_BLOCKS:
         raise DataError(
-            f"{log.source} makes samples of less than {LEAST_BLOCKS * BLOCK_S:g} s, which do not tell how "
-            f"sure a vector is: record {SECONDS:g} s of walking in one go."
+            f"{log.source} gives samples of less than {LEAST_BLOCKS * BLOCK_S:g} s, too few to tell how "
+            f"certain a vector is: record {SECONDS:g} s of walking in one go."
         )
 
 
@@ -149,8 +151,8 @@ def fit_robot(model: DynamicsModel, log: RobotLog, reference: Reference) -> Robo
 
     Args:
         model: makes the vector.
-        log: of the robot, walking by the policy of training or one like it.
-        reference: of the ground, for outputs that are the log's.
+        log: of the robot, walking by the training policy or a similar one.
+        reference: of the ground, for the log's outputs.
 
     Raises:
         DataError: too little data.
@@ -174,14 +176,15 @@ def fit_robot(model: DynamicsModel, log: RobotLog, reference: Reference) -> Robo
     warnings = _warnings(fit, half_width, reference, spread, errors)
     if "torque_nm" not in near:
         warnings += (
-            "the log has no torques, so that a robot that acts late looks like a soft one: do not match "
-            "targets to the vector, or record torques.",
+            "the log has no torques, so a robot that acts late looks like a soft one: do not match targets "
+            "to the vector, or record torques.",
         )
     if torque_error > BELIEVED:
         warnings += (
-            f"the vector leaves an error of {torque_error:.2f} standard deviations in the next torques, and "
-            "those of training leave 0.16 at most. Something about this robot is in no vector, such as joint "
-            f"targets that act more than {max(DELAYS) + 1} control steps late: do not match targets to it.",
+            f"the vector leaves an error of {torque_error:.2f} standard deviations in the next torques; "
+            "those of training robots leave at most 0.16. Something about this robot is beyond any vector, "
+            f"such as joint targets that act more than {max(DELAYS) + 1} control steps late: do not match "
+            "targets to it.",
         )
     return RobotFit(fit.contexts, half_width, spread, count, delay_steps, near, errors, warnings)
 
@@ -199,7 +202,7 @@ def interval(deviations: np.ndarray, step: np.ndarray) -> np.ndarray:
 def _held_out(
     model: DynamicsModel, data: np.ndarray, outputs: tuple[str, ...], given: Mapping[str, np.ndarray]
 ) -> dict[str, tuple[float, float]]:
-    """Errors in each half of the log by vectors of the other, averaged; empty for logs too short."""
+    """Errors in each half of the log with vectors of the other, averaged; empty for short logs."""
     windows = cut(data, model.windows)
     if windows.count.min() < LEAST_SAMPLES:
         return {}
@@ -230,26 +233,26 @@ def _warnings(
     errors: Mapping[str, tuple[float, float]],
 ) -> tuple[str, ...]:
     found = []
-    # By the scatter within this log alone, as is usual for how sure a fit is.
+    # By the scatter within this log alone, as is usual for the certainty of a fit.
     open_numbers = int(np.sum(half_width > BETWEEN_LOGS * spread))
     if open_numbers:
         found.append(
-            f"the data do not determine the robot: {open_numbers} of {len(spread)} numbers could be as far "
-            "off as robots differ. Record 20 s of walking, with turns and changes of speed."
+            f"the data do not determine the robot: {open_numbers} of {len(spread)} numbers are as uncertain "
+            "as robots differ. Record 20 s of walking, with turns and changes of speed."
         )
     if not errors:
-        found.append("the log is too short to be tested on seconds that the vector was not fitted to.")
+        found.append("the log is too short to test the vector on seconds that it was not fitted to.")
     elif np.mean([after for _, after in errors.values()]) >= np.mean([b for b, _ in errors.values()]):
         found.append(
-            "the vector does not predict seconds that it was not fitted to any better than no vector: it "
-            "is not of this robot alone, or the robot changed during the log."
+            "the vector does not improve predictions of seconds that it was not fitted to: it does not "
+            "describe this robot alone, or the robot changed during the log."
         )
     away = (np.asarray(fit.contexts[ROBOT]) - reference.robots.mean(axis=0)) / spread
     if np.abs(away).max() > _FAR:
         found.append(
-            f"the robot is unlike any of training: {np.abs(away).max():.1f} standard deviations from their "
-            "middle. Policies that hear vectors cut them at what their training told; gains that are read "
-            "out of this one may be far off."
+            f"the robot is unlike any in training: {np.abs(away).max():.1f} standard deviations from their "
+            "mean. Policies that read vectors clip them to their range in training; gains estimated from "
+            "this vector may be far off."
         )
     return tuple(found)
 

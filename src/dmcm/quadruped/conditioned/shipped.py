@@ -6,8 +6,8 @@ from pathlib import Path
 
 _POLICIES = Path(__file__).parent / "policies"
 PLAIN_POLICY = _POLICIES / "go1-plain.safetensors"
-"""Told nothing: vanilla of seed 0 in `dmcm quadruped train-policy`."""
+"""Given nothing: vanilla of seed 0 in `dmcm quadruped train-policy`."""
 MATCHED_POLICY = _POLICIES / "go1-matched.safetensors"
-"""The same actor, with joint targets matched to the gains that a robot's vector says: dmcm of seed 0."""
+"""The same actor, with joint targets matched to the gains estimated from a robot's vector: dmcm of seed 0."""
 TOLD_POLICY = _POLICIES / "go1-told.safetensors"
-"""Trained with actors that hear a vector of the robot and one of the ground: dmcm_told of seed 0."""
+"""A policy whose actor reads a vector of the robot and one of the ground: dmcm_told of seed 0."""

@@ -1,4 +1,4 @@
-"""What policies are told in the suite: by their method, and wrongly or in part to see what it does."""
+"""What policies are given in the suite: the vectors of their method, or wrong or partial ones."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from dmcm.quadruped.dynamics.cells import ROBOT
 
 @dataclasses.dataclass(frozen=True)
 class Source:
-    """What a policy is told in the suite.
+    """What a policy is given in the suite.
 
     Attributes:
         method: how the policy was trained, name in `methods.METHODS`.
@@ -50,15 +50,15 @@ SOURCES: Mapping[str, Source] = {
     "dmcm_told_terrain_only": Source("dmcm_told", "no robot's vector, the ground's", ("no_robot", "terrain")),
     "dmcm_told_unknown": Source("dmcm_told", "neither vector: the prior's mean", ("no_robot", "no_terrain")),
 }
-"""The methods, and further ways to tell their policies something."""
+"""The methods, and variants of what their policies are given."""
 
 
 def told(source: Source, vectors: Mapping[str, np.ndarray], episodes: int) -> np.ndarray | None:
-    """What the policy is told in each episode, shape (n, size); None for nothing.
+    """What the policy is given in each episode, shape (n, size); None for nothing.
 
     Args:
-        source: where from.
-        vectors: by name, one row an episode.
+        source: where the vectors come from.
+        vectors: by name, one row per episode.
         episodes: robots of a condition.
     """
     if not source.parts:

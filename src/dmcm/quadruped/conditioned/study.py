@@ -1,4 +1,4 @@
-"""The comparison of policies: every method and seed on the frozen suite."""
+"""The comparison of policies: every method and seed on the fixed suite."""
 
 from __future__ import annotations
 
@@ -36,36 +36,36 @@ from dmcm.runs import environment
 from dmcm.storage import digest, read_json, tree_arrays, write_json
 
 SHOWN = "dmcm_ground"
-"""The method whose gait is looked at along its two vectors."""
+"""The method whose gait is measured along its two vectors."""
 
 
 @dataclasses.dataclass(frozen=True)
 class PolicyStudy:
-    """Which policies are evaluated."""
+    """Which policies to evaluate."""
 
     robot: str = "go1"
-    """Name of a robot, or path of a table of one."""
+    """Name of a robot, or path of its table."""
     policies: Path = Path("runs/quadruped-policies")
-    """Folder of `dmcm quadruped train-policy`."""
+    """Output folder of `dmcm quadruped train-policy`."""
     dynamics: Path = Path("runs/quadruped-dynamics")
-    """Folder of `dmcm quadruped dynamics`: the models that the policies were trained with."""
+    """Output folder of `dmcm quadruped dynamics`: the models that the policies were trained with."""
     walker: Path = POLICY
-    """File of the policy that collected the data of training; robots are logged while they walk by it."""
+    """File of the policy that collected the training data; robots are logged while they walk by it."""
     sources: tuple[str, ...] = ("all",)
-    """What policies are told: names of methods and variants of them; `all` for every one."""
+    """What policies are given: names of methods and their variants; `all` for every one."""
     seeds: int = 3
-    """Seeds 0, 1, … of policies."""
+    """Number of seeds of policies: 0, 1, …"""
     suite: SuiteConfig = dataclasses.field(default_factory=SuiteConfig)
     """Size of the suite."""
     results: Path | None = None
-    """File for the table, e.g. results/policy.json. What it has already, and what is not evaluated now, stays
-    with the command that made it; a table of another suite or other seeds is refused."""
+    """File for the table, e.g. results/policy.json. Rows that it already has and that are not evaluated now
+    are kept with the command that made them; a table of another suite or other seeds is refused."""
 
 
 def run_policy_study(config: PolicyStudy, *, progress: bool = True) -> dict[str, Any]:
     """Evaluate and compare; returns the table in the layout of results/policy.json.
 
-    Can be stopped and started again at any time: what is evaluated is kept beside each policy.
+    Can be stopped and started again at any time: results are stored beside each policy.
 
     Raises:
         ConfigError: settings out of range, or a policy of another robot.
@@ -76,13 +76,13 @@ def run_policy_study(config: PolicyStudy, *, progress: bool = True) -> dict[str,
     suite, table = config.suite.check(), load_robot(config.robot)
     swapped = [name for name in names if any(part.startswith("~") for part in SOURCES[name].parts)]
     if swapped and suite.episodes < 2:
-        raise ConfigError(f"{swapped[0]} takes another robot's vector: episodes must be 2 at least.")
+        raise ConfigError(f"{swapped[0]} takes another robot's vector: episodes must be at least 2.")
     setting = {
         "suite": {**_frozen(suite), "robot": table.digest, "layout": CELL_LAYOUT},
         "seeds": config.seeds,
     }
     earlier = earlier_table(config.results, setting)
-    # Before the vectors, which take minutes: a policy that cannot walk is told at once.
+    # Before the vectors, which take minutes: a policy that cannot walk is reported at once.
     policies = {
         (method, seed): trained_policy(config.policies, config.dynamics, method, seed, config.robot)[0]
         for method in {SOURCES[name].method: None for name in names}
@@ -121,7 +121,7 @@ def run_policy_study(config: PolicyStudy, *, progress: bool = True) -> dict[str,
 
 
 def _frozen(suite: SuiteConfig) -> dict[str, Any]:
-    """What of the suite changes a result."""
+    """Settings of the suite that change a result."""
     settings = {name: value for name, value in dataclasses.asdict(suite).items() if name != "threads"}
     return {**settings, "enough": ENOUGH}
 
@@ -133,11 +133,11 @@ def _chosen(config: PolicyStudy) -> tuple[str, ...]:
 
 
 def vector_maker(config: PolicyStudy) -> VectorMaker:
-    """What makes the vectors of a comparison.
+    """Set up the vectors of a comparison.
 
     Raises:
         StorageError: a walking policy that is missing or damaged.
-        ConfigError: a walking policy of another robot, or one that is told something.
+        ConfigError: a walking policy of another robot, or one that reads vectors.
     """
     table, folder = load_robot(config.robot), config.policies / "suite"
     walker, _ = load_walker(config.walker, config.robot, table)
@@ -186,7 +186,7 @@ def _evaluated(
 def _gaits(
     config: PolicyStudy, table: RobotTable, vectors: Mapping[str, Mapping[str, np.ndarray]]
 ) -> dict[str, Any]:
-    """How the gait of the policy of seed 0 that is told both vectors changes with either."""
+    """How the gait of the policy of seed 0 that is given both vectors changes with either."""
     policy, _ = _policy(config.policies / SHOWN / "seed-0" / POLICY_FILE, SHOWN, 0)
     (robot, terrain), n = SOURCES[SHOWN].parts, config.suite.episodes
     usual, first = vectors[TRAINING], {name: row * n for row, name in enumerate(GROUNDS)}
@@ -215,8 +215,8 @@ def trained_policy(
         policies: folder of `dmcm quadruped train-policy`.
         dynamics: folder of the dynamics models.
         method: name in `METHODS`.
-        seed: of the policy and its model.
-        robot: that is to walk.
+        seed: for the policy and its model.
+        robot: the robot that walks.
 
     Raises:
         StorageError: a policy or model that is missing.
@@ -242,26 +242,26 @@ def _policy(path: Path, method: str, seed: int) -> tuple[Policy, dict[str, Any]]
 
 
 def _check_model(folder: Path, about: Mapping[str, Any], dynamics: Path, method: str, seed: int) -> None:
-    """Vectors mean something only to a policy trained with vectors of the same model."""
+    """Refuse a policy that was trained with vectors of another model: they mean something else."""
     told = about["training"]["told"]
     if told["model"] is None:
         return
     name = METHODS[method].model
-    assert name is not None  # or no vectors would have been told
+    assert name is not None  # otherwise there would be no vectors
     here = trained_model(dynamics, name, seed).learner.fingerprint()
     if told["model"] != here:
         raise BankError(
-            f"{folder} was trained with vectors of model {told['model'][:12]}; that in {dynamics} is "
+            f"{folder} was trained with vectors of model {told['model'][:12]}; the one in {dynamics} is "
             f"{str(here)[:12]}. Give the folder of the models it was trained with, or train it again."
         )
 
 
 def guide_of(method: str, values: np.ndarray | None, episodes: int) -> Guide | None:
-    """What adds to the observations of a method's policy.
+    """The guide that adds to the observations of a method's policy.
 
     Args:
         method: name in `METHODS`.
-        values: what it is told in each episode, shape (episodes, size).
+        values: what it is given in each episode, shape (episodes, size).
         episodes: how many robots walk.
     """
     if METHODS[method].history:

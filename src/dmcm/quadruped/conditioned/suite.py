@@ -1,4 +1,4 @@
-"""The policies' suite: bodies from outside training on grounds easy and hard, frozen."""
+"""The fixed suite for policies: bodies from outside training on easy and hard grounds."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from dmcm.quadruped.world.terrain import Terrain
 
 @dataclasses.dataclass(frozen=True)
 class Condition:
-    """What is unusual.
+    """What is unusual about robots or ground.
 
     Attributes:
         title: in a few words.
@@ -61,7 +61,7 @@ _LATE = Condition("delay 20 to 30 ms", {"action_delay_s": (0.02, 0.03)})
 _SLIPPERY = Condition("friction 0.3", friction=0.3)
 
 ENOUGH = 0.8
-"""Share of the commanded way without which an episode is no success."""
+"""Smallest fraction of the commanded distance that counts as success."""
 TRAINING = "training"
 CONDITIONS: Mapping[str, Condition] = {
     TRAINING: Condition("bodies of training"),
@@ -76,7 +76,7 @@ CONDITIONS: Mapping[str, Condition] = {
     "loaded+weak": _LOADED + _WEAK,
     "loaded+late": _LOADED + _LATE,
 }
-"""All but the first lie outside training: one thing, or two at once."""
+"""All but the first lie outside training, in one respect or in two at once."""
 
 GROUNDS: Mapping[str, Terrain] = {
     "flat": Terrain(),
@@ -85,4 +85,4 @@ GROUNDS: Mapping[str, Terrain] = {
     "stairs_up": Terrain("stairs_up", 0.08),
     "stairs_down": Terrain("stairs_down", 0.08),
 }
-"""The grounds of each condition, all known from training but for slippery ones."""
+"""The grounds of each condition, all seen in training except slippery ones."""

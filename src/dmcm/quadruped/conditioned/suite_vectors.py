@@ -30,12 +30,12 @@ PARTS: Mapping[str, tuple[str, ...]] = {
     "truth": (f"true_{ROBOT}", f"true_{TERRAIN}"),
     "near": (f"{ROBOT}_near", "cell_near"),
 }
-"""Vectors by where they are from: each robot's log on flat ground; a nominal robot's log on each ground;
-each robot's log on each ground; what stands for "unknown"; what the oracle is told; the next steps of each
-robot's log on flat ground."""
+"""Vectors by origin: each robot's log on flat ground; a nominal robot's log on each ground; each robot's log
+on each ground; what stands for "unknown"; what the oracle is given; the next steps of each robot's log on
+flat ground."""
 
 SuiteVectors = dict[str, dict[str, np.ndarray]]
-"""Per condition the vectors by name, shape (episodes, size) each: ground by ground, all robots on each."""
+"""Vectors per condition and name, shape (episodes, size): ground by ground with all robots on each."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -44,10 +44,10 @@ class VectorMaker:
 
     Attributes:
         table: the robot's facts.
-        walker: which collected the data of training.
+        walker: the policy that collected the training data.
         suite: its size.
         dynamics: folder of the dynamics models.
-        seeds: seeds 0, 1, … of those models.
+        seeds: number of seeds of those models: 0, 1, …
         folder: where the vectors are kept.
     """
 
@@ -59,14 +59,14 @@ class VectorMaker:
     folder: Path
 
     def make(self, parts: set[str], advance: Callable[[], None] = lambda: None) -> list[SuiteVectors]:
-        """Vectors of each seed; those made of logs are kept in files, and not made again.
+        """Vectors of each seed; those made from logs are stored in files and reused.
 
         Args:
             parts: names of the vectors that are needed, see `PARTS`.
             advance: called after each condition.
 
         Raises:
-            StorageError: a model that is missing, or kept vectors of another suite, walker or models.
+            StorageError: a missing model, or stored vectors of another suite, walker or models.
         """
         found: list[SuiteVectors] = [
             {condition: _truth(condition, self.suite) for condition in CONDITIONS} for _ in range(self.seeds)
@@ -80,7 +80,7 @@ class VectorMaker:
         return found
 
     def _models(self) -> list[list[DynamicsModel]]:
-        """Of each seed the model with two vectors, and that with one."""
+        """For each seed, the model with two vectors and the model with one."""
         return [
             [trained_model(self.dynamics, method, seed) for method in ("dmcm", "single")]
             for seed in range(self.seeds)
@@ -89,7 +89,7 @@ class VectorMaker:
     def _of(
         self, origin: str, models: Sequence[Sequence[DynamicsModel]], advance: Callable[[], None]
     ) -> list[SuiteVectors]:
-        """Vectors of one origin, from files or made anew, the logs of all seeds being the same."""
+        """Vectors of one origin, from files or newly made; all seeds use the same logs."""
         logs = {
             "episodes": self.suite.episodes,
             "seed": self.suite.seed,
@@ -154,7 +154,7 @@ def _made(
 
 
 def _near(models: Sequence[DynamicsModel], data: np.ndarray) -> dict[str, np.ndarray]:
-    """The robot's vector, and the one for both, of next steps on flat ground; the last log is nominal."""
+    """Vectors of the robot, and of both, from next steps on flat ground; the last log is nominal."""
     both, single = models
     flat = log_vectors(both, data[-1:])[TERRAIN][0]
     found = near_vectors(both, data[:-1], given={TERRAIN: flat})
@@ -170,13 +170,13 @@ def _truth(condition: str, config: SuiteConfig) -> dict[str, np.ndarray]:
 
 
 def _kept(path: Path, about: Mapping[str, object]) -> dict[str, dict[str, np.ndarray]] | None:
-    """Vectors of all conditions from a file; None where there is none."""
+    """Vectors of all conditions from a file; None if there is no file."""
     if not path.exists():
         return None
     arrays, found = load_arrays(path)
     if found != {"kind": KIND, **about}:
         raise StorageError(
-            f"{path} holds vectors of another suite, walker or models; delete it to make them."
+            f"{path} holds vectors of another suite, walker or models; delete it to make new ones."
         )
     split: dict[str, dict[str, np.ndarray]] = {}
     for name, values in arrays.items():

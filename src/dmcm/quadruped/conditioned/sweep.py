@@ -15,26 +15,27 @@ from dmcm.quadruped.walking.policy import POLICY_FILE, load_policy
 from dmcm.run_config import other_settings
 
 _SETTINGS = ("method", "seed", "iterations", "robots", "phase", "noise", "ppo")
-"""What a finished policy must share with the one that is asked for."""
+"""Settings that a finished policy must share with the requested one."""
 
 
 @dataclasses.dataclass(frozen=True)
 class PolicySweep:
-    """Which policies are trained."""
+    """Which policies to train."""
 
     methods: tuple[str, ...] = ("all",)
-    """What policies are told: vanilla, single, dmcm, history, oracle, dmcm_ground, single_told, ground_told,
-    dmcm_told, oracle_told; `all` for every one. Some have the actor of another, as dmcm that of vanilla, so
-    that is trained too."""
+    """What policies are given: vanilla, single, dmcm, history, oracle, dmcm_ground, single_told, ground_told,
+    dmcm_told, oracle_told; `all` for every one. Some use the actor of another, as dmcm uses that of vanilla,
+    so the other is trained too."""
     seeds: int = 3
-    """Seeds 0, 1, … of policies; each uses the dynamics models of its own seed."""
+    """Number of seeds of policies: 0, 1, …; each uses the dynamics models of its own seed."""
     training: PolicyTraining = dataclasses.field(default_factory=PolicyTraining)
-    """How each is trained; its method and seed are those of the sweep."""
+    """How each is trained; the sweep sets its method and seed."""
     out: Path = Path("runs/quadruped-policies")
-    """Folder with a run folder per method and seed. Those finished are not run again, those begun go on."""
+    """Folder with a run folder per method and seed. Finished runs are not repeated, interrupted ones are
+    continued."""
     ray: str | None = None
-    """Address of a Ray cluster to spread over, `auto` for the one at hand; its machines must see `out`, the
-    data and the models under the same paths."""
+    """Address of a Ray cluster to use, `auto` for the one this machine belongs to; its machines must see
+    `out`, the data and the models under the same paths."""
 
     def check(self) -> PolicySweep:
         """Return self, or raise `ConfigError` for settings out of range."""
@@ -54,7 +55,7 @@ def run_sweep(config: PolicySweep, *, progress: bool = True) -> list[Path]:
 
     Raises:
         ConfigError: settings out of range.
-        CheckpointError: a finished policy of other settings.
+        CheckpointError: a finished policy has other settings.
         DmcmError: as `train_policy`, or a cluster that does not answer.
     """
     config = config.check()
@@ -65,7 +66,7 @@ def run_sweep(config: PolicySweep, *, progress: bool = True) -> list[Path]:
     learned = [(name, seed) for seed in seeds for name in names if METHODS[name].actor is None]
     matched = [(name, seed) for seed in seeds for name in names if METHODS[name].actor]
     jobs = [(_training(config, *one), _folder(config, *one)) for one in (*learned, *matched)]
-    # Those that match need the actors of those that learned.
+    # Methods that match targets need the trained actors of others.
     for some in (jobs[: len(learned)], jobs[len(learned) :]):
         missing = [job for job in some if not _is_finished(*job)]
         if config.ray is None:
@@ -78,7 +79,7 @@ def run_sweep(config: PolicySweep, *, progress: bool = True) -> list[Path]:
 
 
 def _is_finished(training: PolicyTraining, out: Path) -> bool:
-    """Whether the policy is there; one with an actor that is not that of `start` any more is not.
+    """Whether the policy is finished; one whose actor is no longer that of `start` is not.
 
     Raises:
         CheckpointError: a policy that was trained with other settings.
@@ -93,7 +94,7 @@ def _is_finished(training: PolicyTraining, out: Path) -> bool:
     other = other_settings(*({name: one.get(name) for name in _SETTINGS} for one in (held, asked)))
     if other:
         raise CheckpointError(
-            f"{path} is a policy of other settings: {'; '.join(other)}. Ask for these, or choose another "
+            f"{path} was trained with other settings: {'; '.join(other)}. Use those, or choose another "
             "folder with --out."
         )
     return True
@@ -104,7 +105,7 @@ def _folder(config: PolicySweep, method: str, seed: int) -> Path:
 
 
 def _training(config: PolicySweep, method: str, seed: int) -> PolicyTraining:
-    """How one policy is trained, or with which actor it is put together."""
+    """How one policy is trained, or with which actor it is assembled."""
     training = dataclasses.replace(config.training, method=method, seed=seed)
     if (actor := METHODS[method].actor) is not None:
         return dataclasses.replace(training, start=_folder(config, actor, seed) / POLICY_FILE)

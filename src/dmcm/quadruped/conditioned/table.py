@@ -1,4 +1,4 @@
-"""The table of the policies: cells over seeds, conditions and all that lies outside training."""
+"""The table of policies: cells over seeds, conditions and everything outside training."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from dmcm.quadruped.conditioned.suite import CONDITIONS, TRAINING
 from dmcm.summaries import half_width_of_groups, summarise_numbers, wilson_of_groups
 
 OUTSIDE = "outside"
-"""Name of the mean over all conditions but that of training."""
+"""Name of the mean over all conditions except training."""
 
 
 def over_seeds(runs: Sequence[Mapping[str, Mapping[str, Any]]]) -> dict[str, Any]:
-    """Per cell the mean over seeds; also per condition, and over all but that of training."""
+    """Means over seeds: per cell, per condition, and over all conditions except training."""
     cells = {
         f"{condition} on {ground}": [run[condition][ground] for run in runs]
         for condition in CONDITIONS
@@ -29,7 +29,7 @@ def over_seeds(runs: Sequence[Mapping[str, Mapping[str, Any]]]) -> dict[str, Any
 
 
 def overall(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """As `mean_over_seeds`, with the success by seed and by robot, by which methods are compared."""
+    """As `mean_over_seeds`, with the success by seed and robot, which is needed to compare methods."""
     robots = together(rows)["per_robot"].round(4).tolist()
     return {**mean_over_seeds(rows), "per_seed": [row["success"] for row in rows], "per_robot": robots}
 
@@ -38,11 +38,11 @@ _MEANS = ("success", "distance_m", "velocity_rmse", "energy_j_per_m")
 
 
 def together(rows: Sequence[Mapping[str, Any]], *, same_robots: bool = True) -> dict[str, Any]:
-    """Several cells as one, each of equal weight.
+    """Several cells as one, with equal weights.
 
     Args:
         rows: the cells.
-        same_robots: whether the same robots walked in all, or in each those of another condition.
+        same_robots: whether the same robots walked in all cells; otherwise each cell is another condition's.
 
     Returns:
         As a cell, but "per_robot" of shape (conditions, robots).
@@ -57,16 +57,16 @@ def together(rows: Sequence[Mapping[str, Any]], *, same_robots: bool = True) -> 
 
 
 def _outside(run: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
-    """All cells of a run but those of training as one."""
+    """All cells of a run as one, except those of training."""
     conditions = [together(list(run[name].values())) for name in CONDITIONS if name != TRAINING]
     return together(conditions, same_robots=False)
 
 
 def mean_over_seeds(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """One cell over seeds, walked by the same robots with each.
+    """One cell over seeds, each with the same robots.
 
-    Its interval takes seeds and robots for drawn at random, both, and conditions for what they are: the root
-    of the squares of the half-widths that either gives.
+    Its interval treats both seeds and robots as random, and conditions as fixed: it is the root of the sum of
+    the squared half-widths that each gives.
     """
     found = together(rows)
     seeds = summarise_numbers([row["success"] for row in rows])["ci95"] or 0.0
@@ -78,12 +78,12 @@ def mean_over_seeds(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
 def differences(methods: Mapping[str, Mapping[str, Any]], over: str) -> dict[str, Any]:
     """How much more often DMCM succeeds than others, paired by seed and by robot.
 
-    The interval takes both for drawn, as that of `mean_over_seeds`.
+    The interval treats both as random, as in `mean_over_seeds`.
 
     Args:
-        methods: of each its cells, all of the same seeds and robots; those that do not tell the success by
-            robot are left out.
-        over: name of the cell of `overall` that counts.
+        methods: cells of each method, all of the same seeds and robots; methods without success by robot are
+            left out.
+        over: name of the cell of `overall` to compare.
     """
     rows = {name: cells[over] for name, cells in methods.items() if "per_robot" in cells[over]}
     if "dmcm" not in rows:

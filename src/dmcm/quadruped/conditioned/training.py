@@ -1,4 +1,4 @@
-"""Train a policy that is told something: the robots and grounds of a collection, with their vectors."""
+"""Train a policy that is given vectors, on the robots and grounds of a collection."""
 
 from __future__ import annotations
 
@@ -29,28 +29,28 @@ from dmcm.quadruped.world.arena import Arena
 
 @dataclasses.dataclass(frozen=True)
 class PolicyTraining(Schedule):
-    """How a policy that is told something is trained."""
+    """How a policy that is given vectors is trained."""
 
     method: str = "vanilla"
-    """What it is told: vanilla, single, dmcm, history, oracle, dmcm_ground, single_told, ground_told,
+    """What it is given: vanilla, single, dmcm, history, oracle, dmcm_ground, single_told, ground_told,
     dmcm_told or oracle_told."""
     data: Path = Path("runs/quadruped-data")
-    """Folder that `dmcm quadruped collect` filled: its seen pairs are the robots and grounds of training."""
+    """Output folder of `dmcm quadruped collect`: its seen pairs are the robots and grounds of training."""
     dynamics: Path = Path("runs/quadruped-dynamics")
-    """Folder of `dmcm quadruped dynamics`: its models of the same seed make the vectors."""
+    """Output folder of `dmcm quadruped dynamics`: its models of the same seed make the vectors."""
     banks: Path = Path("runs/quadruped-banks")
-    """Folder of context banks, one a model, filled where vectors are missing."""
+    """Folder of context banks, one per model; missing vectors are added."""
     start: Path = POLICY
-    """Walking policy that all methods start from; those with the actor of another method take it as it is, so
-    there it is the trained policy of that one."""
+    """Walking policy that all methods start from. Methods that use the actor of another take it unchanged, so
+    for them it is the trained policy of the other."""
     noise: float = 0.1
-    """Standard deviation of what is added to vectors in each phase, as a share of their spread."""
+    """Standard deviation of the noise added to vectors in each phase, as a share of their spread."""
     iterations: int = 400
     """Updates of the policy."""
     robots: int = 320
-    """Robots that walk at once."""
+    """Robots that walk in parallel."""
     ppo: PpoConfig = dataclasses.field(default_factory=lambda: PpoConfig(learning_rate=1e-4))
-    """How the policy is improved; it walks already, so the first steps are small."""
+    """Settings of PPO; the policy walks already, so the first steps are small."""
 
     def check(self) -> PolicyTraining:
         """Return self, or raise `ConfigError` for settings out of range."""
@@ -63,10 +63,10 @@ class PolicyTraining(Schedule):
 
 
 class CellScene:
-    """Robots on grounds of the seen pairs, each phase drawn anew, with vectors from other cells.
+    """Robots on grounds of the seen pairs, redrawn in each phase, with vectors from other cells.
 
-    A robot's vector is from any of its cells, a ground's from any cell on it, so that policies learn to walk
-    by mixed vectors; one vector for both together can only be the cell's own.
+    A robot's vector comes from any of its cells and a ground's from any cell on it, so that policies learn to
+    walk by mixed vectors; a single vector for both can only be the cell's own.
     """
 
     def __init__(
@@ -81,10 +81,10 @@ class CellScene:
         """Prepare the phases.
 
         Args:
-            collection: whose robots and grounds.
-            cells: numbers of the cells of training, shape (n,).
+            collection: source of robots and grounds.
+            cells: numbers of the training cells, shape (n,).
             method: name in `METHODS`.
-            vectors: per kind in the method's `vectors` one row a cell, shape (n, size).
+            vectors: per kind in the method's `vectors` one row per cell, shape (n, size).
             schedule: how many robots walk.
             noise: standard deviation added to vectors, as a share of their spread.
         """
@@ -97,7 +97,7 @@ class CellScene:
         self._schedule, self._noise = schedule, noise
 
     def environment(self, rng: np.random.Generator) -> WalkEnvironment:
-        """Draw cells, and where their vectors are from."""
+        """Draw cells and the donors of their vectors."""
         rows = rng.integers(0, len(self._robot), self._schedule.robots)
         # Drawn for every method, so that all meet the same robots and grounds.
         donors = {
@@ -117,7 +117,7 @@ class CellScene:
         )
 
     def ended(self, ends: Ends, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-        """Nobody is moved."""
+        """No robot is moved."""
         return np.zeros(0, int), np.zeros(0, int)
 
     def state(self) -> dict[str, Any]:
@@ -125,7 +125,7 @@ class CellScene:
         return {}
 
     def restore(self, state: Mapping[str, Any]) -> None:
-        """Nothing is to be restored."""
+        """Nothing needs to be restored."""
 
     def measures(self) -> dict[str, float]:
         """None of its own."""
@@ -150,7 +150,7 @@ def train_policy(config: PolicyTraining, out: Path, *, resume: bool = False, pro
     """Train a policy; `out` becomes a run folder as in `loop.train_in_phases`.
 
     Raises:
-        ConfigError: settings out of range, or `start` is not of the method whose actor this one has.
+        ConfigError: settings out of range, or `start` is not of the method whose actor this one uses.
         DmcmError: data, models, a bank or a policy that cannot be used; as `train_in_phases`.
     """
     config = config.check()
@@ -158,9 +158,9 @@ def train_policy(config: PolicyTraining, out: Path, *, resume: bool = False, pro
     actor, trained = METHODS[config.method].actor, first_about.get("training", {})
     if actor is not None and trained.get("method") != actor:
         raise ConfigError(
-            f"method {config.method} has the trained actor of {actor}, and {config.start} is "
-            f"{trained.get('method') or 'the walking policy'}. Start from a policy of {actor}, as `dmcm "
-            f"quadruped train-policy --methods {config.method}` does, which trains that first."
+            f"method {config.method} uses the trained actor of {actor}, but {config.start} is "
+            f"{trained.get('method') or 'the walking policy'}. Start from a policy of {actor}; `dmcm "
+            f"quadruped train-policy --methods {config.method}` trains one first."
         )
     collection = read_collection(config.data)
     cells = describe_cells(collection, cut(collection.data, WindowConfig()))
@@ -175,7 +175,7 @@ def train_policy(config: PolicyTraining, out: Path, *, resume: bool = False, pro
         del about[name]
     about |= {"start": config.start.name, "data": collection.config}
     if actor is not None:
-        # Nothing is to be learned: the actor is trained, and the reader was fitted.
+        # Nothing is left to learn: the actor is trained, and the reader was fitted.
         about["actor"] = trained
         save_policy(out / POLICY_FILE, first, {"training": about})
         return first
@@ -186,11 +186,11 @@ def train_policy(config: PolicyTraining, out: Path, *, resume: bool = False, pro
 def told_vectors(
     config: PolicyTraining, collection: Collection, cells: Cells, which: np.ndarray
 ) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
-    """What a method is told of cells, and of which model it is.
+    """What a method is given for cells, and which model it comes from.
 
     Returns:
-        Per kind of vector one row a cell, shape (n, size); and for the policy's file the kinds, their sizes,
-        and the fingerprint of the model that made them.
+        One row per cell for each kind of vector, shape (n, size); and for the policy's file the kinds, their
+        sizes, and the fingerprint of the model that made them.
     """
     kinds = METHODS[config.method].vectors
     truth = {"true_" + name: values[which] for name, values in cells.truth.items()}

@@ -1,4 +1,4 @@
-"""Vectors of all cells of a collection, made by frozen dynamics models and kept in a bank."""
+"""Vectors of all cells of a collection, made by frozen dynamics models and stored in a bank."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ def cell_name(grid: Grid, cell: int | np.integer) -> str:
 def fill_bank(
     bank: ContextBank, model: DynamicsModel, collection: Collection, cells: Cells, which: np.ndarray
 ) -> None:
-    """Adapt to the first half of each cell's recording and keep the vectors; those of model and data stay.
+    """Adapt to the first half of each cell's recording and store the vectors that the bank lacks.
 
     Args:
-        bank: where.
+        bank: where to store them.
         model: makes the vectors.
         collection: the recordings.
         cells: their samples.
@@ -57,7 +57,7 @@ def fill_bank(
 
 
 def read_bank(bank: ContextBank, learner: Learner, grid: Grid, which: np.ndarray) -> dict[str, np.ndarray]:
-    """Vectors of cells, one row each, per factor shape (n, size).
+    """Vectors of cells, one row each, shape (n, size) per factor.
 
     Raises:
         BankError: an entry that is missing, damaged, or of another model.

@@ -20,21 +20,21 @@ from dmcm.quadruped.walking.observations import OBSERVATION
 from dmcm.quadruped.walking.policy import Policy
 
 SUMMARY = 10
-"""Numbers in which the history's encoder sums up the past: as many as both vectors have together."""
+"""Size of the history encoder's summary of the past: that of both vectors together."""
 RARE = 0.01
-"""Share of the numbers told in training beyond each bound to which a policy cuts what it is told."""
+"""Share of the training vectors beyond each of the bounds to which a policy clips vectors."""
 
 
 def widen(
     policy: Policy, method: str, vectors: Mapping[str, np.ndarray], gains: GainReader | None = None
 ) -> Policy:
-    """A policy that reads more and does at first the same.
+    """A policy that reads more and at first acts the same.
 
     Args:
-        policy: reads `OBSERVATION`, and what the method's actor is told where it has one.
+        policy: reads `OBSERVATION`, and the vectors of the method's actor if it has one.
         method: name in `METHODS`.
-        vectors: what it will be told, one row a cell, per kind shape (n, size): for their scale.
-        gains: reads gains out of it.
+        vectors: what it will be given, one row per cell, shape (n, size) per kind; they set the scale.
+        gains: estimates gains from the vectors.
     """
     told, own = METHODS[method], sum(OBSERVATION.values())
     seen, scale = policy.observation_scale, policy.critic_scale
@@ -88,7 +88,7 @@ def widen(
 
 
 def _hears(wide: Modulation, before: Modulation | None, values: np.ndarray) -> Modulation:
-    """Deaf to new vectors, which are cut to what training told, and hears those after them as before."""
+    """Ignore new vectors, clipped to their range in training, and read those after them as before."""
     low, high = (jnp.asarray(np.quantile(values, share, axis=0)) for share in (RARE, 1 - RARE))
     weights = (wide.gain.weight, wide.shift.weight)
     if before is not None:
@@ -103,18 +103,18 @@ def _hears(wide: Modulation, before: Modulation | None, values: np.ndarray) -> M
 def read_gains(
     method: str, vectors: Mapping[str, np.ndarray], robots: Sequence[RobotProperties], table: RobotTable
 ) -> GainReader | None:
-    """What reads gains out of the vectors of a method; None for one that matches nothing.
+    """The reader of gains for a method's vectors; None for a method that does not match targets.
 
     Args:
         method: name in `METHODS`.
-        vectors: what it is told of cells, per kind shape (n, size).
+        vectors: what it is given for cells, shape (n, size) per kind.
         robots: of these cells, n of them.
         table: the robot's facts.
     """
     told = METHODS[method]
     if told.actor is None:
         return None
-    # The vectors that do not know the robot say nothing of its gains.
+    # Vectors after the first do not describe the robot and say nothing about its gains.
     first, *others = (vectors[kind] for kind in told.vectors)
     values = np.concatenate([first, *(np.zeros_like(other) for other in others)], axis=1)
     published = (table.p_gain_nm_per_rad, table.d_gain_nms_per_rad)

@@ -1,4 +1,4 @@
-"""Data of robots on grounds: collected in shards, kept in a folder with a manifest, read back checked."""
+"""Data of robots on grounds: collected in shards, stored in a folder with a manifest, checked when read."""
 
 from __future__ import annotations
 
@@ -38,23 +38,23 @@ def collect(
     threads: int = 0,
     progress: bool = True,
 ) -> Collection:
-    """Collect all cells into a folder, or what is missing of them.
+    """Collect all cells, or those still missing, into a folder.
 
-    A shard is written whole or not at all, so a collection that was stopped goes on when called again.
+    Each shard is written whole or not at all, so calling this again continues an interrupted collection.
 
     Args:
         config: what to collect.
         out: folder for it.
-        ray_address: of a Ray cluster to spread over ("auto" for the one at hand); None simulates here.
-        threads: of the physics on this machine; 0 means one per core.
+        ray_address: of a Ray cluster to use ("auto" for the one this machine belongs to); None simulates
+            here.
+        threads: physics threads on this machine; 0 means one per core.
         progress: show a progress bar.
 
     Raises:
-        ConfigError: settings out of range, or the folder holds data of other settings.
-        StorageError: the folder's manifest is damaged, or describes something else, or another process
-            collects into it.
-        DmcmError: a robot or policy that cannot be used, a file that cannot be written, or Ray that is not
-            there.
+        ConfigError: settings out of range, or the folder holds data collected with other settings.
+        StorageError: the manifest is damaged or describes something else, or another process is collecting
+            into the folder.
+        DmcmError: the robot or policy cannot be used, a file cannot be written, or Ray is not available.
     """
     config = config.check()
     about = json.loads(json.dumps(_describe(config)))  # as read back
@@ -106,7 +106,7 @@ class Collection:
 
     @functools.cached_property
     def digest(self) -> str:
-        """Hash of all that was recorded, by which what is made of it knows it."""
+        """Hash of all recorded data; whatever is made from the data stores it."""
         return hashlib.sha256(np.ascontiguousarray(self.data).data).hexdigest()
 
     def __getitem__(self, name: str) -> np.ndarray:
@@ -122,8 +122,8 @@ def read_collection(folder: Path) -> Collection:
     """Read a collected folder.
 
     Raises:
-        StorageError: no manifest, or a shard that is missing or damaged.
-        DataError: incomplete, of another rate or joint order, or with values that are not finite.
+        StorageError: no manifest, or a missing or damaged shard.
+        DataError: the data are incomplete, have another rate or joint order, or contain non-finite values.
     """
     if not (folder / MANIFEST).exists():
         raise StorageError(
@@ -141,8 +141,8 @@ def read_collection(folder: Path) -> Collection:
     count = -(-len(grid.cells) // SHARD_CELLS)
     if lacking := [number for number in range(count) if str(number) not in manifest["shards"]]:
         raise DataError(
-            f"{folder} is incomplete: shards {lacking[:5]} of {count} are missing. "
-            "Collect again into the same folder to go on."
+            f"{folder} is incomplete: shards {lacking[:5]} of {count} are missing. Collect again into the "
+            "same folder to complete it."
         )
     steps = round(manifest["config"]["seconds"] / CONTROL_PERIOD_S)
     parts = []
@@ -169,14 +169,14 @@ def _read_manifest(path: Path) -> dict[str, Any]:
     manifest = read_json(path)
     kind = manifest.get("kind") if isinstance(manifest, dict) else None
     if kind != KIND:
-        raise StorageError(f"{path} describes no quadruped data but {kind!r}.")
+        raise StorageError(f"{path} describes {kind!r}, not quadruped data.")
     if lacking := _PARTS - manifest.keys():
-        raise StorageError(f"{path} lacks {', '.join(sorted(lacking))}: damaged, or of another version.")
+        raise StorageError(f"{path} lacks {', '.join(sorted(lacking))}: it is damaged or of another version.")
     return manifest
 
 
 def _describe(config: CollectConfig) -> dict[str, Any]:
-    """The manifest but for the shards."""
+    """The manifest without the shards."""
     grid = make_grid(config.grid)
     settings = dataclasses.asdict(config)
     settings["policy"] = config.policy.name

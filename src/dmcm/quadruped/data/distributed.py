@@ -1,4 +1,4 @@
-"""Work over a Ray cluster, whoever does it: shards of data, policies to train."""
+"""Distributed work on a Ray cluster: collecting shards, training policies."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ _CONNECT_S = 10.0
 def collect_with_ray(
     config: CollectConfig, shards: Sequence[int], address: str
 ) -> Iterator[tuple[int, np.ndarray]]:
-    """Simulate shards on the workers of a cluster, and yield them as they come.
+    """Simulate shards on the workers of a cluster, and yield them as they finish.
 
     Workers need this package installed, and the policy's file at the same path.
 
     Args:
-        config: what is collected.
+        config: what to collect.
         shards: numbers of shards to simulate.
         address: as in `over_ray`.
 
@@ -35,19 +35,19 @@ def collect_with_ray(
 
 
 def over_ray(function: Callable[..., Any], jobs: Sequence[tuple[Any, ...]], address: str) -> Iterator[Any]:
-    """Call a function once for each job on the workers of a cluster, and yield results as they come.
+    """Call a function once for each job on the workers of a cluster, and yield results as they finish.
 
-    A job whose worker or machine dies is given to another, up to five times. A process that is connected to
-    Ray already stays so and uses that cluster.
+    A job whose worker or machine dies is retried on another, up to five times. A process that is already
+    connected to Ray uses that cluster and stays connected.
 
     Args:
-        function: uses one core.
-        jobs: its arguments.
+        function: what to call; uses one core.
+        jobs: arguments of each call.
         address: of the cluster; "auto" for the one this machine belongs to, "local" to start one here.
 
     Raises:
         ConfigError: Ray is not installed, or no cluster answers.
-        ClusterError: a job was lost more often than it was tried again.
+        ClusterError: a job was lost at every attempt.
     """
     try:
         import ray
@@ -73,8 +73,8 @@ def over_ray(function: Callable[..., Any], jobs: Sequence[tuple[Any, ...]], addr
         if isinstance(error, DmcmError):  # raised by a worker
             raise
         raise ClusterError(
-            f"a job was lost at every attempt, {_RETRIES + 1} in all: {error}. What is finished is kept; see "
-            "why workers die (memory, say), then run the same command again."
+            f"a job was lost at every attempt, {_RETRIES + 1} in all: {error}. Finished work is kept; find "
+            "out why workers die (memory, for example), then run the same command again."
         ) from error
     finally:
         if not connected_before:
@@ -86,7 +86,7 @@ def _simulate(config: CollectConfig, number: int) -> tuple[int, np.ndarray]:
 
 
 def _check_that_something_listens(address: str) -> None:
-    """Raise an `OSError` at once where Ray would knock for a quarter of an hour."""
+    """Raise an `OSError` at once where Ray would keep trying for a quarter of an hour."""
     if address in ("auto", "local"):
         return
     place = urlsplit(address if "//" in address else f"//{address}")

@@ -1,4 +1,4 @@
-"""Which robot meets which ground: a sparse, connected grid for training, and what is kept out of it."""
+"""Which robots are recorded on which grounds: a sparse, connected grid for training, and held-out cells."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from dmcm.quadruped.body.properties import RobotProperties, draw_ood_robots, dra
 from dmcm.quadruped.world.terrain import OOD_TERRAINS, TRAINING_TERRAINS, Terrain
 
 SPLITS = ("seen_pair", "unseen_pair", "ood_robot", "ood_terrain", "ood_both")
-"""Pairs that training sees; pairs of a robot and a ground both seen, apart; robots, grounds, or both from
-outside."""
+"""Pairs seen in training; pairs whose robot and ground were each seen in training, but never together;
+robots, grounds, or both from outside training."""
 HOME_TILE = 0
-"""Every robot, also those from outside, has data on flat ground; so has the reference robot on every
-ground."""
+"""Flat ground. Every robot has data there, including those from outside training; the reference robot has
+data on every ground."""
 
 _ON_OOD_GROUNDS = 12
-"""Training robots that are also on the grounds from outside."""
+"""Number of training robots that are also recorded on the grounds from outside training."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -38,15 +38,15 @@ class GridConfig:
     """Size and sparseness of the grid."""
 
     robots: int = 96
-    """Robots of training."""
+    """Number of training robots."""
     ood_robots: int = 12
-    """Robots from outside the training ranges."""
+    """Number of robots from outside the training ranges."""
     coverage: float = 0.6
-    """Share of the pairs of training robots and grounds that training sees."""
+    """Fraction of all pairs of training robots and grounds that training sees."""
     unseen_pairs: int = 250
-    """How many of the other pairs are collected, to test on; all if there are fewer."""
+    """How many of the remaining pairs are collected for testing; all if there are fewer."""
     seed: int = 0
-    """Of robots and pairs."""
+    """Seed for drawing robots and pairs."""
 
     def check(self) -> GridConfig:
         """Return self, or raise `ConfigError` for settings out of range."""
@@ -66,9 +66,9 @@ class Grid:
     """Robots, grounds, and the cells that are collected."""
 
     robots: tuple[RobotProperties, ...]
-    """Those of training first."""
+    """Training ones first."""
     terrains: tuple[Terrain, ...]
-    """Those of training first."""
+    """Training ones first."""
     cells: tuple[Cell, ...]
     """All cells in order."""
 
@@ -76,9 +76,9 @@ class Grid:
 def make_grid(config: GridConfig) -> Grid:
     """Draw robots and pairs.
 
-    Every training robot is on flat ground and every training ground has a robot in common with the rest, so
-    the seen pairs are connected. Robots from outside are on all training grounds; grounds from outside carry
-    a dozen training robots and all robots from outside.
+    Every training robot is recorded on flat ground and every training ground shares a robot with the rest, so
+    the seen pairs are connected. Robots from outside training are recorded on all training grounds. Grounds
+    from outside training get a dozen training robots and all robots from outside.
     """
     config = config.check()
     rng = np.random.default_rng([config.seed, 0])

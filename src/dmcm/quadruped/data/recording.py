@@ -1,4 +1,4 @@
-"""What robots do, recorded: the columns of the data, and how to fill them."""
+"""Recordings of walking robots: the columns of the data, and how to fill them."""
 
 from __future__ import annotations
 
@@ -33,25 +33,25 @@ COLUMNS: Mapping[str, int] = {
     "diverges": 1,
 }
 """Columns of a recording in order, and their sizes. State, command, phase and targets are those at the start
-of a control step; torques are those at its end. `begins` marks the first step of an episode, `falls` the
-last before a fall, `diverges` a step that the simulation did not survive. Trunk velocity and height are the
-truth, see `TRUTH`."""
+of a control step; torques are those at its end. `begins` marks the first step of an episode, `falls` the last
+before a fall, `diverges` a step in which the simulation diverged. Trunk velocity and height are the truth;
+see `TRUTH`."""
 
 
 TRUTH = ("trunk_velocity_m_s", "height_m")
-"""Columns that no robot measures of itself."""
+"""Columns that no real robot measures."""
 
 
 _WHERE = slices(COLUMNS)
 
 
 def column(name: str) -> slice:
-    """Where a column is."""
+    """Slice of a column."""
     return _WHERE[name]
 
 
 def without_truth(data: np.ndarray) -> np.ndarray:
-    """A recording as a robot would have it: NaN in the columns of `TRUTH`, shape as given."""
+    """A recording as a real robot would have it: NaN in the columns of `TRUTH`, same shape."""
     out = data.copy()
     for name in TRUTH:
         out[..., column(name)] = np.nan
@@ -59,15 +59,15 @@ def without_truth(data: np.ndarray) -> np.ndarray:
 
 
 def delayed(data: np.ndarray, steps: int) -> np.ndarray:
-    """A recording in which joint targets stand some control steps later, nearer to when they act.
+    """A recording with joint targets moved some control steps later, closer to when they act.
 
     Args:
         data: shape (..., steps, columns).
         steps: how many control steps later.
 
     Returns:
-        Of the same shape. The first steps of an episode, of whose targets nothing is known, count as fresh
-        starts of their own, so that no sample spans them.
+        A recording of the same shape. The first steps of an episode, whose targets are unknown, each count as
+        a fresh start, so that no sample spans them.
     """
     if not steps:
         return data
@@ -93,26 +93,26 @@ def record(
     physics: PhysicsMaker = Simulation,
     threads: int = 0,
 ) -> np.ndarray:
-    """Let robots walk and write down everything.
+    """Let robots walk and record everything.
 
     Args:
-        policy: whose mean action they take, the same for all.
+        policy: all robots take its mean action.
         table: the robot's facts.
         robots: n bodies.
         arena: the grounds.
         tiles: n numbers of grounds.
-        walk: how they are told to walk.
-        seconds: length of the recording; a robot that falls begins anew.
-        exploration: standard deviation of what is added to the policy's actions.
-        seed: of commands, starts and exploration.
-        physics: makes the engine that they walk in.
-        threads: of the physics; 0 means one per core. They do not change the result.
+        walk: settings of the walking environment.
+        seconds: length of the recording; a robot that falls starts again.
+        exploration: standard deviation of the noise added to the policy's actions.
+        seed: for commands, starts and exploration.
+        physics: creates the physics engine.
+        threads: physics threads; 0 means one per core. They do not change the result.
 
     Returns:
         Shape (n, steps, columns), single precision.
 
     Raises:
-        ShapeError: the policy reads other numbers than robots sense.
+        ShapeError: the policy's input size is not that of the observations.
     """
     rng = np.random.default_rng([*seed, 1])
     environment = WalkEnvironment(table, arena, robots, tiles, walk, physics=physics, threads=threads)
@@ -136,7 +136,7 @@ def before_step(environment: WalkEnvironment, begins: np.ndarray) -> np.ndarray:
 
     Args:
         environment: before the step.
-        begins: whose episode begins, shape (n,).
+        begins: which robots begin an episode, shape (n,).
 
     Returns:
         Shape (n, columns), single precision.
@@ -161,12 +161,12 @@ def before_step(environment: WalkEnvironment, begins: np.ndarray) -> np.ndarray:
 
 
 def after_step(row: np.ndarray, info: Mapping[str, Any], fell: np.ndarray) -> None:
-    """Fill in what the step brought.
+    """Fill in the outcome of a step.
 
     Args:
-        row: of `before_step`, shape (n, columns).
+        row: result of `before_step`, shape (n, columns).
         info: what the environment's step returned.
-        fell: who fell in it, shape (n,).
+        fell: which robots fell in it, shape (n,).
     """
     row[:, column("joint_targets_rad")] = info["joint_targets_rad"]
     row[:, column("torques_nm")] = info["torques_nm"]

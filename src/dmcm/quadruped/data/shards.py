@@ -1,4 +1,4 @@
-"""What is collected, cut into shards that can be simulated anywhere in any order."""
+"""Collections, cut into shards that can be simulated anywhere and in any order."""
 
 from __future__ import annotations
 
@@ -23,26 +23,26 @@ SHARD_CELLS = 64
 
 @dataclasses.dataclass(frozen=True)
 class CollectConfig:
-    """What is collected."""
+    """What to collect."""
 
     robot: str = "go1"
-    """Name of a robot, or path of a table of one."""
+    """Name of a robot, or path of its table."""
     grid: GridConfig = dataclasses.field(default_factory=GridConfig)
     """Robots, grounds and pairs."""
     seconds: float = 40.0
-    """Length of the data of a cell: the first half to adapt to, the second to be predicted."""
+    """Length of each cell's recording: the first half to adapt to, the second to predict."""
     exploration: float = 0.25
-    """Standard deviation of what is added to the policy's actions; of an action, not an angle."""
+    """Standard deviation of the noise added to the policy's actions; in units of actions, not angles."""
     commands: CommandRanges = dataclasses.field(
         default_factory=lambda: CommandRanges(
             forward_m_s=(0.0, 0.9), left_m_s=(-0.2, 0.2), heading_rad=(-0.2, 0.2), keep_heading=1.0
         )
     )
-    """What robots are told; the same on all grounds, so that a command does not give the ground away."""
+    """Ranges of commands; the same on all grounds, so that a command does not give the ground away."""
     policy: Path = POLICY
-    """The one policy that walks everywhere: another per cell would make a false tie of robot and ground."""
+    """The policy used in all cells: a different one per cell would confound robot and ground."""
     seed: int = 0
-    """Of commands, starts and exploration; `grid.seed` draws robots and pairs."""
+    """Seed for commands, starts and exploration; `grid.seed` draws robots and pairs."""
 
     def check(self) -> CollectConfig:
         """Return self, or raise `ConfigError` for settings out of range."""
@@ -64,7 +64,7 @@ def shard_cells(config: CollectConfig) -> list[tuple[Cell, ...]]:
 
 
 def collect_shard(config: CollectConfig, number: int, *, threads: int = 0) -> np.ndarray:
-    """Simulate a shard's cells, shape (cells, steps, columns); like machines give the same bits.
+    """Simulate a shard's cells, shape (cells, steps, columns); equal machines give equal bits.
 
     Raises:
         DmcmError: a robot, policy or setting that cannot be used.
@@ -86,12 +86,12 @@ def record_cells(
     """Simulate cells of a grid in one batch, shape (cells, steps, columns).
 
     Args:
-        config: how; its own grid and policy are not used.
-        policy: how all robots walk.
+        config: settings; its own grid and policy are not used.
+        policy: walks all robots.
         grid: robots and grounds.
         cells: which robot is on which ground.
-        number: of the batch; each has its own chance.
-        threads: of the physics; 0 means one per core.
+        number: of the batch; each has its own random numbers.
+        threads: physics threads; 0 means one per core.
     """
     return record(
         policy,
@@ -99,7 +99,7 @@ def record_cells(
         [grid.robots[cell.robot] for cell in cells],
         Arena(grid.terrains),
         [cell.terrain for cell in cells],
-        # Long enough that no episode ends but by a fall.
+        # Long enough that episodes end only by falls.
         WalkConfig(episode_s=config.seconds + 1, commands=config.commands),
         seconds=config.seconds,
         exploration=config.exploration,

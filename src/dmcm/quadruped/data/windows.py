@@ -22,7 +22,7 @@ STATE: Mapping[str, int] = {
     "gyro_rad_s": 3,
     "gravity_direction": 3,
 }
-"""What a robot senses of itself at one time, and what a roll-out carries on."""
+"""What a robot senses of itself at one time, and what a roll-out predicts step by step."""
 STATE_SIZE = sum(STATE.values())
 
 STEP_OUTPUTS: Mapping[str, int] = {
@@ -44,7 +44,7 @@ OUTCOMES: Mapping[str, int] = {
 }
 """Outputs about the coming second: climb (m), mean forward speed (m/s), mean forward part of the gravity
 direction, share of the load on the front feet, mean size of each torque (N m), mean distance of each joint
-from its target (rad), share of the time each foot touches."""
+from its target (rad), share of the time each foot touches the ground."""
 OUTPUTS: Mapping[str, int] = {**STEP_OUTPUTS, **OUTCOMES}
 """All outputs in order."""
 SECOND = round(1.0 / CONTROL_PERIOD_S)
@@ -55,7 +55,7 @@ class WindowConfig:
     """How recordings are cut into samples."""
 
     history: int = 3
-    """Control steps of the past that the model sees, the present included. Ten or more already tell the
+    """Control steps of the past that the model sees, including the present. Ten or more already reveal the
     robot and, through gravity, the slope, and leave nothing for contexts."""
     stride: int = 4
     """Control steps from one sample to the next."""
@@ -71,8 +71,8 @@ class WindowConfig:
 class Windows:
     """Samples of every cell.
 
-    Those of the first half of a recording are for adapting, those of the second for testing. Cells have
-    different numbers of samples, for none may span a fall; what is beyond `count` is zero.
+    Samples of the first half of a recording are for adapting, those of the second for testing. Cells have
+    different numbers of samples because none may span a fall; entries beyond `count` are zero.
     """
 
     x: np.ndarray
@@ -80,7 +80,7 @@ class Windows:
     y: np.ndarray
     """Outputs, shape (cells, 2 halves, samples, outputs)."""
     step: np.ndarray
-    """Control step each sample is at, shape (cells, 2 halves, samples)."""
+    """Control step of each sample, shape (cells, 2 halves, samples)."""
     count: np.ndarray
     """Samples of each half, shape (cells, 2)."""
 
@@ -96,7 +96,7 @@ class Windows:
 
     @property
     def real(self) -> np.ndarray:
-        """Which are samples and not filled up, shape (cells, 2 halves, samples)."""
+        """Which entries are samples and not padding, shape (cells, 2 halves, samples)."""
         return np.arange(self.x.shape[2]) < self.count[..., None]
 
 
@@ -104,7 +104,7 @@ _WHERE = slices(OUTPUTS)
 
 
 def output(name: str) -> slice:
-    """Where an output is."""
+    """Slice of an output."""
     return _WHERE[name]
 
 
@@ -122,7 +122,7 @@ def inputs_at(
 
     Args:
         past: states, oldest first, shape (..., history, STATE_SIZE).
-        targets: joint targets of the same times, the one now being acted on last, shape (..., history, 12).
+        targets: joint targets at the same times, the current one last, shape (..., history, 12).
         command: shape (..., 3).
         phase: of the gait, shape (..., 1).
 
@@ -132,7 +132,7 @@ def inputs_at(
     past, targets, turn = jnp.asarray(past), jnp.asarray(targets), 2 * jnp.pi * jnp.asarray(phase)
     lead = past.shape[:-2]
     offsets = targets - past[..., :12]
-    # Sizes in full, for -1 is none where there is no sample at all.
+    # Sizes are given in full because -1 is ambiguous where there are no samples.
     parts = [
         past.reshape(*lead, past.shape[-2] * past.shape[-1]),
         offsets.reshape(*lead, offsets.shape[-2] * offsets.shape[-1]),
@@ -148,7 +148,7 @@ def disturb(
     y: Float[Array, "*n outputs"],
     noise: Float[Array, "*n history state"],
 ) -> tuple[Float[Array, "*n inputs"], Float[Array, "*n outputs"]]:
-    """Samples whose past was sensed wrongly; what follows is as it was.
+    """Samples with noise added to their past; the true next state stays the same.
 
     Args:
         x: inputs, shape (..., inputs).
@@ -157,7 +157,7 @@ def disturb(
 
     Returns:
         Inputs with the noise in states and in the targets relative to them, and outputs whose changes of
-        angles and gravity lead from the wrong state to the true next one.
+        angles and gravity lead from the noisy state to the true next one.
     """
     lead, past = noise.shape[:-2], noise.shape[-2] * STATE_SIZE
     offsets = past + noise.shape[-2] * 12
@@ -178,10 +178,10 @@ def cut(data: np.ndarray, config: WindowConfig, *, parts: int = 2, outcomes: boo
 
     Args:
         data: shape (cells, steps, columns).
-        config: how.
-        parts: halves of each recording, or 1 for all of it in one.
-        outcomes: False leaves `OUTCOMES` at zero, and samples need not look further ahead than a step: all
-            that a robot gives that falls within the second.
+        config: how to cut.
+        parts: 2 to cut each recording in halves, 1 to keep it whole.
+        outcomes: False leaves `OUTCOMES` at zero, and samples look only one step ahead: a robot that falls
+            within a second gives no others.
     """
     config = config.check()
     cells, steps, _ = data.shape
@@ -191,8 +191,7 @@ def cut(data: np.ndarray, config: WindowConfig, *, parts: int = 2, outcomes: boo
     broken = ((data[..., column("begins")] + data[..., column("falls")] + data[..., column("diverges")]) > 0)[
         ..., 0
     ]
-    # A fresh start spoils windows that reach across it, so the first step of all may be in one but only as
-    # its first.
+    # No window may span a fresh start, but a window may begin with one.
     breaks = np.concatenate([np.zeros((cells, 1)), np.cumsum(broken, axis=1)], axis=1)
     first, last = at - (config.history - 1), at + ahead + 1
     sound = breaks[:, last] - breaks[:, first] - data[:, first, column("begins").start] == 0
@@ -236,11 +235,11 @@ def _next_step(data: np.ndarray) -> np.ndarray:
 
 
 def _outcomes(data: np.ndarray) -> np.ndarray:
-    """Outputs about the second from every step on, shape (cells, steps − 50, 32)."""
+    """Outputs about the second after every step, shape (cells, steps − 50, 32)."""
     error = np.abs(data[..., column("joint_targets_rad")] - data[..., column("joint_angles_rad")])
     forces = np.maximum(data[..., column("foot_forces_n")], 0)
     load = forces.sum(axis=-1, keepdims=True)
-    # What is not measured is not above a threshold, nor below it.
+    # A missing measurement is neither above nor below a threshold.
     touching = np.where(np.isfinite(forces), forces > CONTACT_N, np.nan)
     height = data[..., column("height_m")]
     front = _mean_of_second(forces[..., :2].sum(axis=-1, keepdims=True)) / np.maximum(
@@ -261,9 +260,9 @@ def _outcomes(data: np.ndarray) -> np.ndarray:
 
 
 def _mean_of_second(values: np.ndarray) -> np.ndarray:
-    """Mean over the 50 steps from each step on, NaN where one is unknown, shape (cells, steps − 50, size)."""
+    """Mean over the 50 steps from each one on, NaN where one is unknown, shape (cells, steps − 50, size)."""
     known = np.isfinite(values)
-    # Sums run on: what is not known must not stay in those of all seconds after it.
+    # Sums are cumulative: an unknown value must not spoil all later seconds.
     means, gaps = (_sum_of_second(part) / SECOND for part in (np.where(known, values, 0.0), ~known))
     return np.where(gaps > 0, np.nan, means)
 

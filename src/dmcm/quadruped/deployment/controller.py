@@ -22,23 +22,23 @@ from dmcm.quadruped.walking.known_gains import LEAD_S, matched_targets
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Step:
-    """What a policy decided."""
+    """The output of a policy in one control step."""
 
     command: np.ndarray
-    """What it was told, shape (3,)."""
+    """The command it was given, shape (3,)."""
     joint_targets_rad: np.ndarray
-    """Gait and correction within the joints' limits, matched to the robot's gains where these are read,
+    """Gait and correction within the joints' limits, matched to the robot's gains if these are estimated,
     shape (12,)."""
     action: np.ndarray
-    """The correction as the policy gave it, cut, shape (12,)."""
+    """The policy's correction, clipped, shape (12,)."""
     phase: float
     """Phase of the gait that the targets are for."""
 
 
 class Controller:
-    """Walks as `WalkEnvironment` does with the same policy, from a file and without a simulation.
+    """Walks as `WalkEnvironment` does with the same policy, but from a file and without a simulation.
 
-    It remembers the gait's phase, its last action and, for policies that read it, the past.
+    It keeps the gait's phase, its last action and, for policies that read it, the past.
 
     Attributes:
         contract: what the file says about itself.
@@ -48,26 +48,26 @@ class Controller:
     def __init__(
         self, path: Path, vectors: Mapping[str, Numbers] | None = None, *, robot: str | Path | None = None
     ):
-        """Load a policy and tell it its vectors.
+        """Load a policy and give it its vectors.
 
         Args:
             path: file of `dmcm quadruped export-policy`.
-            vectors: one vector a kind, for example of `bank_vectors`; none for a policy told nothing.
+            vectors: one vector per kind, for example from `bank_vectors`; none for a policy without vectors.
             robot: name or table of the robot that the file was exported for; by default the contract's name.
 
         Raises:
             ConfigError: onnxruntime is missing.
             DataError: no such robot.
-            FactorError: vectors too many or too few.
+            FactorError: too many or too few vectors.
             ShapeError: a vector of another size, or a file whose sizes are not its contract's.
-            StorageError: no such file, no policy, one of another version, or one for another robot.
+            StorageError: no such file, not a policy, or a policy of another version or for another robot.
         """
         self.contract = read_contract(path)
         self.table = load_robot(self.contract.robot if robot is None else robot)
         if differing := _differing(self.contract, self.table):
             raise StorageError(
-                f"{path} was exported with another {', '.join(differing)} than the robot {self.table.name} "
-                f"has in this version. Name the robot's table, or export again: {EXPORT_AGAIN}"
+                f"{path} was exported with {', '.join(differing)} different from those of the robot "
+                f"{self.table.name} in this version. Name the robot's table, or export again: {EXPORT_AGAIN}"
             )
         contract = self.contract
         self._gait = Gait(
@@ -78,10 +78,10 @@ class Controller:
         self.reset()
 
     def tell(self, vectors: Mapping[str, Numbers]) -> None:
-        """Tell the policy other vectors from the next step on, as a filter finds them.
+        """Give the policy other vectors from the next step on, for example from a filter.
 
         Raises:
-            FactorError: a kind too many or too few.
+            FactorError: a kind is unknown or missing.
             ShapeError: a vector of another size, or not finite.
         """
         self._vectors = vector_row(self.contract, vectors)
@@ -95,11 +95,11 @@ class Controller:
         """One control step.
 
         Args:
-            reading: of now.
+            reading: the current one.
             command: forward and left speed (m/s) and yaw rate (rad/s), shape (3,).
 
         Raises:
-            DataError: a reading that is not finite, or a policy that gives what is not.
+            DataError: the reading or the policy's output is not finite.
             ShapeError: a command that is not three finite numbers.
         """
         contract, command = self.contract, _checked(command)
@@ -113,7 +113,7 @@ class Controller:
         outputs = {name: np.asarray(values, float) for name, values in found}
         given = outputs["action"][0]
         if not all(np.all(np.isfinite(values)) for values in outputs.values()):
-            raise DataError(f"the policy gave {given.tolist()}, which no joint can follow. {EXPORT_AGAIN}")
+            raise DataError(f"the policy's output is not finite: {given.tolist()}. {EXPORT_AGAIN}")
         action = np.clip(given, -contract.action_limit, contract.action_limit)
         gait = self._gait.joint_targets(command[None], np.array([self._phase]), self.table)[0]
         low, high = self.table.joint_limits_rad.T
@@ -140,11 +140,11 @@ class Controller:
             "gait_phase": np.array([np.sin(turn), np.cos(turn)]),
             "foot_contact": reading.foot_forces_n > self.contract.contact_n,
         }
-        # What single precision cannot hold is as little a number as NaN, and is refused below.
+        # Numbers too large for single precision become infinite and are refused below.
         with np.errstate(over="ignore"):
             parts = {name: np.asarray(values, np.float32) for name, values in numbers.items()}
         if broken := [name for name, values in parts.items() if not np.all(np.isfinite(values))]:
-            raise DataError(f"the reading is not finite in {', '.join(broken)}: no policy can walk by it.")
+            raise DataError(f"the reading is not finite in {', '.join(broken)}, so no policy can use it.")
         return np.concatenate([parts[name] for name, _ in self.contract.observation])[None]
 
 
@@ -163,7 +163,7 @@ def _checked(command: Numbers) -> np.ndarray:
 
 
 def _differing(contract: Contract, table: RobotTable) -> list[str]:
-    """Entries of a contract that are not what the robot's table and this version's gait and past say."""
+    """Entries of a contract that differ from the robot's table or from this version's gait and past."""
     hips = [table.hip_m(leg) for leg in LEGS]
     valid = {
         "robot": table.name,
@@ -184,12 +184,12 @@ def _differing(contract: Contract, table: RobotTable) -> list[str]:
 
 
 def _session(path: Path) -> Any:
-    """The file's network on one thread, for a robot's cores have other work."""
+    """The file's network on one thread, because a robot's cores have other work."""
     try:
         import onnxruntime
     except ImportError as error:
         raise ConfigError(
-            f"a policy is run by onnxruntime ({error}). Install it: pip install onnxruntime"
+            f"running a policy needs onnxruntime ({error}). Install it: pip install onnxruntime"
         ) from error
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = options.inter_op_num_threads = 1

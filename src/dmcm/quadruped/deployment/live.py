@@ -1,4 +1,4 @@
-"""A robot's vector that is filtered while the robot walks, and told to its controller."""
+"""A robot's vector that is filtered while the robot walks, and given to its controller."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ from dmcm.quadruped.dynamics.cells import ROBOT
 
 
 class LiveTelling:
-    """`on_step` of `loop.run`: after each control step the controller is told what the filter knows."""
+    """`on_step` of `loop.run`: after each control step the controller gets the filter's vector."""
 
     def __init__(
         self, controller: Controller, live: LiveVectors, others: Mapping[str, Numbers] | None = None
     ):
-        """Tell what is known before the first step: the prior's mean.
+        """Give the controller the prior's mean before the first step.
 
         Args:
-            controller: of a policy that is told the robot's vector.
+            controller: of a policy that reads the robot's vector.
             live: filters it, for this one robot.
-            others: vectors that stay, such as the ground's.
+            others: vectors that stay the same, such as the ground's.
 
         Raises:
             FactorError, ShapeError: as `Controller.tell`.
@@ -32,7 +32,7 @@ class LiveTelling:
         self._tell()
 
     def __call__(self, record: StepRecord) -> None:
-        """Look at one more control step."""
+        """Process one more control step."""
         row, before = record.row(), self._before
         if before is None:
             self._live.last[0] = row

@@ -1,4 +1,4 @@
-"""The loop that walks a robot by an exported policy, and stops it."""
+"""The loop that walks a robot with an exported policy, and stops it."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from dmcm.quadruped.deployment.robot import Numbers, Reading, Robot
 from dmcm.quadruped.deployment.safety import Limits, command_violation, tilted, violation
 
 SETTLE_S = 1.0
-"""Time from the last step of walking back to the home pose."""
+"""Time in which the joints return to the home pose after walking."""
 _DAMP_TRIES = 3
 
 
@@ -29,35 +29,36 @@ def run(
     stand_s: float = 3.0,
     on_step: Callable[[StepRecord], object] | None = None,
 ) -> Outcome:
-    """Stand a robot up, walk it, settle and damp it. However this ends, the robot is damped.
+    """Stand a robot up, walk it, settle it and damp it. The robot is damped however this ends.
 
-    Every control period of the robot's clock a reading is taken and checked, and joint targets are sent. It
-    stops at once, without sending anything more, when a limit is violated, too many steps in a row are late,
-    anything raises, or on Ctrl-C. A late step is not caught up with: the next one is a period after it.
+    In every control period of the robot's clock a reading is taken and checked, and joint targets are sent.
+    The loop stops at once, without sending anything more, when a limit is violated, too many steps in a row
+    are late, anything raises, or on Ctrl-C. Late steps are not made up for: the next step is due one period
+    later.
 
     Args:
-        robot: lying or standing on its feet.
-        controller: its memory is reset when walking begins.
+        robot: lying, or standing on its feet.
+        controller: reset when walking begins.
         command_source: from seconds since walking began to forward and left speed (m/s) and yaw rate (rad/s).
         limits: when to stop.
         seconds: of walking.
-        stand_s: time in which the joints are moved from where they are to the home pose; 0 to walk at once.
+        stand_s: time in which the joints are moved to the home pose; 0 to walk at once.
         on_step: called with every step of walking after it was sent, for logs that must survive an error and
-            for filters that `tell` the controller; its time is not the loop's, but it can make steps late.
+            for filters that `tell` the controller; its time is not measured, but it can make steps late.
 
     Returns:
         How it ended, and the steps of walking.
 
     Raises:
-        ConfigError: settings out of range; the robot is not touched then.
+        ConfigError: settings out of range; the robot is left alone.
         DmcmError: something failed, and the robot was damped; or it could not even be damped.
     """
     limits = (limits or Limits()).check()
     period = controller.contract.control_period_s
     if not (np.isfinite(seconds) and seconds >= period and np.isfinite(stand_s) and stand_s >= 0):
         raise ConfigError(
-            f"seconds={seconds} must be at least a control step of {period:g} s and stand_s={stand_s} not "
-            "negative."
+            f"seconds={seconds} must be at least a control step of {period:g} s, and stand_s={stand_s} must "
+            "not be negative."
         )
     ended: Literal["finished", "stopped", "interrupted"] = "finished"
     reason = f"it walked for {seconds:g} s"
@@ -74,8 +75,8 @@ def run(
         raise
     except Exception as error:
         raise DmcmError(
-            f"the walk was broken off and the robot damped: {type(error).__name__}: {error}. Look at the "
-            "error above; if it is of the robot's connection, mend that before the robot stands up again."
+            f"the walk was aborted and the robot damped: {type(error).__name__}: {error}. Look at the error "
+            "above; if it comes from the robot's connection, fix that before the robot stands up again."
         ) from error
     finally:
         _damp(robot)
@@ -99,7 +100,7 @@ class _Walk:
 
     Attributes:
         steps: of walking.
-        readings: of all control steps, those that stand up and settle included.
+        readings: of all control steps, including those of standing up and settling.
         late_steps: how many began late.
     """
 
@@ -120,7 +121,7 @@ class _Walk:
         return following[0] if following else None
 
     def ramp(self, seconds: float) -> None:
-        """Move the joints to the home pose: from where they were sent last, at first from where they are."""
+        """Move the joints to the home pose: from their last targets, or at first from where they are."""
         home, count = self._controller.table.home_pose_rad, round(seconds / self._period_s)
         start = self.steps[-1].step.joint_targets_rad if self.steps else None
         for i in range(count):
@@ -158,7 +159,9 @@ class _Walk:
         robot.wait_until(due)
         now = robot.now_s()
         if now < due - limits.late_s:
-            raise _Violation(f"the robot's clock is at {now:.3f} s after waiting for {due:.3f} s: it stands")
+            raise _Violation(
+                f"the robot's clock is at {now:.3f} s after waiting for {due:.3f} s: it has stopped"
+            )
         late = not now - due <= limits.late_s  # true of a NaN too
         self.late_steps += late
         self._late_in_a_row = self._late_in_a_row + 1 if late else 0
@@ -172,18 +175,18 @@ class _Walk:
         if self._late_in_a_row >= limits.late_steps:
             raise _Violation(
                 f"{self._late_in_a_row} control steps in a row began more than {1e3 * limits.late_s:g} ms "
-                f"late, the last by {1e3 * (now - due):.1f} ms: the computer does not keep up"
+                f"late, the last by {1e3 * (now - due):.1f} ms: the computer cannot keep up"
             )
         return reading
 
     def _send(self, joint_targets_rad: np.ndarray) -> None:
-        """Send targets as they are: the controller keeps them within limits, or matched beyond them."""
+        """Send targets unchanged: the controller clips them to the limits before matching them."""
         contract = self._controller.contract
         self._robot.send(joint_targets_rad, contract.p_gain_nm_per_rad, contract.d_gain_nms_per_rad)
 
 
 def _damp(robot: Robot) -> None:
-    """Damp a robot, again where it fails or is interrupted."""
+    """Damp a robot; try again if that fails or is interrupted."""
     for attempt in range(_DAMP_TRIES):
         try:
             return robot.damp()
@@ -192,6 +195,6 @@ def _damp(robot: Robot) -> None:
             if attempt + 1 == _DAMP_TRIES:
                 raise DmcmError(
                     f"the robot could not be damped in {_DAMP_TRIES} tries: {type(error).__name__}: {error}. "
-                    "Stop it by hand: by its remote, or its battery."
+                    "Stop it by hand, with its remote control or by its battery."
                 ) from error
     return None

@@ -1,4 +1,4 @@
-"""What came of a walk: how it ended, every control step, and both as a recording."""
+"""The outcome of a walk: how it ended, every control step, and both as a recording."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from dmcm.quadruped.deployment.controller import Step
 from dmcm.quadruped.deployment.robot import Reading
 
 _MEASURED = ("joint_angles_rad", "joint_speeds_rad_s", "gyro_rad_s", "gravity_direction", "foot_forces_n")
-_FOLLOWS = (0.5, 1.5)  # control periods between two readings that one control step lies between
+_FOLLOWS = (0.5, 1.5)  # bounds of the time between a control step's two readings, in control periods
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -22,14 +22,15 @@ class StepRecord:
     reading: Reading
     """What the robot measured before it."""
     step: Step
-    """What the policy decided, and was sent."""
+    """What the policy decided and the robot was sent."""
     loop_s: float
-    """Work between reading and sending, by the computer's own clock."""
+    """Time from reading to sending, by the computer's own clock."""
 
     def row(self) -> np.ndarray:
-        """It in the columns of `data.recording.COLUMNS`, shape (columns,), single precision.
+        """The step in the columns of `data.recording.COLUMNS`, shape (columns,), single precision.
 
-        As the first of an episode. Torques are not known yet, and NaN as what the robot does not measure.
+        Marked as the first of an episode. Torques, which are not known yet, and what the robot does not
+        measure are NaN.
         """
         out = np.full(sum(COLUMNS.values()), np.nan, np.float32)
         for name in _MEASURED:
@@ -50,22 +51,22 @@ class Outcome:
     """How a walk ended and what was recorded of it."""
 
     ended: Literal["finished", "stopped", "interrupted"]
-    """After its time; by a limit; or by Ctrl-C. The robot is damped in each case."""
+    """After its time, by a limit, or by Ctrl-C. The robot is damped in each case."""
     reason: str
     """The same in words, with numbers."""
     steps: tuple[StepRecord, ...]
-    """Control steps of walking; not those of standing up and settling."""
+    """Control steps of walking, without standing up and settling."""
     after: Reading | None
-    """The reading that followed the last of them, if there was one: it may be the one that stopped it."""
+    """The reading after the last of them, if there was one; it may have stopped the walk."""
     fell: bool
-    """Whether it was stopped for its tilt."""
+    """Whether it was stopped because of its tilt."""
     late_steps: int
-    """Control steps that began late, standing up and settling included."""
+    """Control steps that began late, including standing up and settling."""
     period_s: float
     """Time from one control step to the next."""
 
     def loop_times_s(self) -> dict[str, float]:
-        """Median, 99th percentile and worst of the work between reading and sending; empty without steps."""
+        """Median, 99th percentile and worst of the time from reading to sending; empty without steps."""
         times = [record.loop_s for record in self.steps]
         if not times:
             return {}
@@ -79,8 +80,8 @@ class Outcome:
         """The walk in the columns of `data.recording.COLUMNS`, shape (steps, columns), single precision.
 
         What the robot does not measure (velocity and height of the trunk) is NaN. Torques are those of the
-        next reading, and NaN where none was made a control step later. There, after a stale reading or a late
-        step, an episode `begins`, so that no window of time spans the gap.
+        next reading, and NaN if no reading was taken a control step later. After such a stale reading or late
+        step, an episode `begins`, so that no sample spans the gap.
         """
         if not self.steps:
             return np.zeros((0, sum(COLUMNS.values())), np.float32)

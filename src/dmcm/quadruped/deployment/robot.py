@@ -1,4 +1,4 @@
-"""What a robot must offer to be walked: a reading of its sensors, and five calls."""
+"""What a robot must provide to be walked: a reading of its sensors, and five calls."""
 
 from __future__ import annotations
 
@@ -13,22 +13,22 @@ from dmcm.errors import ShapeError
 from dmcm.quadruped.world.physics import SENSED
 
 Numbers = np.ndarray | jax.Array | Sequence[float]
-"""A vector, by whoever made it."""
+"""A vector from any source."""
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Reading:
     """What a robot measured at one time; joints and legs in the order of `JOINT_NAMES` and `LEGS`.
 
-    Vectors are in the trunk frame: x forward, y left, z up. Arrays are copied, so that a robot may go on
-    writing into its own.
+    Vectors are in the trunk frame: x forward, y left, z up. Arrays are copied, so that a robot may reuse its
+    own.
 
     Raises:
-        ShapeError: an array of another shape, or no numbers.
+        ShapeError: an array of another shape, or without numbers.
     """
 
     time_s: float
-    """The robot's clock when it measured."""
+    """The robot's clock at the time of measurement."""
     joint_angles_rad: np.ndarray
     """Shape (12,)."""
     joint_speeds_rad_s: np.ndarray
@@ -51,40 +51,40 @@ class Reading:
                 raise ShapeError(f"the reading's {name} = {value!r} holds no numbers: {error}.") from error
             if array.shape != (size,):
                 raise ShapeError(
-                    f"the reading's {name} has shape {array.shape}, valid is ({size},). The robot must give "
-                    "twelve joints and four legs; leave out what its messages hold beside them."
+                    f"the reading's {name} has shape {array.shape} but must have shape ({size},). The robot "
+                    "must give twelve joints and four legs; leave out anything else that its messages hold."
                 )
             object.__setattr__(self, name, array)
 
 
 @runtime_checkable
 class Robot(Protocol):
-    """A robot, simulated or real. A call that cannot do its work raises; none may wait for ever."""
+    """A robot, simulated or real. A call that fails raises; none may wait for ever."""
 
     def now_s(self) -> float:
-        """The robot's clock; it never goes back."""
+        """The robot's clock, which never goes back."""
         ...
 
     def read(self) -> Reading:
-        """The latest reading; it may be old, and says how old."""
+        """The latest reading; it may be old, which its time tells."""
         ...
 
     def send(
         self, joint_targets_rad: np.ndarray, p_gain_nm_per_rad: float, d_gain_nms_per_rad: float
     ) -> None:
-        """Give the joint controllers what they pull to from now on.
+        """Set the targets and gains of the joint controllers from now on.
 
         Args:
             joint_targets_rad: shape (12,).
             p_gain_nm_per_rad: torque per distance from the target.
-            d_gain_nms_per_rad: torque per joint speed, against it.
+            d_gain_nms_per_rad: opposing torque per joint speed.
         """
         ...
 
     def damp(self) -> None:
-        """Let the robot sink: no position gain, damping alone. Safe at any time and any number of times."""
+        """Let the robot sink: no position gain, only damping. Safe at any time and any number of times."""
         ...
 
     def wait_until(self, time_s: float) -> None:
-        """Return once the clock is there; at once if it already is. Simulated robots move meanwhile."""
+        """Return when the clock reaches this time, or at once if past it. Simulated robots move meanwhile."""
         ...

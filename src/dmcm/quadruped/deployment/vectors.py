@@ -1,4 +1,4 @@
-"""The vectors that an exported policy is told: checked, and out of a context bank."""
+"""The vectors that an exported policy is given: checked, and from a context bank."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ def vector_row(contract: Contract, vectors: Mapping[str, Numbers]) -> np.ndarray
     """Vectors in the contract's order.
 
     Args:
-        contract: says which kinds the policy is told, and their sizes.
-        vectors: one vector a kind.
+        contract: says which kinds the policy reads, and their sizes.
+        vectors: one vector per kind.
 
     Returns:
-        Shape (1, size), single precision; size 0 for a policy that is told nothing.
+        Shape (1, size), single precision; size 0 for a policy without vectors.
 
     Raises:
         FactorError: a kind too many or too few.
@@ -36,31 +36,31 @@ def vector_row(contract: Contract, vectors: Mapping[str, Numbers]) -> np.ndarray
         if value.shape != (size,) or not np.all(np.isfinite(value)):
             raise ShapeError(
                 f"the vector '{kind}' must be {size} finite numbers, not {value.tolist()} of shape "
-                f"{value.shape}: those that the policy's training told, from {_origin(contract)}."
+                f"{value.shape}: those of the kind used in the policy's training, from {_origin(contract)}."
             )
         parts.append(value)
     return np.concatenate(parts)[None]
 
 
 def bank_vectors(contract: Contract, bank: ContextBank, names: Mapping[str, str]) -> dict[str, np.ndarray]:
-    """Vectors out of a bank: the entries' names suffice, no model is loaded.
+    """Vectors from a bank by the names of entries, without loading a model.
 
     Args:
-        contract: of the policy that is told them.
+        contract: of the policy that reads them.
         bank: where they are kept.
-        names: one entry a kind: {"robot": "ours", "terrain": "stairs"}.
+        names: one entry per kind: {"robot": "ours", "terrain": "stairs"}.
 
     Returns:
-        One vector a kind.
+        One vector per kind.
 
     Raises:
-        FactorError: a kind too many or too few, or a policy that is told the truth, which no bank holds.
+        FactorError: a kind too many or too few, or a policy that reads the truth, which no bank holds.
         BankError: no such bank or entry, a damaged one, or one of another model than the policy's.
     """
     _check_kinds(contract, names)
     if names and contract.vectors_model is None:
         raise FactorError(
-            f"this policy is told the truth ({', '.join(names)}), which no bank holds: give its numbers as "
+            f"this policy reads the truth ({', '.join(names)}), which no bank holds: give its numbers as "
             "arrays."
         )
     entries, found = bank.entries() if names else [], {}
@@ -73,10 +73,10 @@ def bank_vectors(contract: Contract, bank: ContextBank, names: Mapping[str, str]
             raise BankError(entry.problem)
         if entry.model != contract.vectors_model:
             raise BankError(
-                f"entry '{name}' of '{kind}' in {bank.path} was made by model {entry.model[:12]}, the policy "
-                f"was trained with vectors of model {str(contract.vectors_model)[:12]}. A vector means "
-                "something only to its own model: adapt that one to the robot's data, or take a policy "
-                "that was trained with this one."
+                f"entry '{name}' of '{kind}' in {bank.path} was made by model {entry.model[:12]}, but the "
+                f"policy was trained with vectors of model {str(contract.vectors_model)[:12]}. A vector "
+                "means something only to its own model: adapt the policy's model to the robot's data, or use "
+                "a policy that was trained with this one."
             )
         found[kind] = np.asarray(entry.value, np.float32)
     return found
@@ -93,4 +93,4 @@ def _check_kinds(contract: Contract, given: Mapping[str, object]) -> None:
         if name not in kinds:
             raise FactorError(f"for this policy {unknown_name('vector', name, kinds)}")
     if missing := [f"{kind} ({size} numbers)" for kind, size in contract.vectors if kind not in given]:
-        raise FactorError(f"the policy is told vectors: give {', '.join(missing)} as well.")
+        raise FactorError(f"the policy needs more vectors: give {', '.join(missing)} as well.")

@@ -20,14 +20,14 @@ from dmcm.studies import run_cell
 def train_base(
     cells: Cells, folder: Path, *, steps: int, seed: int, about: Sequence[Any] = (), progress: bool = True
 ) -> Learner:
-    """The network that knows neither robot nor ground, from a finished run or trained.
+    """The network that knows neither robot nor ground, from a finished run or newly trained.
 
     Args:
-        cells: whose seen pairs it learns from.
+        cells: it learns from their seen pairs.
         folder: its run folder.
         steps: outer steps.
-        seed: of initial weights and of training batches.
-        about: JSON values that say what the cells are; a finished run of others is refused.
+        seed: for initial weights and of training batches.
+        about: JSON values that identify the cells; a finished run with other values is refused.
         progress: show a progress bar.
 
     Raises:

@@ -18,9 +18,9 @@ LEAST_SAMPLES = 20
 """Cells with fewer samples in either half are left out: their robot did little but fall."""
 
 TRUE_ROBOT = tuple(TRAINING_RANGES)
-"""Properties that differ between robots, as the oracle is told."""
+"""Properties that differ between robots, as given to the oracle."""
 TRUE_TERRAIN = (*KINDS, "size", "friction")
-"""What the oracle is told of a ground."""
+"""What the oracle is given about a ground."""
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -49,14 +49,14 @@ class Cells:
 
 
 def robot_truth(robots: Sequence[RobotProperties]) -> np.ndarray:
-    """What the oracle is told of robots, shape (n, size): training ranges become −1 to 1."""
+    """What the oracle is given about robots, shape (n, size): training ranges become −1 to 1."""
     low, high = np.array([TRAINING_RANGES[name] for name in TRUE_ROBOT]).T
     properties = np.array([[getattr(robot, name) for name in TRUE_ROBOT] for robot in robots])
     return (2 * (properties - low) / (high - low) - 1).astype(np.float32)
 
 
 def terrain_truth(terrains: Sequence[Terrain]) -> np.ndarray:
-    """What the oracle is told of grounds, shape (n, size): their kind as 0 or 1, size and friction."""
+    """What the oracle is given about grounds, shape (n, size): their kind as 0 or 1, size and friction."""
     rows = [
         [*(float(t.kind == kind) for kind in KINDS), 10 * t.size, 4 * (t.friction - 0.8)] for t in terrains
     ]

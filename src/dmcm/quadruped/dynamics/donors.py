@@ -26,9 +26,9 @@ _TERRAIN_POOL = {
 
 
 def robot_donors(cells: Cells, targets: np.ndarray) -> np.ndarray:
-    """For each cell one of the same robot on another ground: flat ground, or the first there is; −1 for none.
+    """For each cell, one of the same robot on another ground: flat or the first available; −1 for none.
 
-    Donors are cells of training, or for robots from outside their cells on the grounds of training.
+    Donors are training cells, or for robots from outside training their cells on the training grounds.
 
     Args:
         cells: all cells.
@@ -46,7 +46,7 @@ def robot_donors(cells: Cells, targets: np.ndarray) -> np.ndarray:
 
 
 def terrain_donors(cells: Cells, targets: np.ndarray) -> np.ndarray:
-    """For each cell one on the same ground of another robot, one of training; −1 for none.
+    """For each cell, one on the same ground with another robot, from training; −1 for none.
 
     Args:
         cells: all cells.
@@ -63,7 +63,7 @@ def terrain_donors(cells: Cells, targets: np.ndarray) -> np.ndarray:
 
 
 def strangers(cells: Cells, targets: np.ndarray) -> np.ndarray:
-    """For each cell a seen pair of another robot and another ground, whose vectors are wrong; −1 for none.
+    """For each cell, a seen pair of another robot and another ground, with wrong vectors; −1 for none.
 
     Args:
         cells: all cells.
@@ -80,7 +80,7 @@ def strangers(cells: Cells, targets: np.ndarray) -> np.ndarray:
 
 
 def _one_of(found: np.ndarray, draw: list[int]) -> int:
-    """A random one, −1 of none; a generator a target and purpose, so that others asked for change nothing."""
+    """A random one, or −1; with a generator per target and purpose, so that calls are independent."""
     return int(np.random.default_rng(draw).choice(found)) if len(found) else -1
 
 
@@ -91,6 +91,6 @@ def _found(
     shared: np.ndarray,
     differs: np.ndarray,
 ) -> np.ndarray:
-    """Sound cells of the pool that share one thing with the target, and not the other."""
+    """Sound cells of the pool that share one factor with the target, and not the other."""
     allowed = cells.sound & np.isin(cells.split, pool[str(cells.split[target])])
     return np.flatnonzero(allowed & (shared == shared[target]) & (differs != differs[target]))

@@ -1,4 +1,4 @@
-"""What dynamics models are worth: errors per output and split, with vectors from anywhere."""
+"""How good dynamics models are: errors per output and split, with vectors from any source."""
 
 from __future__ import annotations
 
@@ -35,11 +35,11 @@ GROUPS: Mapping[str, tuple[str, ...]] = {
     "robot": ("torque_nm", *JOINT_ROLLOUTS, "mean_torque_1s", "tracking_error_1s"),
     "terrain": ("height_change_1s", "forward_speed_1s", "pitch_1s", "front_load_1s"),
 }
-"""Outputs in which a robot shows, and those in which a ground does."""
+"""Outputs that depend mostly on the robot, and those that depend mostly on the ground."""
 STARTS = 6
-"""Roll-outs a cell."""
+"""Roll-outs per cell."""
 FARTHEST = 3.0
-"""Standard deviations from the mean of training within which states are foreseen; chosen on other data."""
+"""Standard deviations from the training mean within which states are predicted; chosen on other data."""
 _CHUNK = 48
 
 
@@ -63,8 +63,8 @@ def adapt_cells(
         which: numbers of cells, shape (n,).
         truth: `Cells.truth`, for the oracle alone.
         given: vectors to hold in all cells, shape (size,) each.
-        seconds: of the recording to use, all that samples look ahead to included.
-        ahead: control steps that they look ahead.
+        seconds: of the recording to use, including all that samples look ahead to.
+        ahead: control steps that samples look ahead.
 
     Returns:
         Contexts of batch shape (n,), in NumPy's memory.
@@ -113,7 +113,7 @@ def second_half_errors(
 
     Args:
         learner: None for the base network alone.
-        contexts: one row a cell of `which`; None without a learner.
+        contexts: one row per cell of `which`; None without a learner.
         cells: all cells.
         wrong: what the base network gets wrong.
         which: numbers of cells, shape (n,).
@@ -140,15 +140,15 @@ def roll(
     command: Float[Array, "cells starts steps 3"],
     phase: Float[Array, "cells starts steps 1"],
 ) -> Float[Array, "cells starts length state"]:
-    """States as the model foresees them, open loop, shape (cells, starts, length, STATE_SIZE).
+    """States as the model predicts them, open loop, shape (cells, starts, length, STATE_SIZE).
 
-    None lies beyond `FARTHEST`, or beyond the given past where that is further, so that a roll-out that errs
-    does not feed on ever larger errors. The direction of gravity is made a unit vector after that.
+    No state lies beyond `FARTHEST`, or beyond the given past where that is further, so that errors of a
+    roll-out do not feed on themselves. The direction of gravity is then made a unit vector.
 
     Args:
         base: the base network.
         learner: what corrects it, or None.
-        contexts: per factor, one vector a cell; None without a learner.
+        contexts: per factor, one vector per cell; None without a learner.
         past: states up to the start, oldest first.
         targets: joint targets that were sent, from the oldest state on.
         command: commands of the same steps.
@@ -183,7 +183,7 @@ def roll(
 def _range(
     base: Learner, past: Float[Array, "cells starts history state"]
 ) -> tuple[Float[Array, "cells starts state"], Float[Array, "cells starts state"]]:
-    """Least and largest states that are foreseen, by the training data of the base network and the past."""
+    """Least and largest states that are predicted, by the base network's training data and the past."""
     low, high = past.min(axis=2), past.max(axis=2)
     if base.scaler is None:
         return jnp.full_like(low, -jnp.inf), jnp.full_like(high, jnp.inf)
@@ -219,7 +219,7 @@ def rollout_errors(
     The model is given the joint targets that were sent, and its own predictions of everything else.
 
     Returns:
-        Per part, shape (n, horizons); infinite where the roll-out left the finite numbers.
+        Per part, shape (n, horizons); infinite where the roll-out became non-finite.
     """
     windows, out = cells.windows, {name: [] for name in ROLLED}
     steps = np.arange(-windows.history + 1, SECOND)

@@ -1,4 +1,4 @@
-"""Vectors of logs: of all that is predicted, or of next steps alone, which also say how late a robot is."""
+"""Vectors of logs: from all outputs, or from next steps alone, which also show how late a robot acts."""
 
 from __future__ import annotations
 
@@ -18,20 +18,21 @@ from dmcm.quadruped.dynamics.measured import filled, only_outputs
 from dmcm.quadruped.dynamics.model import DynamicsModel
 
 DELAYS = (0, 1)
-"""Control steps by which a robot's joint targets may act late. Vectors know delays within a step, which
-training had; a log of a robot that is later is explained once its targets are moved by a whole step."""
+"""Control steps by which a robot's joint targets may act late. Vectors cover delays within a step, as in
+training; the log of a later robot is explained once its targets are moved by a whole step."""
 BELIEVED = 0.7
-"""Error of the next step's torques, in standard deviations, above which vectors are not believed, at the
-delay that explains them best. Robots of training leave 0.13 to 0.16, soft, heavy or late ones up to 0.4, and
-those that fall all the time 0.6. A step off, it would be 0.4 to 1.1, and vectors those of soft robots."""
+"""Error of the next step's torques, in standard deviations, above which vectors are not trusted, at the delay
+that explains the torques best. Training robots leave 0.13 to 0.16, soft, heavy or late ones up to 0.4, and
+those that keep falling 0.6. With a delay a step off, the error would be 0.4 to 1.1, and the vectors would be
+those of soft robots."""
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class NearFit:
-    """Vectors of logs, made of next steps alone.
+    """Vectors of logs, made from next steps alone.
 
     Attributes:
-        vectors: per factor one row a log, shape (logs, size).
+        vectors: per factor one row per log, shape (logs, size).
         error: root mean squared error of the next step's torques, in standard deviations, shape (logs,);
             infinite for logs without a sample.
         delay_steps: control steps by which joint targets act late, shape (logs,), one of `DELAYS`.
@@ -60,11 +61,11 @@ def cell_vectors(
         which: numbers of cells, shape (n,); all by default.
         outputs: those that count; all by default.
         given: vectors to hold in all cells, shape (size,) each.
-        least: samples that a vector takes.
-        wrong: `base_errors` of the windows, where they are known already.
+        least: samples that a vector needs.
+        wrong: `base_errors` of the windows, if they are known already.
 
     Returns:
-        Per factor one row a cell, shape (n, size): the prior mean for cells of fewer samples.
+        Per factor one row per cell, shape (n, size): the prior mean for cells with fewer samples.
     """
     which = np.arange(len(windows.count)) if which is None else which
     count = windows.count[which, 0]
@@ -88,7 +89,7 @@ def log_vectors(
     outputs: Collection[str] | None = None,
     given: Mapping[str, np.ndarray] | None = None,
 ) -> dict[str, np.ndarray]:
-    """Vectors of whole logs, of next steps alone where robots fall too often to foresee a second.
+    """Vectors of whole logs, from next steps alone where robots fall too often to predict a second.
 
     Args:
         model: makes the vectors.
@@ -97,7 +98,7 @@ def log_vectors(
         given: vectors to hold for all logs, shape (size,) each.
 
     Returns:
-        Per factor one row a log, shape (logs, size): the prior mean for logs without a sample.
+        Per factor one row per log, shape (logs, size): the prior mean for logs without a sample.
     """
     windows = cut(data, model.windows, parts=1)
     found = cell_vectors(model, windows, outputs=outputs, given=given)
@@ -111,7 +112,7 @@ def log_vectors(
 def near_vectors(
     model: DynamicsModel, data: np.ndarray, *, given: Mapping[str, np.ndarray] | None = None
 ) -> dict[str, np.ndarray]:
-    """Vectors of next steps alone, as `near_fit` finds them, where they are to be believed.
+    """Vectors of next steps alone, as `near_fit` finds them, where they can be trusted.
 
     Args:
         model: makes the vectors.
@@ -119,7 +120,7 @@ def near_vectors(
         given: vectors to hold for all logs, shape (size,) each.
 
     Returns:
-        Per factor one row a log, shape (logs, size): the prior mean for logs without a sample, and for
+        Per factor one row per log, shape (logs, size): the prior mean for logs without a sample, and for
         those whose torques the vectors do not explain (`BELIEVED`).
     """
     fit, unknown = near_fit(model, data, given=given), model.learner.prior_contexts()
@@ -136,9 +137,9 @@ def near_fit(
     outputs: Collection[str] = tuple(STEP_OUTPUTS),
     given: Mapping[str, np.ndarray] | None = None,
 ) -> NearFit:
-    """Vectors of next steps alone, which a robot measures all of: what joint controllers do shows there.
+    """Vectors of next steps alone, which a robot measures fully and which show its joint controllers.
 
-    Every log is fitted once for each of `DELAYS`; the vector that leaves least of the torques is its own.
+    Every log is fitted once for each of `DELAYS`; the vector with the smallest torque error is kept.
 
     Args:
         model: makes the vectors.

@@ -32,21 +32,21 @@ COLUMNS_OF: Mapping[str, tuple[str, ...]] = {
     "tracking_error_1s": ("joint_angles_rad", "joint_targets_rad"),
     "foot_duty_1s": ("foot_forces_n",),
 }
-"""Columns of a recording that each output is made of."""
+"""Columns of a recording that each output is made from."""
 BLOCK_S = 2.0
 """Stretches of time that count as independent: outcomes look a second ahead, so neighbours overlap."""
 
 
 def measured_outputs(columns: Collection[str]) -> tuple[str, ...]:
-    """Outputs that can be made of these columns of a recording, in order."""
+    """Outputs that can be made from these columns of a recording, in order."""
     return tuple(name for name in OUTPUTS if all(column in columns for column in COLUMNS_OF[name]))
 
 
 def next_steps(outputs: Collection[str]) -> tuple[str, ...]:
-    """Those of some outputs that are about the next control step, in order; all if none are.
+    """Those of the given outputs that are about the next control step, in order; all if none are.
 
-    They say what a robot's joint controllers do, also far outside training. Outcomes of the coming second mix
-    that with how the robot then walks, and lead vectors of soft robots too far.
+    They show what a robot's joint controllers do, even far outside training. Outcomes of the coming second
+    mix that with how the robot then walks, and push vectors of soft robots too far.
     """
     return tuple(name for name in STEP_OUTPUTS if name in outputs) or tuple(outputs)
 
@@ -66,8 +66,8 @@ def only_outputs(learner: Learner, outputs: Collection[str]) -> Learner:
     network = learner.network
     if not isinstance(network, TensorProductNetwork) or network.outputs != sum(OUTPUTS.values()):
         raise ConfigError(
-            "outputs can be left out of tensor-product networks over all outputs of a robot; this model has "
-            f"a '{network.kind}' network with {network.outputs} outputs."
+            "outputs can only be left out of tensor-product networks over all outputs of a robot; this model "
+            f"has a '{network.kind}' network with {network.outputs} outputs."
         )
     seen = jnp.asarray(_seen(outputs)).reshape(-1, *[1] * (network.head.ndim - 1))
     return eqx.tree_at(lambda own: own.network.head, learner, network.head * seen)
@@ -78,7 +78,7 @@ class Fit:
     """Vectors fitted to measured samples."""
 
     contexts: Contexts
-    """All factors'; those that were given as they were."""
+    """Vectors of all factors; given ones are unchanged."""
     deviations: Mapping[str, np.ndarray]
     """Standard deviation of each number that moved; see `dmcm.certainty.context_deviations`."""
 
@@ -104,7 +104,7 @@ def fit_measured(
 
     Raises:
         ConfigError: as `only_outputs`.
-        DataError: too little data, or not finite.
+        DataError: too little data, or data that are not finite.
     """
     if not outputs:
         raise DataError("no output was measured, so there is nothing to adapt to.")
@@ -124,7 +124,7 @@ def stretches(step: np.ndarray) -> np.ndarray:
 
 
 def filled(learner: Learner, wrong: np.ndarray, outputs: Collection[str]) -> np.ndarray:
-    """Outputs to adapt a learner of `only_outputs` to: what does not count is its training mean.
+    """Outputs to adapt a learner of `only_outputs` to: unused outputs become their training mean.
 
     Args:
         learner: whose outputs they are.

@@ -1,8 +1,8 @@
-"""The methods compared: a base network, and what explains its errors.
+"""The compared methods: a base network, and learners that explain its errors.
 
-The base network predicts what any robot on any ground does; contexts then explain what it gets wrong,
-each output in units of the base network's error. So no context is spent on what is common to all, and
-outputs of little noise count for much.
+The base network predicts what any robot on any ground does; contexts then explain what it gets wrong, each
+output in units of the base network's error. So contexts are not spent on what all have in common, and outputs
+with little noise count more.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from dmcm.quadruped.dynamics.cells import ROBOT, TERRAIN, TRUE_ROBOT, TRUE_TERRA
 from dmcm.studies import Method
 
 SIZES: Mapping[str, int] = {ROBOT: 6, TERRAIN: 4}
-"""Numbers in each context; a single context has as many as both together."""
+"""Size of each context; a single context has as many as both together."""
 _TENSOR: dict[str, Any] = {"kind": "tensor_product", "width": 128, "activation": "silu"}
 _LM: dict[str, Any] = {
     "kind": "levenberg_marquardt",
@@ -28,7 +28,7 @@ _NOISY: dict[str, Any] = {"outlier_scale": None, "clip": 1.0, "learning_rate": 3
 """Data with noise: every error counts in full."""
 _NOISY_SLOW: dict[str, Any] = {**_NOISY, "learning_rate": 1e-3}
 _MIXED: dict[str, Any] = {"recombination": 4.0, "omission": 1.0}
-"""Vectors are to be mixed, and either to be left out."""
+"""For vectors that are mixed, and either of which may be left out."""
 
 METHODS: Mapping[str, Method] = {
     "dmcm": Method("DMCM: tensor product, LM, recombined", _TENSOR, _LM, SIZES, **_MIXED, **_NOISY),

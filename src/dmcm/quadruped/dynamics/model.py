@@ -1,4 +1,4 @@
-"""A trained dynamics model at use: what the base network says of any robot, and what vectors make of it."""
+"""A trained dynamics model in use: a base network for any robot, corrected by vectors."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _MODELS = Path(__file__).parent / "models"
 BASE_MODEL = _MODELS / "go1-base.safetensors"
 """The base network that comes with the package."""
 MODEL = _MODELS / "go1-dynamics.safetensors"
-"""What explains that network's errors, with a vector for the robot and one for the terrain."""
+"""The learner that explains that network's errors, with a vector for the robot and one for the terrain."""
 BASE_OF = "base"
 """Where `cell.json` of a comparison has the fingerprint of the base network that a learner corrects."""
 
@@ -48,7 +48,7 @@ class DynamicsModel(eqx.Module):
 
         Raises:
             ConfigError: windows out of range.
-            ShapeError: other numbers of input or output columns than those of the windows.
+            ShapeError: numbers of input or output columns that do not fit the windows.
         """
         wanted = (_inputs(windows.check()), sum(OUTPUTS.values()))
         for name, part in (("base network", base), ("model", learner)):
@@ -98,14 +98,14 @@ class DynamicsModel(eqx.Module):
 
 
 def load_dynamics_model(*, base_path: Path | None = None, path: Path | None = None) -> DynamicsModel:
-    """Read a model of the default windows with a vector for the robot and one for the terrain.
+    """Read a model with the default windows, a vector for the robot and one for the terrain.
 
     Args:
         base_path: file of the base network; `BASE_MODEL` unless given.
         path: file of the learner of its errors; `MODEL` unless given.
 
     Raises:
-        StorageError: a file that is missing, damaged, or holds no learner.
+        StorageError: a file is missing, damaged, or does not hold a learner.
         FactorError: the learner's factors are not robot and terrain.
         ShapeError: as `DynamicsModel`.
     """
@@ -119,12 +119,12 @@ def load_dynamics_model(*, base_path: Path | None = None, path: Path | None = No
 
 
 def trained_model(folder: Path, method: str, seed: int) -> DynamicsModel:
-    """A model of a comparison, of the default windows.
+    """A model of a comparison, with the default windows.
 
     Args:
         folder: of `dmcm quadruped dynamics`.
         method: name of the learner.
-        seed: of the learner and its base network.
+        seed: for the learner and its base network.
 
     Raises:
         StorageError: a model that is missing or damaged, or one that corrects another base network.
@@ -136,8 +136,8 @@ def trained_model(folder: Path, method: str, seed: int) -> DynamicsModel:
     corrects = told.get(BASE_OF) if isinstance(told, dict) else None
     if corrects not in (None, base.fingerprint()):
         raise StorageError(
-            f"{folder}: {method} of seed {seed} learned what another base network gets wrong than the one "
-            "that is there. Put its own back, or train both anew in another folder."
+            f"{folder}: {method} of seed {seed} was trained to correct another base network than the one in "
+            "this folder. Put its own back, or train both again in another folder."
         )
     return DynamicsModel(base, learner, WindowConfig())
 

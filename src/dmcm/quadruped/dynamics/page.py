@@ -33,12 +33,12 @@ SPLIT_TITLES: Mapping[str, str] = {
 }
 """What the splits are called."""
 _ENDINGS: Mapping[str, str] = {
-    "_recombined_near": "as the row before, but the robot's vector made of next steps alone; targets of "
+    "_recombined_near": "as the row before, but the robot's vector made from next steps alone; targets of "
     "late robots moved to when they act",
-    "_from_robot_near": "as the row before, but the vector made of next steps alone; targets of late robots "
+    "_from_robot_near": "as the row before, but the vector made from next steps alone; targets of late "
+    "robots moved to when they act",
+    "_near": "vectors from the cell's own first half, made from next steps alone; targets of late robots "
     "moved to when they act",
-    "_near": "vectors from the cell's own first half, made of next steps alone; targets of late robots moved "
-    "to when they act",
     "_recombined": "robot vector from another ground, ground vector from another robot",
     "_in_place": "vectors from the cell's own first half",
     "_robot_only": "robot vector from another ground, ground unknown",
@@ -50,7 +50,7 @@ _ENDINGS: Mapping[str, str] = {
 }
 _ORIGINS: Mapping[str, str] = {
     "none": "the base network alone, which knows neither robot nor ground",
-    "oracle": "told the true properties of the robot and of the ground",
+    "oracle": "given the true properties of the robot and of the ground",
     "encoders": f"{METHODS['encoders'].title}; {_ENDINGS['_recombined']}",
 }
 
@@ -60,7 +60,7 @@ def build_page(table: Mapping[str, Any], drawn: Mapping[str, Block]) -> Page:
 
     Args:
         table: in the layout of results/dynamics.json.
-        drawn: pictures that take more than the table: `grounds`, `contexts`, `rollout`.
+        drawn: pictures that need more than the table: `grounds`, `contexts`, `rollout`.
     """
     sections = [
         Section("What was compared", (*_compared(table), *_some(drawn, "grounds"))),
@@ -74,9 +74,9 @@ def build_page(table: Mapping[str, Any], drawn: Mapping[str, Block]) -> Page:
     ]
     return Page(
         "Quadruped dynamics, a vector for the robot and one for the ground",
-        "Models that predict how a walking robot moves, for robots of different bodies on different "
-        "grounds. They take a vector for the robot and one for the ground from recordings, and are tested "
-        f"on pairs that training never saw together. {count(table['seeds'], 'seed')}, {table['steps']:,} "
+        "Models that predict how a walking robot moves, for robots with different bodies on different "
+        "grounds. They take a vector for the robot and one for the ground from recordings, and are tested on "
+        f"pairs that training never saw together. {count(table['seeds'], 'seed')}, {table['steps']:,} "
         "training steps.",
         _headline(table),
         tuple(section for section in sections if section.blocks),
@@ -84,9 +84,9 @@ def build_page(table: Mapping[str, Any], drawn: Mapping[str, Block]) -> Page:
 
 
 def gain_table(table: Mapping[str, Any], split: str, group: str) -> Table | str:
-    """Shares of the oracle's gain in percent, in one split, a row a method, a column an output of a group.
+    """Shares of the oracle's gain in percent, in one split: methods as rows, outputs of a group as columns.
 
-    A sentence instead if the oracle gains too little in all of them.
+    Returns a sentence instead if the oracle gains too little in all of them.
     """
     outputs = table["groups"][group]
     rows: list[list[Cell]] = []
@@ -97,7 +97,7 @@ def gain_table(table: Mapping[str, Any], split: str, group: str) -> Table | str:
     title = f"{SPLIT_TITLES.get(split, split)} ({count(table['cells'][split], 'cell')})"
     heading = pictures.GROUP_TITLES.get(group, group)
     if all(cell is None for row in rows for cell in row[1:]):
-        return f"{title}: no shares in outputs {heading.lower()}, for the oracle hardly gains in any."
+        return f"{title}: no shares in outputs {heading.lower()}: the oracle hardly gains in any."
     return Table(
         ("method", *map(output_name, outputs)),
         rows,
@@ -127,7 +127,7 @@ def _compared(table: Mapping[str, Any]) -> tuple[Block, ...]:
     return (
         "A base network first learns what any robot does on any ground. Every method then learns to predict "
         "what the base network gets wrong, from vectors found in the first half of a recording; errors are "
-        f"those in second halves. A cell is one robot on one ground.{left_out}",
+        f"measured in the second halves. A cell is one robot on one ground.{left_out}",
         Table(
             ("method", "what it is"),
             [[name, describe_method(name)] for name in table["methods"]],
@@ -138,7 +138,7 @@ def _compared(table: Mapping[str, Any]) -> tuple[Block, ...]:
 
 
 def describe_method(name: str) -> str:
-    """What a row of the tables is; a dash for a name of another version."""
+    """Description of a row of the tables; a dash for a name of another version."""
     if name in _ORIGINS:
         return _ORIGINS[name]
     if name in METHODS:
@@ -151,9 +151,9 @@ def describe_method(name: str) -> str:
 
 def _gains(table: Mapping[str, Any]) -> tuple[Block, ...]:
     lines: list[Block] = [
-        "0 is no better than the base network alone, 100 as good as being told the truth; above 100 a vector "
-        "holds something useful that the oracle could not make of the truth, below 0 it does harm. A dash "
-        f"stands where the oracle itself gains less than {100 * LEAST_GAIN:g} % or nothing was measured."
+        "0 is no better than the base network alone, 100 as good as knowing the truth; above 100 a vector "
+        "holds something useful that the oracle could not derive from the truth, below 0 it does harm. A "
+        f"dash stands where the oracle itself gains less than {100 * LEAST_GAIN:g} % or nothing was measured."
     ]
     if "oracle" not in table["methods"]:
         lines.append("The oracle was not among the methods, so there are no shares; see the errors below.")
@@ -183,9 +183,9 @@ def _seconds(table: Mapping[str, Any]) -> tuple[Block, ...]:
         return ()
     caption = (
         "Errors on pairs never seen together, with recombined vectors, relative to no vector (dashed, at 1). "
-        "Each vector comes from a recording cut to so many seconds. Dotted lines are the oracle, in the "
-        "colour of the output. Where a line becomes flat, more data would not help. Bands, if any, "
-        "are 95 % intervals over seeds."
+        "Each vector comes from a recording cut to that many seconds. Dotted lines are the oracle, in the "
+        "colour of the output. Where a line becomes flat, more data would not help. Bands, if any, are 95 % "
+        "intervals over seeds."
     )
     return (Picture.of(figure, caption, "Error over seconds of data"),)
 
@@ -201,10 +201,10 @@ def _probes(table: Mapping[str, Any]) -> tuple[Block, ...]:
         for name in names
     ]
     caption = (
-        "What a kernel probe reads off each vector of robots it was not trained on: R² of a property (1 is "
-        "all, 0 nothing), and the share of right answers for the kind of ground, beside what guessing gets. "
-        "Properties of the robot should be high in its own vector and near 0 in the ground's; the kind of "
-        "ground the other way round."
+        "What a kernel probe reads from each vector of robots it was not trained on: R² of a property (1 is "
+        "perfect, 0 nothing), and its accuracy for the kind of ground, next to that of guessing. Properties "
+        "of the robot should be high in its own vector and near 0 in the ground's; the kind of ground the "
+        "other way round."
     )
     return (Table(("truth", "robot vector", "ground vector", "chance"), rows, caption),)
 

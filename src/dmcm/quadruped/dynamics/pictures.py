@@ -47,15 +47,15 @@ WAYS: Mapping[str, tuple[str, str]] = {
     "dmcm_recombined": ("both, each from elsewhere", PURPLE),
     "dmcm": ("both, from the cell itself", MUTED),
 }
-"""Methods of the ablation with their names and colours; neither vector is the method `none`."""
+"""Methods of the ablation with their names and colours; the method `none` has neither vector."""
 GROUP_TITLES: Mapping[str, str] = {"robot": "Where a robot shows", "terrain": "Where a ground shows"}
 SHOWN_JOINTS = ("FR_hip", "FR_thigh", "FR_calf")
 """Joints whose roll-out is drawn."""
 OUTPUT_NOTE = (
-    "Torque is the motors' at the end of the next control step; joints are the angles so many seconds ahead, "
-    "predicted step by step on top of the model's own predictions. All others are of the coming second: mean "
-    "size of the torques, mean distance of joints from their targets, climb of the trunk, forward speed, "
-    "pitch, and the front feet's share of the load."
+    "Torque is the motors' at the end of the next control step; joints are the angles that many seconds "
+    "ahead, predicted step by step from the model's own predictions. All others are of the coming second: "
+    "mean size of the torques, mean distance of joints from their targets, climb of the trunk, forward "
+    "speed, pitch, and the front feet's share of the load."
 )
 """What the outputs of both groups are, by their short names."""
 _OUTPUT_NAMES: Mapping[str, str] = {
@@ -140,7 +140,7 @@ def ablation_picture(table: Mapping[str, Any]) -> Figure | None:
             axis.grid(visible=False, axis="x")
             axis.set_title(GROUP_TITLES.get(group, group))
             axis.yaxis.set_major_formatter(PercentFormatter(1.0))
-        # A vector that does great harm would leave no room for the rest; its number is in the table.
+        # A very harmful vector would leave no room for the rest; its number is in the table.
         axes[0].set_ylim(bottom=max(_LEAST_FLOOR, 1.08 * lowest))
         axes[0].set_ylabel("share of the oracle's gain")
         shared_legend(figure, axes[:1].tolist())
@@ -186,7 +186,7 @@ def context_picture(collection: Collection, cells: Cells, contexts: Contexts, wh
     Args:
         collection: robots and grounds.
         cells: all cells.
-        contexts: one row a cell of `which`.
+        contexts: one row per cell of `which`.
         which: numbers of cells, shape (n,).
     """
     robots = [collection.grid.robots[i] for i in cells.robot[which]]

@@ -1,4 +1,4 @@
-"""The report of a finished comparison: what takes its models and data to draw, around the page's table."""
+"""The report of a finished comparison: the page, and pictures that need its models and data."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ from dmcm.report import Block, Picture, show_number, write_page
 from dmcm.runs import RunFolder
 
 _NO_VIEW = (
-    "There is no picture of the grounds: drawing them takes OpenGL without a display (EGL), which the "
-    "machine that wrote this page did not offer."
+    "There is no picture of the grounds: drawing them needs OpenGL without a display (EGL), which the "
+    "machine that wrote this page lacked."
 )
 
 

@@ -18,24 +18,24 @@ from dmcm.samples import Batch, Samples
 from dmcm.scaling import Scaler
 
 SHOTS, QUERIES = 48, 32
-"""Support and query samples a cell in training."""
+"""Support and query samples per cell in training."""
 ANCHORS = 6
-"""Cells a batch, each with a donor for the robot and one for the ground."""
+"""Cells per batch, each with a donor for the robot and one for the ground."""
 NOISE = 0.1
 """Noise on the past states of query samples, in standard deviations. Roll-outs feed a model its own errors; a
-model that has met some leads back from them (Sanchez-Gonzalez et al. 2020, arXiv 2002.09405)."""
+model trained with some recovers from them (Sanchez-Gonzalez et al. 2020, arXiv 2002.09405)."""
 
 
 class CellSampler(eqx.Module):
     """Batches for `fit`: random cells, each with a donor per factor, samples of either half.
 
-    Queries have noise; what they ask for leads back to the true next state.
+    Queries have noise; their targets lead back to the true next state.
 
     Attributes:
         x: inputs, shape (cells, 2, samples, inputs).
         y: outputs, shape (cells, 2, samples, outputs).
         count: samples of each half, shape (cells, 2).
-        labels: per factor, a number a cell.
+        labels: per factor, one number per cell.
         truth: per factor, true values, shape (cells, size).
         moments: standardisation.
         history: control steps of the past in each input.
@@ -58,7 +58,7 @@ class CellSampler(eqx.Module):
             cells: all cells.
             y: outputs to learn, shape (cells, 2, samples, outputs).
             only: numbers of the cells to learn from.
-            base: the network that y are the errors of; None if they are outputs.
+            base: the network whose errors y are; None if y are outputs.
         """
         windows = cells.windows
         self.x, self.y = jnp.asarray(windows.x[only]), jnp.asarray(y[only])

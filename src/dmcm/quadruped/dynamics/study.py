@@ -1,4 +1,4 @@
-"""The comparison of dynamics models: every method on equal data, steps and context size, several seeds."""
+"""The comparison of dynamics models: every method with equal data, steps and context size, several seeds."""
 
 from __future__ import annotations
 
@@ -30,28 +30,28 @@ from dmcm.storage import write_json
 from dmcm.studies import chosen_methods, run_cell
 
 MAIN = "dmcm"
-"""The method whose vectors are taken apart."""
+"""The method whose vectors are analysed."""
 
 
 @dataclasses.dataclass(frozen=True)
 class DynamicsConfig:
-    """What is compared, on which data."""
+    """What to compare, on which data."""
 
     data: Path = Path("runs/quadruped-data")
-    """Folder that `dmcm quadruped collect` filled."""
+    """Output folder of `dmcm quadruped collect`."""
     methods: tuple[str, ...] = ("all",)
     """Names of methods; `all` for every one."""
     seeds: int = 3
-    """Seeds 0, 1, … of weights and batches."""
+    """Number of seeds of weights and batches: 0, 1, …"""
     steps: int = 2_400
-    """Outer steps a method and seed; the base network takes three times as many."""
+    """Outer steps per method and seed; the base network takes three times as many."""
     windows: WindowConfig = dataclasses.field(default_factory=WindowConfig)
     """How recordings are cut into samples."""
     out: Path = Path("runs/quadruped-dynamics")
     """Folder with a run folder per method and seed; those already finished are not run again."""
     results: Path | None = None
-    """File for the table, e.g. results/dynamics.json. What it has, and what is not measured now, stays
-    with the command that made it; a table of other data, seeds or steps is refused."""
+    """File for the table, e.g. results/dynamics.json. Rows that it already has and that are not measured now
+    are kept with the command that made them; a table of other data, seeds or steps is refused."""
 
 
 def run_dynamics(config: DynamicsConfig, *, progress: bool = True) -> dict[str, Any]:

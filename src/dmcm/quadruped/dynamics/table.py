@@ -1,4 +1,4 @@
-"""Measures of several seeds into one table: means, intervals, and shares of the oracle's gain."""
+"""Measures of several seeds in one table: means, intervals, and shares of the oracle's gain."""
 
 from __future__ import annotations
 
@@ -64,9 +64,9 @@ _ENDINGS = {
     "wrong_robot": "_wrong_robot",
     "wrong_terrain": "_wrong_terrain",
 }
-"""What the name of a row adds to that of its method, by where its vectors are from."""
+"""Suffixes to the names of methods in rows, by the origin of their vectors."""
 _RENAMED = {"encoders": "encoders_in_place", "encoders_recombined": "encoders"}
-"""Encoders per factor are there to be recombined: that is their plain row."""
+"""Encoders per factor are meant to be recombined, so that is their plain row."""
 
 
 def _with_shares(
@@ -93,9 +93,9 @@ def _with_shares(
 
 
 def _ratio(part: np.ndarray, whole: np.ndarray) -> tuple[float, float | None]:
-    """Mean of one number a seed over the mean of another, and half of its 95 % interval.
+    """Ratio of the means over seeds of two numbers, and half of its 95 % interval.
 
-    Not the mean of ratios: in a seed in which the oracle gains next to nothing, its share means nothing. The
+    Not the mean of ratios: in a seed where the oracle gains next to nothing, its share is meaningless. The
     interval is that of a ratio of paired means (Cochran 1977, Sampling Techniques, 6.4).
     """
     share = float(part.mean() / whole.mean())

@@ -1,1 +1,1 @@
-"""A robot's properties from its log, by simulating the log with many bodies: no learning, no vectors."""
+"""A robot's properties from its log, by simulating the log with many bodies, without learning or vectors."""

@@ -15,9 +15,9 @@ LIMITS: Mapping[str, tuple[float, float]] = {
     )
     for name, (low, high) in TRAINING_RANGES.items()
 }
-"""The box that is searched: all robots of training and outside it."""
+"""The box that is searched: all robots in and outside training."""
 _BY_RATIO = ("p_gain_nm_per_rad", "d_gain_nms_per_rad", "motor_strength", "joint_friction_nm")
-"""What matters by its ratio, not its difference; these coordinates are logarithms."""
+"""Properties whose ratios matter, not their differences; their coordinates are logarithms."""
 
 
 def to_unit(robot: RobotProperties) -> np.ndarray:
@@ -26,7 +26,7 @@ def to_unit(robot: RobotProperties) -> np.ndarray:
 
 
 def from_unit(point: np.ndarray) -> RobotProperties:
-    """The robot at a point; what is not identified keeps its nominal value.
+    """The robot at a point; other properties keep their nominal values.
 
     Args:
         point: shape (properties,); coordinates below 0 or above 1 are moved to the box's edge.

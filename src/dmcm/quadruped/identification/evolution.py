@@ -1,4 +1,4 @@
-"""A robot's properties by an evolution strategy that simulates its log: a classical system identification."""
+"""A robot's properties from an evolution strategy that simulates its log: classical system identification."""
 
 from __future__ import annotations
 
@@ -17,27 +17,28 @@ from dmcm.quadruped.identification.replay import Replay
 from dmcm.quadruped.identification.segments import LEAST_SEGMENTS, cut_segments
 
 _GAINS = {"p_gain_nm_per_rad": 0.05, "d_gain_nms_per_rad": 0.1}
-"""How far from the regressed gains the search begins and may go for `_PULL`, in the unit cube. Motors and
-contacts that the simulation does not have would otherwise pass for other gains."""
+"""Spread of the search around the regressed gains at the start, and the distance that costs `_PULL`, in the
+unit cube. Otherwise motors and contacts that the simulation does not model would look like other gains."""
 _WIDE = 0.2
-"""Standard deviation of the first generation in all else."""
+"""Standard deviation of the first generation in all other coordinates."""
 _PULL = 0.01
-"""Loss at these distances from the gains, and a whole edge of the cube away in all else: what a log does not
-show, such as the strength of motors that never saturate, stays with the first guess instead of drifting."""
+"""Loss at these distances from the gains, and a whole edge of the cube away in all other coordinates.
+Whatever a log does not show, such as the strength of motors that never saturate, stays at the first guess
+instead of drifting."""
 
 
 @dataclasses.dataclass(frozen=True)
 class IdentifySettings:
-    """How much is simulated: the product of all four. The usual takes 20 s of one core."""
+    """How much is simulated: the product of all four. The default takes 20 s on one core."""
 
     segments: int = 20
     """Pieces of the log."""
     steps: int = 10
     """Control steps of each, 20 ms long."""
     population: int = 10
-    """Bodies that are tried at once."""
+    """Bodies that are tried in parallel."""
     generations: int = 50
-    """How often."""
+    """Number of generations."""
 
     def check(self) -> IdentifySettings:
         """Return self, or raise `ConfigError` for settings out of range."""
@@ -55,10 +56,10 @@ class Identified:
     properties: RobotProperties
     """The robot that explains the log best."""
     loss: float
-    """How far its simulation is from what was sensed: root mean square in standard deviations, mean over
+    """Error of its simulation against what was sensed: root mean square in standard deviations, mean over
     segments."""
     first_loss: float
-    """The same of the robot that the search started with."""
+    """The same for the robot that the search started with."""
     segments: int
     """Pieces of the log that were used."""
 
@@ -71,18 +72,18 @@ def identify(
     seed: int = 0,
     threads: int = 0,
 ) -> Identified:
-    """Find the body with which a simulation does what a robot did on flat ground.
+    """Find the body with which a simulation reproduces what a robot did on flat ground.
 
     Short segments of the log are simulated from their measured starts with the recorded joint targets, and
-    CMA-ES (Hansen, arXiv 1604.00772) moves the body until angles, speeds, torques, turning rates and tilt
-    come out as measured. Nothing is used that a robot does not measure of itself.
+    CMA-ES (Hansen, arXiv 1604.00772) varies the body until angles, speeds, torques, turning rates and tilt
+    agree with the measured ones. Only what a robot measures itself is used.
 
     Args:
         data: one log, shape (steps, columns), see `data.recording.COLUMNS`; what `TRUTH` names may be NaN.
         table: the robot's facts.
         settings: how much is simulated.
-        seed: of the search; the same seed finds the same.
-        threads: of the physics; 0 means one per core. They do not change the result.
+        seed: for the search; equal seeds give equal results.
+        threads: physics threads; 0 means one per core. They do not change the result.
 
     Raises:
         ConfigError: settings or seed out of range.
@@ -126,7 +127,7 @@ def _loss_of(point: np.ndarray, replay: Replay, settings: IdentifySettings) -> f
 
 
 def _first_guess(data: np.ndarray, table: RobotTable) -> np.ndarray:
-    """Regressed gains, all else as usual in training; a point well inside the unit cube."""
+    """Regressed gains, everything else typical of training; a point well inside the unit cube."""
     middle = RobotProperties(**{name: sum(limits) / 2 for name, limits in TRAINING_RANGES.items()})
     gains = dict(zip(_GAINS, regressed_gains(data, table), strict=True))
     gains = {name: float(np.clip(value, *LIMITS[name])) for name, value in gains.items()}

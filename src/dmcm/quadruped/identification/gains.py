@@ -1,4 +1,4 @@
-"""A controller's gains by least squares: where the search for a robot's properties starts and stays near."""
+"""A controller's gains by least squares: the search for a robot's properties starts there and stays near."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ _FREE = 0.45
 
 
 def regressed_gains(data: np.ndarray, table: RobotTable) -> tuple[float, float]:
-    """P gain (N m/rad) and D gain (N m s/rad) of all joints together.
+    """P gain (N m/rad) and D gain (N m s/rad), common to all joints.
 
-    Torque at the end of a step = P (target − angle) − D speed, where angle is that of the last substep's
-    start. The action delay decides how much of the target is still that of the step before, so both are
-    regressed on, and their coefficients add up to P.
+    Torque at the end of a step = P (target − angle) − D speed, where the angle is that at the start of the
+    last substep. The action delay decides how much of the previous step's target still acts, so both targets
+    are regressors, and their coefficients add up to P.
 
     Args:
-        data: a log, shape (steps, columns), see `data.recording.COLUMNS`, without gaps in what is used.
+        data: a log, shape (steps, columns), see `data.recording.COLUMNS`, without gaps in the columns used.
         table: the robot's facts.
     """
     data = data.astype(np.float64)

@@ -1,4 +1,4 @@
-"""A log's segments simulated with many bodies at once, and how far each is from what was sensed."""
+"""A log's segments simulated with many bodies at once, and the error of each against what was sensed."""
 
 # mujoco re-exports compiled modules that type checkers cannot see.
 # pyright: reportAttributeAccessIssue=false
@@ -19,20 +19,20 @@ from dmcm.quadruped.world.simulation import SUBSTEPS, Simulation
 from dmcm.quadruped.world.terrain import Terrain
 
 WORST = 2.0
-"""Largest error of a segment, in standard deviations; that of a simulation that comes apart."""
+"""Largest error of a segment, in standard deviations; also that of a simulation that diverges."""
 
 
 class Replay:
     """All segments × a number of bodies in one simulation on flat ground."""
 
     def __init__(self, segments: Segments, table: RobotTable, bodies: int, *, threads: int = 0):
-        """Put each segment's robot where it started, with its targets on their way.
+        """Put each segment's robot in its starting state, including targets not yet in effect.
 
         Args:
             segments: what to simulate.
             table: the robot's facts.
-            bodies: how many are tried at once.
-            threads: of the physics; 0 means one per core.
+            bodies: how many are tried in parallel.
+            threads: physics threads; 0 means one per core.
         """
         self._segments, self._bodies = segments, bodies
         self._simulation = Simulation(table, Arena([Terrain()]), bodies * segments.count, threads=threads)
@@ -46,7 +46,7 @@ class Replay:
         self._start = simulation.snapshot()
 
     def errors(self, robots: Sequence[RobotProperties]) -> np.ndarray:
-        """How far bodies are from what was sensed.
+        """Errors of bodies against what was sensed.
 
         Args:
             robots: as many as this was made for.
@@ -74,7 +74,7 @@ class Replay:
 
 
 def _past_targets(model: mujoco.MjModel, segments: Segments) -> np.ndarray:
-    """What the delayed controllers remember at each segment's start, shape (segments, memory)."""
+    """The past targets of the delayed controllers at each segment's start, shape (segments, memory)."""
     data = mujoco.MjData(model)
     remembered = np.empty((segments.count, len(data.history)))
     for number, targets in enumerate(segments.targets_rad[:, :PAST]):

@@ -1,4 +1,4 @@
-"""Short pieces of a log that can be simulated again from what the robot measured at their start."""
+"""Short pieces of a log that can be simulated from what the robot measured at their start."""
 
 from __future__ import annotations
 
@@ -20,21 +20,21 @@ COMPARED: Mapping[str, float] = {
     "gyro_rad_s": 0.02,
     "gravity_direction": 0.005,
 }
-"""What a simulated robot senses is compared with the log in these columns, in standard deviations; those of a
-log in which hardly anything moves count as these, about the noise of sensors."""
+"""Columns in which a simulated robot is compared with the log, in standard deviations of the log, and lower
+bounds of these deviations for logs with hardly any motion: about the noise of sensors."""
 NEEDED = (*COMPARED, "foot_forces_n", "joint_targets_rad")
 """Columns that a log must have."""
 PAST = 2
-"""Control steps before a segment whose targets may still be on their way to the motors at its start."""
+"""Control steps before a segment whose targets may not have reached the motors at its start."""
 LEAST_SEGMENTS = 8
-"""Fewer say too little about a robot."""
+"""Fewer segments say too little about a robot."""
 _CARRIES_N = 15.0
-"""A foot with more force than this stands. A Go1 at rest has 30 N on each foot."""
+"""A foot with more force than this is standing. A Go1 at rest has 30 N on each foot."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Segments:
-    """n pieces of a log, of as many control steps each."""
+    """n pieces of a log, all with the same number of control steps."""
 
     qpos: np.ndarray
     """Place and joint angles at the start, shape (n, 19)."""
@@ -59,14 +59,15 @@ class Segments:
 
 
 def cut_segments(data: np.ndarray, table: RobotTable, count: int, steps: int) -> Segments:
-    """Pieces spread over a log, none across a fall or a gap.
+    """Cut pieces spread over a log, none across a fall or a gap.
 
-    Of each equal share of all possible starts, the one where the feet agree best on how the trunk moves.
+    All possible starts are split in equal shares; of each share, the start where the feet agree best on the
+    trunk's motion is taken.
 
     Args:
         data: a log, shape (steps, columns), see `data.recording.COLUMNS`.
         table: the robot's facts.
-        count: how many pieces, fewer if there are fewer starts.
+        count: how many pieces; fewer if there are fewer starts.
         steps: their length in control steps.
 
     Raises:
@@ -76,7 +77,7 @@ def cut_segments(data: np.ndarray, table: RobotTable, count: int, steps: int) ->
     starts = possible_starts(data, steps)
     if len(starts) < LEAST_SEGMENTS:
         raise DataError(
-            f"only {len(starts)} of the log's {len(data)} steps find two feet or more standing on the ground "
+            f"only {len(starts)} of the log's {len(data)} steps have two feet or more standing on the ground "
             f"and {steps * CONTROL_PERIOD_S:.2g} s without a fall or gap ahead; {LEAST_SEGMENTS} are needed. "
             "Record a longer log of calmer walking, or use shorter segments."
         )
@@ -87,7 +88,7 @@ def cut_segments(data: np.ndarray, table: RobotTable, count: int, steps: int) ->
     rows = data[chosen[:, None] + np.arange(-PAST, steps + 1)].astype(np.float64)
     sensed = {}
     for name in COMPARED:
-        # Torques are those at the end of a row's step, all else is of its start.
+        # Torques are those at the end of a row's step, everything else is from its start.
         at_end = rows[:, PAST:-1] if name == "torques_nm" else rows[:, PAST + 1 :]
         sensed[name] = at_end[..., column(name)]
     deviations = {
@@ -100,8 +101,8 @@ def check_measured(data: np.ndarray) -> None:
     """Refuse a log that lacks what is needed.
 
     Raises:
-        DataError: a needed column has numbers that are not finite, and all such columns are named; or gravity
-            is no unit vector.
+        DataError: needed columns have numbers that are not finite, and all are named; or gravity is not a
+            unit vector.
     """
     if lacking := [name for name in NEEDED if not np.isfinite(data[:, column(name)]).all()]:
         raise DataError(
@@ -112,15 +113,16 @@ def check_measured(data: np.ndarray) -> None:
     if (wrong := np.abs(length - 1) > 0.1).any():
         raise DataError(
             f"gravity_direction has length {length[wrong][0]:.3g} in step {np.flatnonzero(wrong)[0]}; it "
-            "is a unit vector, (0, 0, -1) when level. Divide accelerations by 9.81 m/s² and turn their sign."
+            "must be a unit vector, (0, 0, -1) when level. Divide accelerations by 9.81 m/s² and change "
+            "their sign."
         )
 
 
 def possible_starts(data: np.ndarray, steps: int) -> np.ndarray:
     """Rows at which a segment may start, shape (starts,).
 
-    The same two feet or more have stood for `PAST` steps, so that they do not slide or land, and nothing
-    interrupts the log from `PAST` rows before to `steps` rows after.
+    The same two or more feet must have stood for `PAST` steps, so that they do not slide or land, and nothing
+    may interrupt the log from `PAST` rows before to `steps` rows after.
     """
     begins = np.nan_to_num(data[:, column("begins")][:, 0]) > 0
     ends = (np.nan_to_num(data[:, [column("falls").start, column("diverges").start]]) > 0).any(axis=1)

@@ -1,4 +1,4 @@
-"""The state of a robot on flat ground as far as it can be told from what it measures."""
+"""The state of a robot on flat ground, as far as it follows from its measurements."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ from dmcm.quadruped.data.recording import column
 from dmcm.quadruped.world.rotations import rotate_into_world
 
 GIVES_M = 0.002
-"""How deep feet of a walking robot sink into the simulation's soft contacts. Starting it on the surface would
-begin every simulation with a drop."""
+"""How deep the feet of a walking robot sink into the simulation's soft contacts. Starting it on the surface
+would begin every simulation with a drop."""
 
 
 def measured_state(rows: np.ndarray, table: RobotTable) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Place and motion of robots that stand or walk on flat ground of height 0, at x = y = 0, yaw 0.
 
     What is not measured follows from the legs: feet that carry weight touch the ground and do not slide. Each
-    counts by its share of the weight.
+    foot counts by its share of the weight.
 
     Args:
         rows: moments of a log, in the columns of `data.recording.COLUMNS`, shape (n, columns); at least one
@@ -27,7 +27,7 @@ def measured_state(rows: np.ndarray, table: RobotTable) -> tuple[np.ndarray, np.
     Returns:
         Place, orientation (w, x, y, z) and joint angles, shape (n, 19); velocity in the world, turning rate
         in the trunk frame and joint speeds, shape (n, 18): as `qpos` and `qvel` of `Simulation`; and by how
-        much the feet disagree on the trunk's velocity, for some slide, shape (n,), m/s.
+        much the feet disagree on the trunk's velocity, because some slide, shape (n,), m/s.
     """
     rows = rows.astype(np.float64)
     angles, speeds = rows[:, column("joint_angles_rad")], rows[:, column("joint_speeds_rad_s")]
@@ -36,7 +36,7 @@ def measured_state(rows: np.ndarray, table: RobotTable) -> tuple[np.ndarray, np.
     feet, feet_speed, turning = leg_kinematics(angles, speeds, table)
     carried = np.maximum(rows[:, column("foot_forces_n")], 0.0)
     share = (carried / carried.sum(axis=1, keepdims=True))[..., None]
-    # Where a foot's ball touches the ground, in the trunk frame; this point of it turns with the calf.
+    # Where the spherical foot touches the ground, in the trunk frame; this point turns with the calf.
     below = table.foot_radius_m * gravity[:, None]
     touching = feet_speed + np.cross(turning, below) + np.cross(gyro[:, None], feet + below)
     velocity = -(share * touching).sum(axis=1)

@@ -1,4 +1,4 @@
-"""What was read from a log, before anything is resampled: of each quantity its times and values."""
+"""What was read from a log, before resampling: times and values of each quantity."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from dmcm.quadruped.logs.quantities import MAPPED, ORIENTATION, QUANTITIES
 from dmcm.quadruped.world.rotations import rotate_into_body
 
 _LEAST_NORM = 0.5
-"""A quaternion shorter than this is no rotation: not filled in, or in another unit."""
+"""A quaternion shorter than this is not a rotation: it was not filled in, or has another unit."""
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -26,9 +26,9 @@ class Channel:
     values: np.ndarray
     """Shape (n, parts), in the library's units, signs and order."""
     rate_hz: float | None = None
-    """Samples a second that there should be, if known."""
+    """Expected samples per second, if known."""
     on_change: bool = False
-    """Whether a long silence is no gap."""
+    """Whether a long silence is not a gap."""
 
     def __len__(self) -> int:
         return len(self.times_ns)
@@ -46,17 +46,17 @@ class Channel:
 def check_complete(
     source: str, mapping: LogMapping, absent: Mapping[str, str], existing: Sequence[str], kind: str
 ) -> list[Finding]:
-    """What is missing in a log, all at once.
+    """Report everything that is missing in a log at once.
 
     Args:
         source: the log's name.
         mapping: how it is read.
-        absent: of each quantity that is mapped and not there, why.
-        existing: names of the topics or columns that are there.
+        absent: quantities that are mapped but not in the log, and why.
+        existing: names of the topics or columns in the log.
         kind: "topic" or "column".
 
     Returns:
-        Warnings about optional quantities that are mapped but not there.
+        Notes on optional quantities that are mapped but not in the log.
 
     Raises:
         DataError: a needed quantity is missing.
@@ -82,7 +82,7 @@ def check_complete(
 
 
 def with_gravity(channels: Mapping[str, Channel]) -> dict[str, Channel]:
-    """Channels whose orientation, if there is one, has become the gravity direction.
+    """Channels with the orientation, if there is one, converted to the gravity direction.
 
     Quaternions that are far from unit length become NaN, which a check reports.
     """

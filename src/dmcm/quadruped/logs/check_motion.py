@@ -1,4 +1,4 @@
-"""Whether quantities of a log fit each other: order, signs and units that one alone does not give away."""
+"""Whether quantities of a log fit each other: order, signs and units that one alone does not reveal."""
 
 from __future__ import annotations
 
@@ -13,36 +13,37 @@ from dmcm.quadruped.logs.rows import Rows, correlations
 from dmcm.quadruped.walking.gait import LEG_OFFSET
 
 _LEAST_ROWS = 50
-"""A second of motion; with less, nothing is said about order and signs."""
+"""A second of motion; with less, order and signs are not checked."""
 _SPEED_STEPS, _TILT_STEPS, _LAG_STEPS = 3, 5, 2
-"""60 ms, short against a gait's 400; 100 ms, for a trunk shakes faster than it tilts; 40 ms, by which joints
-follow their targets."""
+"""60 ms, short against a gait's 400; 100 ms, because a trunk shakes faster than it tilts; 40 ms, the lag of
+joints behind their targets."""
 _LEAST_CHANGE_RAD = 0.01
-"""Of a joint in 60 ms, standard deviation: with less, an encoder's steps matter."""
+"""Standard deviation of a joint's change in 60 ms; with less, an encoder's steps matter."""
 _SURE, _BELONGS = 0.8, 0.5
 """Correlations of an angle's changes with its speed: 0.99 in simulation, 0.8 with a speed 40 ms late."""
 _CLEARLY_NEARER = 0.25
-"""Another joint is the right one if it leaves this share of what the own one leaves unexplained."""
+"""Another joint is the right one if it leaves less than this share of what the joint itself leaves
+unexplained."""
 _SLOPE_WARNED, _SLOPE_REFUSED = 1.25, 2.0
-"""Factors between what a rate says and what really changes. Units differ by ten or more."""
+"""Factors between a rate and the real change. Wrong units differ by ten or more."""
 _LEAST_TILT = 0.005
-"""Change of the gravity direction in 100 ms, standard deviation, that can be told from noise."""
+"""Standard deviation of the gravity direction's change in 100 ms that can be told from noise."""
 _LEAST_TURN = 0.03
-"""What the gyro says it turned by in 100 ms, standard deviation, that cannot be noise."""
+"""Standard deviation of the gyro's turn in 100 ms that cannot be noise."""
 _TARGETS_BETTER = 0.6
-"""Share of the distance between targets and angles that another order must leave to be believed."""
+"""Another order is accepted if it leaves less than this share of the distance between targets and angles."""
 _LEAST_DISTANCE_RAD = 0.1
 """Targets nearer to their angles than this are in order."""
 _OPPOSED = -0.4
-"""Correlation below which a joint runs away from its target."""
+"""Correlation below which a joint moves away from its target."""
 _OFFSET_WARNED_RAD, _OFFSET_REFUSED_RAD = 0.5, 1.0
-"""Mean distance of a joint from its target: a gain of 35 N m/rad and half the peak torque make 0.3 to 0.5."""
+"""Mean distance of a joint from its target: a gain of 35 N m/rad and half the peak torque give 0.3 to 0.5."""
 _SWING_CENTRE, _SWING_OFF, _LEAST_SWING_RAD = 0.25, 0.2, 0.1
-"""Of the gait's cycle, the middle of a foot's swing; the policy moves it by less than 0.05, an order of
-legs that is wrong by half a cycle."""
+"""Middle of a foot's swing in the gait's cycle, and how far off it may be: the policy moves it by less than
+0.05, a wrong order of legs by half a cycle. Smallest swing of a joint to judge by."""
 _AGAINST_WARNED, _AGAINST_REFUSED, _TOLD_ENOUGH = -0.5, -0.8, 0.15
-"""Correlations of what a robot was told and did, over half a second; spread of commands that say something.
-Robots that stumble have had -0.7, and a wrong sign of a good walk gives -0.9."""
+"""Correlations of commands and motion over half a second; smallest spread of commands to judge by. Stumbling
+robots have had -0.7, and a wrong sign in a good walk gives -0.9."""
 _TORQUE_FITS = 0.3
 """Correlation of a torque with the joint's distance from its target; 0.8 and more in simulation."""
 _FACTORS = {
@@ -54,14 +55,14 @@ _FACTORS = {
 
 
 def check_motion(rows: Rows, measured: frozenset[str]) -> list[Finding]:
-    """Compare quantities of a log that moves.
+    """Compare quantities of a log while the robot moves.
 
     Args:
         rows: the log on the model's clock.
-        measured: names of what it has.
+        measured: names of the columns that it has.
     """
     if (rows.unbroken(_TILT_STEPS) & rows.moving[:-_TILT_STEPS]).sum() < _LEAST_ROWS:
-        text = "the robot hardly moves, so that the order of joints, signs and speeds could not be checked."
+        text = "the robot hardly moves, so the order of joints, signs and speeds could not be checked."
         return [Finding("stands still", "note", text)]
     findings = _speeds(rows) + _gyro(rows) + _targets(rows) + _gait(rows) + _told(rows, measured)
     return findings + (_torques(rows) if "torques_nm" in measured else [])
@@ -103,7 +104,7 @@ def _slopes(what: str, slopes: dict[str, float]) -> list[Finding]:
         if wrong:
             middle = float(np.median(list(wrong.values())))
             guess = [text for text, factor in _FACTORS.items() if 1 / 1.5 < middle / factor < 1.5]
-            asked = f"are they {guess[0]}?" if guess else "is the unit right, of this or of the angles?"
+            asked = f"are they {guess[0]}?" if guess else "is its unit right, or that of the angles?"
             text = f"{what} of {', '.join(wrong)} are {1 / middle:.3g} times what really changes: {asked}"
             findings.append(Finding("units", level, text))
     return findings
@@ -118,7 +119,7 @@ def _gyro(rows: Rows) -> list[Finding]:
     shaken = told.std(axis=0) > _LEAST_TURN
     wanted = (change.std(axis=0) > _LEAST_TILT) & (told.std(axis=0) > 0) | shaken
     findings, slopes = [], {}
-    # Forward, gravity moves by pitch, and to the left by roll.
+    # Pitch moves gravity forward, and roll moves it to the left.
     for axis in np.flatnonzero(wanted).tolist():
         name, own = ("pitch (gyro y)", "roll (gyro x)")[axis], float(fit[axis])
         if own < -_BELONGS:
@@ -139,7 +140,7 @@ def _gyro(rows: Rows) -> list[Finding]:
 
 
 def _targets(rows: Rows) -> list[Finding]:
-    """Joints must be near their targets, and nearer than to those of others."""
+    """Joints must be near their targets, and nearer to them than to others."""
     wanted = rows.unbroken(_LAG_STEPS) & rows.moving[:-_LAG_STEPS]
     targets = rows["joint_targets_rad"][:-_LAG_STEPS][wanted]
     angles = rows["joint_angles_rad"][_LAG_STEPS:][wanted]
@@ -203,13 +204,13 @@ def _gait(rows: Rows) -> list[Finding]:
                 f"{listing}): order of legs, or another meaning of the phase? Here FR and RL swing while it "
                 "runs from 0 to 0.5, FL and RR from 0.5 to 1."
             )
-            # Legs that are exchanged are two; a single one has stumbled.
+            # Exchanged legs come in pairs; a single wrong leg has stumbled.
             findings.append(Finding("gait", "refused" if len(wrong) > 1 else "warning", text))
     return findings
 
 
 def _late_swings(angles: np.ndarray, phase: np.ndarray) -> dict[str, float]:
-    """Of legs that bend with the phase, cycles by which they bend later than they should."""
+    """For legs that bend with the phase, cycles by which they bend later than they should."""
     late = {}
     for leg, name in enumerate(LEGS):
         calf = angles[:, 3 * leg + 2]
@@ -223,12 +224,12 @@ def _late_swings(angles: np.ndarray, phase: np.ndarray) -> dict[str, float]:
 
 
 def _told(rows: Rows, measured: frozenset[str]) -> list[Finding]:
-    """Robots must not go against what they are told."""
+    """Robots must not move against their commands."""
     command, width = rows["command"], 25
     whole = rows.unbroken(width - 1)
     findings: list[Finding] = []
     if command[:, 2].std() < _TOLD_ENOUGH:
-        text = "the robot is hardly told to turn, so that the sign of the gyro's z could not be checked."
+        text = "the robot is hardly commanded to turn, so the sign of the gyro's z could not be checked."
         findings.append(Finding("sign", "note", text))
     pairs = [("yaw", command[:, 2], rows["gyro_rad_s"][:, 2], "the gyro's z")]
     if "trunk_velocity_m_s" in measured:

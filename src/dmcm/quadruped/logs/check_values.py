@@ -1,4 +1,4 @@
-"""Whether values of a log can be what they are called: units, limits, sensors that fail."""
+"""Whether values of a log are plausible: units, limits, failing sensors."""
 
 from __future__ import annotations
 
@@ -14,38 +14,40 @@ from dmcm.quadruped.logs.rows import Rows
 from dmcm.quadruped.world.simulation import CONTROL_PERIOD_S
 
 _SPARE_RAD: Mapping[str, float] = {"joint_angles_rad": 0.1, "joint_targets_rad": 0.7}
-"""How far beyond its limit a joint may be, by calibration, and its target, if a controller sets it there."""
+"""How far beyond its limit a joint may be, due to calibration, and its target, which a controller may put
+there."""
 _OUTSIDE_REFUSED = 0.05
-"""Share of samples outside that no slip explains."""
+"""Share of samples outside the limits that cannot be an accident."""
 _MOST_TURN_RAD_S = 35.0
 """2000 deg/s, the widest range of usual gyros."""
 _NORM_WARNED, _NORM_REFUSED = 0.01, 0.1
 """How far a direction's length may be from 1."""
 _UPRIGHT = -0.5
-"""Downward part of gravity, median, of a robot that is on its feet: it leans by less than 60 degrees."""
+"""Median downward part of gravity of a robot on its feet: it leans by less than 60 degrees."""
 _MOST_SPEED_M_S = 10.0
-"""No quadruped is told to run, or runs, faster."""
+"""No quadruped runs faster, or is commanded to."""
 _MOST_CLIMB_M_S = 5.0
 _STRONG = 3.0
-"""Times the peak torque that no motor gives."""
+"""Multiple of the peak torque that no motor gives."""
 _WEAK_NM = 0.1
-"""Largest torque of a robot that moves; its legs alone weigh more."""
+"""A moving robot's largest torque exceeds this; even the weight of its legs needs more."""
 _WEIGHT_RANGE = (0.2, 5.0)
-"""Of the robot's weight, the mean load on its feet; feet may be uncalibrated and carry a payload."""
+"""Plausible mean load on the feet, as a share of the robot's weight; feet may be uncalibrated or carry a
+payload."""
 _STUCK_STEPS = round(2.0 / CONTROL_PERIOD_S)
 """Two seconds of motion in which a reading is the same to the last bit."""
 _OFTEN, _SATURATED_WARNED, _SATURATED_REFUSED = 3, 0.005, 0.05
-"""Samples at the very extreme, which measured numbers reach once, and their share."""
+"""Number of samples at the very extreme, which measured numbers reach once, and their share."""
 _FAST: Mapping[str, float] = {"gyro_rad_s": 1.0, "joint_speeds_rad_s": 2.0}
-"""Below, an extreme that repeats is a sensor's resolution and not its range."""
+"""Below this, an extreme that repeats shows a sensor's resolution and not its range."""
 
 
 def check_values(rows: Rows, parts: list[dict[str, Channel]], table: RobotTable) -> list[Finding]:
-    """Look at each quantity by itself.
+    """Check each quantity by itself.
 
     Args:
         rows: the log on the model's clock.
-        parts: the samples it was made of.
+        parts: the samples that it was made from.
         table: the robot.
     """
     samples = {name: np.concatenate([part[name].values for part in parts]) for name in parts[0]}
@@ -105,35 +107,37 @@ def _gravity(values: np.ndarray) -> list[Finding]:
         text = f"gravity_direction has a length of {middle:.3g} and should have 1: {asked}"
         findings.append(Finding("units", "refused", text))
     elif (off > _NORM_WARNED).mean() > _OUTSIDE_REFUSED:
-        text = f"gravity_direction has a length of {middle:.3g} and should have 1; it was made 1."
+        text = f"gravity_direction has a length of {middle:.3g} and should have 1; it was rescaled to 1."
         findings.append(Finding("units", "warning", text))
     down = float(np.median(values[:, 2] / np.maximum(norms, 1e-9)))
     if down > _UPRIGHT:
         x, y, z = np.median(values, axis=0)
         text = (
-            f"gravity_direction is ({x:.2f}, {y:.2f}, {z:.2f}) in the middle, and (0, 0, -1) of a robot that "
-            "stands (x forward, y left, z up): sign, axes, or the order of the quaternion?"
+            f"gravity_direction has the median ({x:.2f}, {y:.2f}, {z:.2f}), but is (0, 0, -1) for a robot "
+            "that stands (x forward, y left, z up): sign, axes, or the order of the quaternion?"
         )
         findings.append(Finding("gravity", "refused", text))
     return findings
 
 
 def _phase(samples: Mapping[str, np.ndarray]) -> list[Finding]:
-    """A share of the cycle, and all of it."""
+    """The phase is a share of the cycle, and covers all of it."""
     phase = samples["gait_phase"][:, 0]
     low, high = float(phase.min()), float(phase.max())
     if low < -1.0 or high > 1.0:
-        text = f'gait_phase runs from {low:.3g} to {high:.3g}, and should from 0 to 1: unit = "rad" or "deg"?'
+        text = (
+            f'gait_phase runs from {low:.3g} to {high:.3g} but should run from 0 to 1: unit = "rad" or "deg"?'
+        )
         return [Finding("units", "refused", text)]
     falls_back = (np.diff(phase) < -0.5 * (high - low)).sum()
     if falls_back > 1 and high - low < 0.5:
-        text = f"gait_phase runs from {low:.3g} to {high:.3g} again and again, and should from 0 to 1: unit?"
+        text = f"gait_phase repeatedly runs from {low:.3g} to {high:.3g} but should run from 0 to 1: unit?"
         return [Finding("units", "refused", text)]
     return []
 
 
 def _sizes(samples: Mapping[str, np.ndarray], rows: Rows, table: RobotTable) -> list[Finding]:
-    """Sizes that tell a unit."""
+    """Magnitudes that reveal a unit."""
     findings = []
 
     def add(level: Level, text: str) -> None:

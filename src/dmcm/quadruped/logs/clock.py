@@ -1,4 +1,4 @@
-"""Times of a log: sorted out, cut where a clock was set back, and compared with what they should be."""
+"""Times of a log: put in order, cut where a clock was set back, and compared with expected rates."""
 
 from __future__ import annotations
 
@@ -13,38 +13,38 @@ from dmcm.quadruped.logs.quantities import QUANTITIES
 from dmcm.quadruped.world.simulation import CONTROL_PERIOD_S
 
 LEAST_GAP_S = 3 * CONTROL_PERIOD_S
-"""A silence longer than this, and longer than three periods, is a gap and not bridged: a foot swings in
-200 ms, so a straight line over more than 60 ms is an invention."""
+"""A silence longer than this, and longer than three periods, is a gap and is not bridged: a foot swings in
+200 ms, so a straight line over more than 60 ms would be made up."""
 GAP_PERIODS = 3
 _LEAST_RATE_HZ = 25.0
-"""Half the model's rate: below, every second step would be made up."""
+"""Half the model's rate: below it, every second step would be made up."""
 _MOST_RATE_HZ = 20_000.0
-"""No robot logs faster; a clock read in a unit a thousand times too small does."""
+"""No robot logs faster; a clock read in a unit a thousand times too small seems to."""
 _SLOW = 0.95
-"""Share of the model's rate that is still called the model's rate, for clocks differ by less."""
+"""Share of the model's rate that still counts as the model's rate, because clocks differ by less."""
 _RATE_WARNED, _RATE_REFUSED = 1.2, 2.0
 """Factors between a rate and the one that the mapping expects."""
 _BAD_SHARE_REFUSED = 0.2
-"""Share of samples without a number, or of a time that was there before, that leaves no log."""
+"""Fraction of non-finite or duplicate samples above which a log is rejected."""
 _DROPPED_SHARE_WARNED = 0.01
 _IN_ORDER_AGAIN = 0.6
-"""Of a period: samples that only came late lie, sorted, at least this far apart; two runs of a clock that was
-set back lie between each other, somewhere at most half a period apart."""
+"""Share of a period: samples that only came late are at least this far apart once sorted; two runs of a clock
+that was set back interleave, somewhere at most half a period apart."""
 _LATEST_NS = 1_000_000_000
 """No message is a second late."""
 _MOST_CUTS = 10
-"""A clock that runs back more often is no clock."""
+"""A clock that runs back more often is unusable."""
 
 
 def sort_out(channels: Mapping[str, Channel]) -> tuple[list[dict[str, Channel]], list[Finding]]:
-    """Make times increase, and cut the log where they cannot be made to.
+    """Make times increase, and cut the log where that is impossible.
 
     Args:
         channels: as read, by names of `QUANTITIES`.
 
     Returns:
-        Parts of the log, each a channel of every quantity with finite values and increasing times, and what
-        was found. Parts are of use only if no finding is a refusal.
+        Parts of the log, each with a channel of every quantity with finite values and increasing times, and
+        findings. Parts are usable only if no finding is a refusal.
     """
     found: list[tuple[str, Finding]] = []
     parts: dict[str, list[Channel]] = {}
@@ -72,7 +72,7 @@ def gap_s(channel: Channel) -> float:
 
 
 def _finite(channel: Channel) -> tuple[Channel, list[Finding]]:
-    """Samples all of whose values are numbers."""
+    """Samples whose values are all numbers."""
     good = np.asarray(np.isfinite(channel.values).all(axis=1))
     bad = int((~good).sum())
     if not bad:
@@ -91,9 +91,9 @@ def _once(channel: Channel) -> tuple[Channel, list[Finding]]:
     if not twice:
         return channel, []
     level = "refused" if twice / len(channel) > _BAD_SHARE_REFUSED else "warning"
-    asked = " Is clock.unit right? Are the times rounded, or kept in single precision?"
+    asked = " Is clock.unit right? Are the times rounded, or stored in single precision?"
     advice = asked if level == "refused" else ""
-    text = f"{twice} of {len(channel)} samples repeat the time before and were dropped.{advice}"
+    text = f"{twice} of {len(channel)} samples repeat the previous time and were dropped.{advice}"
     return channel.take(first), [Finding("duplicates", level, text)]
 
 
@@ -119,7 +119,7 @@ def _cut(channel: Channel) -> tuple[list[Channel], list[Finding]]:
 
 
 def _rate(name: str, runs: list[Channel], channel: Channel) -> list[Finding]:
-    """Whether samples come as fast as the model and the mapping want."""
+    """Whether samples come as fast as the model and the mapping expect."""
     if channel.on_change:
         return []
     steps = np.concatenate([np.diff(run.times_ns) for run in runs])
@@ -130,12 +130,12 @@ def _rate(name: str, runs: list[Channel], channel: Channel) -> list[Finding]:
     if expected is not None and max(rate / expected, expected / rate) > _RATE_WARNED:
         far = max(rate / expected, expected / rate) > _RATE_REFUSED
         level = "refused" if far else "warning"
-        text = f"comes at {rate:.4g} Hz, and the mapping says {expected:g} Hz. Is clock.unit right?"
+        text = f"comes at {rate:.4g} Hz, but the mapping says {expected:g} Hz. Is clock.unit right?"
         findings.append(Finding("rate", level, text))
     if rate > _MOST_RATE_HZ:
         text = f"comes at {rate:.4g} Hz, faster than any robot logs. Is clock.unit right?"
         findings.append(Finding("rate", "refused", text))
-    # Commands are often sent slowly, and hold.
+    # Commands are often sent slowly, and hold until the next.
     elif rate < _LEAST_RATE_HZ and name != "command":
         text = (
             f"comes at {rate:.4g} Hz; the model steps at {1 / CONTROL_PERIOD_S:g} Hz and needs at least "
@@ -150,7 +150,7 @@ def _rate(name: str, runs: list[Channel], channel: Channel) -> list[Finding]:
 
 
 def _silences(runs: list[Channel]) -> list[Finding]:
-    """Samples that are missing between others, and gaps."""
+    """Missing samples between others, and gaps."""
     findings: list[Finding] = []
     lost, total, longest, gaps, longest_gap = 0, 0, 0.0, 0, 0.0
     for run in runs:

@@ -31,7 +31,7 @@ def worst_first(findings: Iterable[Finding]) -> tuple[Finding, ...]:
 
 
 def about_all(findings: Iterable[tuple[str, Finding]]) -> list[Finding]:
-    """Findings about quantities; what is the same of several is said once.
+    """Findings about quantities; equal findings about several are merged.
 
     Args:
         findings: pairs of a quantity's name and what was found about it.

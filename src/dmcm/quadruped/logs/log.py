@@ -1,4 +1,4 @@
-"""Logs of a real quadruped, as the recordings that contexts are made of."""
+"""Logs of a real quadruped, as recordings that contexts are made from."""
 
 from __future__ import annotations
 
@@ -25,19 +25,19 @@ from dmcm.quadruped.world.simulation import CONTROL_PERIOD_S
 from dmcm.tables import PARQUET, SEPARATORS
 
 LEAST_STEPS = SECOND + WindowConfig().history
-"""Control steps in a row that make one sample of a dynamics model: its past, and a second to come."""
+"""Control steps in a row that make one sample of a dynamics model: its past, and the coming second."""
 _LOST_WARNED = 0.05
 """Share of a log's time that is worth a warning if it cannot be used."""
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class RobotLog:
-    """What a robot lived through, in the form of a recording."""
+    """A robot's log in the form of a recording."""
 
     data: np.ndarray
-    """Shape (steps, columns), single precision: the columns of `data.recording.COLUMNS`, at the control
-    rate. What was not measured is NaN. `begins` is 1 at the first step and after every gap; `falls` and
-    `diverges` are 0, for no log says."""
+    """Shape (steps, columns), single precision: the columns of `data.recording.COLUMNS`, at the control rate.
+    What was not measured is NaN. `begins` is 1 at the first step and after every gap; `falls` and `diverges`
+    are 0, because logs do not say."""
     measured: frozenset[str]
     """Names of the columns that the log has."""
     findings: tuple[Finding, ...]
@@ -47,7 +47,7 @@ class RobotLog:
 
     @classmethod
     def of_recording(cls, data: np.ndarray, source: str) -> RobotLog:
-        """A recording that is at the control rate already, such as `deployment.outcome.Outcome.recording`.
+        """A recording that is already at the control rate, such as `deployment.outcome.Outcome.recording`.
 
         Args:
             data: shape (steps, columns); a column that is NaN all the time was not measured.
@@ -66,7 +66,7 @@ class RobotLog:
 
     @property
     def seconds(self) -> float:
-        """Length of what can be used."""
+        """Length of the usable part."""
         return len(self.data) * CONTROL_PERIOD_S
 
 
@@ -75,19 +75,19 @@ def load_log(path: Path | str, mapping: LogMapping, table: RobotTable) -> RobotL
 
     Args:
         path: `.mcap`, a folder of rosbag2 with such files, `.csv`, `.tsv`, `.tab`, `.parquet` or `.pq`.
-        mapping: which topics or columns are what; see `load_mapping`.
+        mapping: which topics or columns hold what; see `load_mapping`.
         table: the robot that the log is of.
 
     Raises:
         StorageError: no such file, one of another kind, or one that is damaged.
         DataError: the mapping is for another robot, needed quantities are missing, or the check refuses the
             log; the message lists everything that was refused.
-        DmcmError: an MCAP file, and the library that reads it is not installed.
+        DmcmError: the library that reads MCAP files is not installed.
     """
     path = Path(path)
     if mapping.robot is not None and mapping.robot != table.name:
         raise DataError(
-            f"the mapping is for the robot {mapping.robot}, and the table is of {table.name}. Use the table "
+            f"the mapping is for the robot {mapping.robot}, but the table is of {table.name}. Use the table "
             f"of {mapping.robot}, or correct robot in the mapping."
         )
     suffix = path.suffix.lower()
@@ -96,10 +96,10 @@ def load_log(path: Path | str, mapping: LogMapping, table: RobotTable) -> RobotL
     elif suffix in SEPARATORS or suffix in PARQUET:
         channels, findings = read_table_log(path, mapping)
     else:
-        more = " `ros2 bag convert` makes MCAP of it." if suffix in (".db3", ".bag") else ""
+        more = " `ros2 bag convert` turns it into MCAP." if suffix in (".db3", ".bag") else ""
         valid = ", ".join((".mcap", *SEPARATORS, *PARQUET))
         raise StorageError(
-            f"{path.name} is no log by its suffix. Valid: {valid}, or a folder of rosbag2.{more}"
+            f"{path.name} does not have a log's suffix. Valid: {valid}, or a folder of rosbag2.{more}"
         )
     parts, about_clock = sort_out(with_gravity(channels))
     findings += about_clock
@@ -122,19 +122,20 @@ def _usable(data: np.ndarray, parts: list[dict[str, Channel]]) -> list[Finding]:
     if longest < LEAST_STEPS:
         listing = ", ".join(f"{name} {span:.3g} s" for name, span in spans.items())
         text = (
-            f"all quantities together last for {longest * CONTROL_PERIOD_S:.3g} s without a gap, and a "
-            f"sample takes {LEAST_STEPS * CONTROL_PERIOD_S:.3g} s. Apart they last: {listing}. Are their "
-            "times of one clock? An optional quantity that covers little can be left out of the mapping."
+            f"all quantities together last for {longest * CONTROL_PERIOD_S:.3g} s without a gap, but a "
+            f"sample takes {LEAST_STEPS * CONTROL_PERIOD_S:.3g} s. Separately they last: {listing}. Are "
+            "their times from one clock? An optional quantity that covers little can be left out of the "
+            "mapping."
         )
         return [Finding("short", "refused", text)]
     lost = 1 - len(data) * CONTROL_PERIOD_S / max(max(spans.values()), CONTROL_PERIOD_S)
     if lost > _LOST_WARNED:
-        text = f"{lost:.0%} of the log cannot be used: not all quantities are there all the time."
+        text = f"{lost:.0%} of the log cannot be used: some quantities are missing at times."
         return [Finding("gaps", "warning", text)]
     return []
 
 
 def _span_s(channel: Channel) -> float:
-    """How long a channel lasts, gaps not counted."""
+    """How long a channel lasts, without gaps."""
     steps = np.diff(channel.times_ns) * 1e-9
     return float(steps[steps <= gap_s(channel)].sum())

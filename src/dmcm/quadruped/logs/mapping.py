@@ -31,11 +31,11 @@ class Clock:
     """Which times are believed."""
 
     column: str | None = None
-    """Of a table: the column of times. Columns that hold dates need no unit."""
+    """In a table: the column of times. Columns that hold dates need no unit."""
     unit_ns: float = 1e9
-    """Of a table: nanoseconds in one unit of that column."""
+    """In a table: nanoseconds in one unit of that column."""
     stamp: Stamp = "header"
-    """Of MCAP: the stamp in a message's header where it has one, or the time when it was logged."""
+    """In MCAP: the stamp in a message's header where it has one, or the time when it was logged."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -46,23 +46,23 @@ class Source:
     """
 
     topic: str | None
-    """Of MCAP: where its messages are."""
+    """In MCAP: the topic of its messages."""
     fields: tuple[str, ...]
-    """Of MCAP: paths of its numbers in a message, each a number or a list of numbers."""
+    """In MCAP: paths of its numbers in a message, each a number or a list of numbers."""
     names: str | None
-    """Of MCAP: path of a list of joint names that says the order in each message."""
+    """In MCAP: path of a list of joint names that gives the order in each message."""
     columns: tuple[str, ...]
-    """Of a table: one column a number."""
+    """In a table: one column per number."""
     order: tuple[str, ...]
     """Which part each number is; "-" for one that is not read."""
     scale: tuple[float, ...]
-    """Of each number: unit times sign."""
+    """For each number: unit times sign."""
     offset: tuple[float, ...]
-    """Of each number, in the library's unit."""
+    """For each number, in the library's unit."""
     rate_hz: float | None
-    """Samples a second that there should be, if known."""
+    """Expected samples per second, if known."""
     on_change: bool
-    """Whether it is only written when it changes, so that a long silence is no gap."""
+    """Whether it is only written when it changes, so that a long silence is not a gap."""
 
     def convert(self, numbers: np.ndarray, quantity: Quantity) -> np.ndarray:
         """Numbers of a log, shape (n, len(order)), as values, shape (n, parts), of the library."""
@@ -81,7 +81,7 @@ class LogMapping:
     robot: str | None = None
     """Name of the robot the mapping is for; None for any."""
     joint_names: Mapping[str, str] = dataclasses.field(default_factory=dict)
-    """The log's names of joints, by the library's; those that are not here are the same."""
+    """The log's names of joints, by the library's names; joints not listed have the same name."""
 
 
 def mapping_names() -> tuple[str, ...]:
@@ -94,7 +94,7 @@ def load_mapping(mapping: str | Path) -> LogMapping:
     """Read and check a mapping file.
 
     Args:
-        mapping: name of one that comes with the package, or path of a TOML file laid out like
+        mapping: name of a mapping that comes with the package, or path of a TOML file laid out like
             mappings/ros2.toml or mappings/flat.toml.
 
     Raises:
@@ -152,7 +152,7 @@ def _clock(section: Mapping[str, Any]) -> Clock:
     column = section.get("column")
     if column is not None:
         _text(column, "clock.column")
-        # Seconds read as milliseconds would not be noticed by whoever left the unit out.
+        # Without a unit, seconds read as milliseconds would go unnoticed.
         if "unit" not in section:
             raise DataError(f"mapping: [clock] lacks unit. Valid: {', '.join(_CLOCK_UNITS)}.")
     unit = _text(section.get("unit", "s"), "clock.unit")
@@ -184,7 +184,7 @@ def _source(section: Mapping[str, Any], where: str) -> Source:
         raise DataError(f"mapping: [{where}] needs both topic and field to find it in MCAP.")
     if topic is None and not columns:
         raise DataError(
-            f"mapping: [{where}] says nowhere to look: give topic and field (MCAP) or columns (tables)."
+            f"mapping: [{where}] does not say where to look: give topic and field (MCAP) or columns (tables)."
         )
     if topic is not None:
         _text(topic, f"{where}.topic")
@@ -203,14 +203,14 @@ def _source(section: Mapping[str, Any], where: str) -> Source:
     units = _units(section, where, quantity, order)
     signs = _numbers(section, "sign", where, len(order), 1.0)
     if any(abs(sign) != 1 for sign in signs):
-        raise DataError(f"mapping: {where}.sign = {section['sign']!r} must be made of 1 and -1.")
+        raise DataError(f"mapping: {where}.sign = {section['sign']!r} must consist of 1 and -1.")
     offsets = _numbers(section, "offset", where, len(order), 0.0)
     rate = section.get("rate_hz")
     if rate is not None and not (_is_number(rate) and rate > 0):
         raise DataError(f"mapping: {where}.rate_hz = {rate!r} must be a number > 0.")
     on_change = section.get("on_change", False)
     if not isinstance(on_change, bool) or (on_change and where != "command"):
-        raise DataError(f"mapping: {where}.on_change is true or false, and for the command alone.")
+        raise DataError(f"mapping: {where}.on_change must be true or false, and is for the command only.")
     return Source(
         topic,
         fields,
@@ -247,10 +247,10 @@ def _order(section: Mapping[str, Any], where: str, quantity: Quantity, *, named:
 def _units(
     section: Mapping[str, Any], where: str, quantity: Quantity, order: Sequence[str]
 ) -> tuple[float, ...]:
-    """Size of each number's unit in the library's."""
+    """Size of each number's unit in the library's unit."""
     given, each = _texts(section, "unit", where), not isinstance(section.get("unit", ""), str)
     if each and len(given) != len(order):
-        raise DataError(f"mapping: {where}.unit must be one unit, or {len(order)}, one a number.")
+        raise DataError(f"mapping: {where}.unit must be one unit, or {len(order)}, one per number.")
     sizes = []
     for at, part in enumerate(order):
         unit = given[at] if each else given[0] if given else None
@@ -262,7 +262,7 @@ def _units(
             unit = next(iter(valid))
         if unit not in valid:
             mixed = len({tuple(units) for units in quantity.units}) > 1 and not each
-            hint = " Give one unit a number, as a list." if mixed else ""
+            hint = " Give one unit per number, as a list." if mixed else ""
             raise DataError(f"mapping, {where}.unit of {part}: {unknown_name('unit', unit, valid)}{hint}")
         sizes.append(valid[unit])
     return tuple(sizes)
@@ -281,7 +281,7 @@ def _text(value: Any, where: str) -> str:
 
 
 def _texts(section: Mapping[str, Any], entry: str, where: str) -> tuple[str, ...]:
-    """A list of texts; one text is a list of one, and none an empty one."""
+    """A list of texts; a single text becomes a list of one, and None an empty list."""
     value = section.get(entry, ())
     listed = (value,) if isinstance(value, str) else value
     if not isinstance(listed, list | tuple) or (entry in section and not listed):

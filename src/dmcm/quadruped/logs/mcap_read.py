@@ -18,7 +18,8 @@ from dmcm.quadruped.logs.mapping import LogMapping, Source
 from dmcm.quadruped.logs.quantities import MAPPED
 
 _APART_WARNED_S, _APART_REFUSED_S = 0.01, 0.5
-"""Stamps of headers and of the recorder, both used: half a step apart, or more than any transport takes."""
+"""Difference between stamps of headers and of the recorder, if both are used: half a step, more than
+transport takes."""
 
 
 def read_mcap(path: Path, mapping: LogMapping) -> tuple[dict[str, Channel], list[Finding]]:
@@ -30,18 +31,18 @@ def read_mcap(path: Path, mapping: LogMapping) -> tuple[dict[str, Channel], list
 
     Returns:
         Channels by names of `MAPPED`, and what was found missing or strange. A message whose field is an
-        empty list is no sample: so ROS says that something is not given.
+        empty list is not a sample: ROS marks missing values like that.
 
     Raises:
         StorageError: no such file, not MCAP, damaged, or no library that reads it.
-        DataError: needed quantities are missing, or fields are not there or not numbers.
+        DataError: needed quantities are missing, or fields are missing or are not numbers.
     """
     files = _files(path)
     types = {topic: kind for file in files for topic, kind in _topics(file).items()}
     absent = {}
     for name, source in mapping.sources.items():
         if source.topic is None:
-            absent[name] = f"the mapping has no topic for it ([{name}] has columns alone)"
+            absent[name] = f"the mapping has no topic for it ([{name}] only has columns)"
         elif source.topic not in types:
             absent[name] = unknown_name("topic", source.topic, types)
     readers = {
@@ -82,9 +83,9 @@ class _Reader:
             numbers = self._by_name(message, numbers)
         elif len(numbers) != len(self.source.order):
             raise DataError(
-                f"{self.topic}: {' and '.join(self.source.fields)} has {len(numbers)} numbers, and "
-                f"[{self.name}] says what {len(self.source.order)} are ({', '.join(self.source.order)}). Say "
-                "in order which each is, with '-' for those not wanted."
+                f"{self.topic}: {' and '.join(self.source.fields)} has {len(numbers)} numbers, but "
+                f"[{self.name}] names {len(self.source.order)} ({', '.join(self.source.order)}). Say in "
+                "order which each is, with '-' for those not wanted."
             )
         stamp = getattr(getattr(message, "header", None), "stamp", None) if self.by_header else None
         self.times_ns.append(log_ns if stamp is None else stamp.sec * 10**9 + stamp.nanosec)
@@ -92,7 +93,7 @@ class _Reader:
         self.rows.append(numbers)
 
     def channel(self) -> Channel:
-        """What was gathered."""
+        """The gathered samples."""
         values = self.source.convert(np.array(self.rows, np.float64), MAPPED[self.name])
         return Channel(np.array(self.times_ns, np.int64), values, self.source.rate_hz, self.source.on_change)
 
@@ -112,7 +113,7 @@ class _Reader:
             if names.count(joint) != 1:
                 raise DataError(
                     f"{self.topic}, {self.source.names}: {unknown_name('joint', joint, map(str, names))} "
-                    "Each joint must be there once; say in [joint_names] what the log calls them."
+                    "Each joint must occur once; say in [joint_names] what the log calls them."
                 )
         return [numbers[names.index(joint)] for joint in self.joints]
 
@@ -123,8 +124,8 @@ class _Reader:
             if not isinstance(number, int | float):
                 inner = f" It has {', '.join(_fields(number))}." if _fields(number) else ""
                 raise DataError(
-                    f"{self.topic}: field '{field}' is no number or list of numbers.{inner} Give the path of "
-                    "each number, such as angular_velocity.x."
+                    f"{self.topic}: field '{field}' is not a number or a list of numbers.{inner} Give the "
+                    "path of each number, such as angular_velocity.x."
                 )
         return [float(number) for number in listed]
 
@@ -141,7 +142,7 @@ def _fields(value: Any) -> tuple[str, ...]:
 def _follow(message: Any, path: str, topic: str) -> Any:
     """What a path such as "imu_state.gyroscope", "data.3" or "motor_state.q" leads to.
 
-    A number picks from a list; a name goes through all of a list.
+    A number picks from a list; a name applies to all items of a list.
     """
     value = message
     for part in path.split("."):
@@ -161,7 +162,7 @@ def _follow(message: Any, path: str, topic: str) -> Any:
 
 
 def _clocks(readers: Sequence[_Reader]) -> list[Finding]:
-    """Whether stamps of headers and of the recorder, if both are used, are of one clock."""
+    """Whether stamps of headers and of the recorder, if both are used, come from one clock."""
     late = {reader.name: reader.lateness_s() for reader in readers}
     logged = [name for name, reader in zip(late, readers, strict=True) if reader.times_ns == reader.log_ns]
     apart = max((abs(value) for value in late.values()), default=0.0)
@@ -172,7 +173,7 @@ def _clocks(readers: Sequence[_Reader]) -> list[Finding]:
         Finding(
             "clock",
             level,
-            f"{', '.join(logged)} have the recorder's time, and the others' headers differ from it by "
+            f"{', '.join(logged)} have the recorder's time, but the others' headers differ from it by "
             f'{apart:.3g} s. Set time = "log" in [clock] to take the recorder\'s time for all.',
         )
     ]
@@ -187,7 +188,7 @@ def _files(path: Path) -> list[Path]:
     files = list(path.glob("*.mcap"))
     if not files:
         names = ", ".join(sorted(entry.name for entry in path.iterdir())) or "nothing"
-        raise StorageError(f"the folder {path} holds no .mcap file, but {names}.")
+        raise StorageError(f"the folder {path} holds no .mcap file, only {names}.")
     return sorted(files, key=lambda file: [int(n) for n in re.findall(r"\d+", file.stem)])
 
 
@@ -212,7 +213,7 @@ def _messages(file: Path, topics: list[str]) -> Iterator[tuple[str, int, Any]]:
         if channel.id not in decoders:
             try:
                 decoders[channel.id] = factory.decoder_for(channel.message_encoding, schema)
-            except Exception as error:  # of a parser of definitions, for whatever it does not understand
+            except Exception as error:  # the parser of definitions may raise anything
                 raise StorageError(
                     f"{file}: the message definition of {channel.topic} is damaged: {error}"
                 ) from error
@@ -237,7 +238,7 @@ def _records(file: Path, topics: list[str]) -> Iterator[tuple[Any, Any, Any]]:
 
 @contextlib.contextmanager
 def _opened(file: Path) -> Iterator[Any]:
-    """A reader of the file; whatever it does not understand is damage."""
+    """A reader of the file; whatever it cannot parse counts as damage."""
     try:
         import mcap_ros2  # noqa: F401
         from mcap.reader import make_reader
@@ -250,6 +251,6 @@ def _opened(file: Path) -> Iterator[Any]:
         raise StorageError(f"{file} cannot be read: {error.strerror or error}.") from error
     except Exception as error:  # of a parser of bytes: damage has many names
         raise StorageError(
-            f"{file} is no MCAP file, or it is damaged or was cut off ({error}). `mcap recover` saves what "
-            "can be read of a recording that was not closed."
+            f"{file} is not an MCAP file, or it is damaged or was cut off ({error}). `mcap recover` saves "
+            "what can be read of a recording that was not closed."
         ) from error

@@ -53,9 +53,9 @@ _DEFINITIONS: Mapping[str, str] = {
 def write_mcap(path: Path | str, data: np.ndarray, table: RobotTable, *, start_s: float = 0.0) -> None:
     """Write a recording as MCAP, whole or not at all.
 
-    The layout is that of `mappings/ros2.toml`. Torques belong to the end of a step and carry its time, so
-    that the last step of a recording ends with a message of torques alone. A fresh start (`begins`) follows
-    a pause of `PAUSE_S`. Falls are not written: nothing in a real log says so.
+    The layout is that of `mappings/ros2.toml`. Torques belong to the end of a step and carry its time, so the
+    last step of a recording ends with a message that holds only torques. A fresh start (`begins`) follows a
+    pause of `PAUSE_S`. Falls are not written: real logs do not say when robots fall.
 
     Args:
         path: of the file.
@@ -102,12 +102,12 @@ _PERIOD_NS = round(CONTROL_PERIOD_S * 1e9)
 
 
 def _check(data: np.ndarray, start_s: float) -> frozenset[str]:
-    """Names of what is left out, being nowhere a number."""
+    """Names of the columns that are left out because they hold no numbers."""
     size = sum(COLUMNS.values())
     if data.ndim != 2 or data.shape[1] != size:
         raise ShapeError(
-            f"a recording of one robot has shape (steps, {size}); this has {data.shape}. Of several, give "
-            "one: data[i]."
+            f"a recording of one robot has shape (steps, {size}); this has {data.shape}. Of several robots, "
+            "give one: data[i]."
         )
     if not len(data):
         raise DataError("the recording has no steps.")
@@ -125,7 +125,7 @@ def _check(data: np.ndarray, start_s: float) -> frozenset[str]:
 
 
 def _unread(data: np.ndarray) -> np.ndarray:
-    """Whether a step is the last before a pause, whose torques nobody was there to read, shape (steps,)."""
+    """Whether a step is the last before a pause, whose torques nobody could read, shape (steps,)."""
     return np.append(data[1:, column("begins")][:, 0] > 0, True)
 
 

@@ -28,9 +28,9 @@ class Quantity:
     parts: tuple[str, ...]
     """Names of its numbers, in the order of the recording's columns."""
     units: tuple[Mapping[str, float], ...]
-    """Of each part, the units it may come in, and their sizes in the library's unit, which is the first."""
+    """For each part, the units it may come in, and their sizes in the library's unit, which is the first."""
     needed: bool
-    """Whether a log is refused without."""
+    """Whether a log without it is refused."""
     held: bool = False
     """Whether the latest value holds until the next; all others are interpolated."""
 

@@ -13,20 +13,20 @@ from dmcm.quadruped.logs.quantities import QUANTITIES
 from dmcm.quadruped.world.simulation import CONTROL_PERIOD_S
 
 SAME_INSTANT_S = 1e-5
-"""Times nearer than this are one: more than rounding does to them, and nothing moves within."""
+"""Times closer than this count as equal: it is more than rounding errors and too short for motion."""
 _LATE_S, _LATE_SHARE = 2e-3, 0.1
 """A held value counts for a step if it came at most this much after its start, in seconds and in periods of
-its own: a controller reads, computes and then publishes what it does in this very step."""
+its own: a controller reads, computes and then publishes what it does in the same step."""
 _STEADY = 0.1
-"""Targets whose changes come this near to the control period are those of a controller of that rate."""
+"""Targets that change this nearly at the control period come from a controller of that rate."""
 _FEW = 10
-"""Changes of targets that tell when a controller steps."""
+"""With this many changes of targets or fewer, the controller's steps cannot be told."""
 
 Interval = tuple[float, float]
 
 
 def resample(parts: Sequence[Mapping[str, Channel]]) -> np.ndarray:
-    """Rows of a recording wherever all channels have something to say.
+    """Rows of a recording wherever all channels have data.
 
     State, command, phase and targets are those at a step's start, torques those at its end. The grid starts
     with the controller's own steps where the targets tell them.
@@ -66,7 +66,7 @@ def _intervals(channel: Channel, times: np.ndarray, *, held: bool) -> list[Inter
         return []
     if channel.on_change:
         return [(float(times[0]), np.inf)]
-    # What holds is known for a period more, but not where the next is due, give or take its lateness.
+    # A held value stays known until the next one may come: for a period less its lateness.
     beyond = (1 - 2 * _LATE_SHARE) * max(channel.period_s, CONTROL_PERIOD_S) if held else 0.0
     breaks = np.flatnonzero(np.diff(times) > gap_s(channel) + SAME_INSTANT_S)
     starts, ends = np.concatenate([[0], breaks + 1]), np.concatenate([breaks, [len(times) - 1]])
@@ -107,10 +107,10 @@ def _rows(part: Mapping[str, Channel], times: Mapping[str, np.ndarray], steps: n
         held = QUANTITIES[name].held
         values = _held(channel, times[name], steps) if held else _between(channel, times[name], steps)
         if name == "gravity_direction":
-            # A straight line between two directions is too short.
+            # Points on a straight line between two unit vectors are too short.
             values = values / np.maximum(np.linalg.norm(values, axis=1, keepdims=True), 1e-9)
         if name == "gait_phase":
-            # In single precision, the end of the cycle may be its beginning.
+            # In single precision, the end of the cycle may round to its beginning.
             values = values.astype(np.float32) % np.float32(1)
         rows[:, column(name)] = values
     rows[:, column("begins")] = (np.arange(len(steps)) == 0)[:, None]

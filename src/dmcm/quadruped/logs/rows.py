@@ -1,4 +1,4 @@
-"""Rows of a log seen as the checks need them: by name, in motion, and as changes over a short time."""
+"""Rows of a log as the checks need them: by name, in motion, and as changes over a short time."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from dmcm.quadruped.data.recording import column
 from dmcm.quadruped.world.simulation import CONTROL_PERIOD_S
 
 MOVING_RAD_S = 0.2
-"""Mean speed of the joints above which a robot moves; encoders of one that stands read a tenth of it, and
-walking takes ten times as much."""
+"""Mean speed of the joints above which a robot moves; encoders of a standing robot read a tenth of it, those
+of a walking one ten times as much."""
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -35,7 +35,7 @@ class Rows:
         return np.maximum(change.mean(axis=1), speeds.mean(axis=1)) > MOVING_RAD_S
 
     def unbroken(self, steps: int) -> np.ndarray:
-        """Rows from which the log goes on for so many steps without a cut, shape (rows − steps,)."""
+        """Rows from which the log continues for so many steps without a cut, shape (rows − steps,)."""
         begun = np.cumsum(self["begins"][:, 0])
         return begun[steps:] == begun[: max(len(begun) - steps, 0)]
 

@@ -1,4 +1,4 @@
-"""Logs as tables: CSV, TSV or Parquet, one row a time, one column a number."""
+"""Logs as tables: CSV, TSV or Parquet, one row per time, one column per number."""
 
 from __future__ import annotations
 
@@ -24,15 +24,15 @@ def read_table_log(path: Path, mapping: LogMapping) -> tuple[dict[str, Channel],
 
     Returns:
         Channels by names of `MAPPED`, and what was found missing. A row whose cells of a quantity are all
-        empty is no sample of it; a single empty cell is NaN.
+        empty is not a sample of it; a single empty cell is NaN.
 
     Raises:
         StorageError: no such file, or not a table.
-        DataError: no rows, no times, cells that are no numbers, or needed quantities that are missing.
+        DataError: no rows, no times, cells that are not numbers, or missing quantities that are needed.
     """
     frame = read_frame(path)
     if path.suffix.lower() not in PARQUET:
-        # Blank lines are no rows.
+        # Blank lines are not rows.
         frame = frame.filter(pl.any_horizontal(pl.all().is_not_null()))
     if mapping.clock.column is None:
         raise DataError(
@@ -48,7 +48,7 @@ def read_table_log(path: Path, mapping: LogMapping) -> tuple[dict[str, Channel],
         wanted = [c for c, part in zip(source.columns, source.order, strict=False) if part != NOTHING]
         lost = [column for column in wanted if column not in frame.columns]
         if not source.columns:
-            absent[name] = f"the mapping has no columns for it ([{name}] has a topic alone)"
+            absent[name] = f"the mapping has no columns for it ([{name}] only has a topic)"
         elif lost:
             some = "" if len(lost) == len(wanted) else f" ({len(lost)} of {len(wanted)} columns are missing)"
             absent[name] = unknown_name("column", lost[0], frame.columns) + some
@@ -103,7 +103,7 @@ def _numbers(column: pl.Series, path: Path) -> np.ndarray:
         numbers = column.cast(pl.Float64, strict=False)
         if wrong := (numbers.is_null() & ~empty).arg_true().to_list():
             raise DataError(
-                f"{path.name}, column '{column.name}', row {wrong[0] + 1}: {column[wrong[0]]!r} is no "
+                f"{path.name}, column '{column.name}', row {wrong[0] + 1}: {column[wrong[0]]!r} is not a "
                 "number. Correct it, or leave the cell empty."
             )
     elif column.dtype.is_numeric() or column.dtype == pl.Boolean:

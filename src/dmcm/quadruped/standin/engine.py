@@ -1,4 +1,4 @@
-"""One robot on one ground in Bullet: another solver, other contacts, another integrator than MuJoCo's."""
+"""One robot on one ground in Bullet: another solver, contact model and integrator than MuJoCo's."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class BulletRobot:
     by sequential impulses, dry friction of joints as a constraint of the same solver.
 
     Attributes:
-        close: gives the engine's memory back; so does the end of the object.
+        close: frees the engine's memory, as does the end of the object.
         qpos: place, orientation (w, x, y, z) and joint angles, shape (19,), once `read` was called.
         qvel: velocity in the world, turning rate in the trunk frame, joint speeds, shape (18,), likewise.
     """
@@ -62,12 +62,12 @@ class BulletRobot:
     def stand(self, terrain: Terrain, robot: RobotProperties, qpos: np.ndarray) -> None:
         """A new world with a ground and a robot at rest.
 
-        Everything is built anew, for the solver remembers contacts of the past.
+        Everything is built again because the solver remembers past contacts.
 
         Args:
             terrain: its period starts at the world's origin.
             robot: its body.
-            qpos: where, shape (19,).
+            qpos: where it stands, shape (19,).
         """
         if terrain != self._terrain:
             for part in self._ground:
@@ -76,7 +76,7 @@ class BulletRobot:
         self.embody(robot, qpos, np.zeros(18))
 
     def embody(self, robot: RobotProperties, qpos: np.ndarray, qvel: np.ndarray) -> None:
-        """Give the robot another body; where and how it moves is given too, as in `qpos` and `qvel`."""
+        """Give the robot another body, with the pose and motion given as in `qpos` and `qvel`."""
         client = self._client
         if self._robot >= 0:
             pybullet.removeBody(self._robot, physicsClientId=client)
@@ -105,7 +105,7 @@ class BulletRobot:
             forces=[robot.joint_friction_nm] * 12,
             physicsClientId=client,
         )
-        # Bullet's place of a body is that of its centre of mass, in the axes of its principal moments.
+        # Bullet's pose of a body is that of its centre of mass, in the axes of its principal moments.
         inertial = pybullet.getDynamicsInfo(self._robot, -1, physicsClientId=client)[3:5]
         self._from_trunk = inertial
         self._to_trunk = pybullet.invertTransform(*inertial)
@@ -125,7 +125,7 @@ class BulletRobot:
         self._read_joints()
 
     def read(self) -> None:
-        """Bring `qpos` and `qvel` up to date; `step` does so for the joints alone."""
+        """Bring `qpos` and `qvel` up to date; `step` does so only for the joints."""
         client = self._client
         place, turn = pybullet.getBasePositionAndOrientation(self._robot, physicsClientId=client)
         linear, angular = pybullet.getBaseVelocity(self._robot, physicsClientId=client)
@@ -138,7 +138,7 @@ class BulletRobot:
         self._read_joints()
 
     def move(self, by_m: np.ndarray) -> None:
-        """Move the robot, its motion unchanged, shape (3,)."""
+        """Move the robot without changing its motion, shape (3,)."""
         self.read()
         self.qpos[:3] += by_m
         self._write()
@@ -160,9 +160,9 @@ class BulletRobot:
     def _add_rotors(self) -> None:
         """Give the knees' links their rotors' inertia.
 
-        Bullet knows no rotors, so they turn with the links: thigh and knee feel one each, as they should, and
-        so does the trunk's pitch, which should not. Hips go without: there a whole leg outweighs a rotor, and
-        the trunk's roll, light as it is, would feel four.
+        Bullet has no rotors, so they turn with the links: thigh and knee feel one each, as they should, and
+        so does the trunk's pitch, which should not. Hips get none: there a whole leg outweighs a rotor, and
+        the trunk, which is light in roll, would feel four.
         """
         for link in self._feet:
             info = pybullet.getDynamicsInfo(self._robot, link, physicsClientId=self._client)
@@ -178,7 +178,7 @@ class BulletRobot:
         self.qvel[6:] = [state[1] for state in states]
 
     def _write(self) -> None:
-        """Put the robot where `qpos` and `qvel` say."""
+        """Set the robot's pose and motion from `qpos` and `qvel`."""
         client, robot = self._client, self._robot
         trunk, quaternion = self.qpos[:3].tolist(), np.roll(self.qpos[3:7], -1).tolist()
         place, turn = pybullet.multiplyTransforms(trunk, quaternion, *self._from_trunk)
@@ -191,7 +191,7 @@ class BulletRobot:
         pybullet.resetBaseVelocity(robot, linear.tolist(), angular.tolist(), physicsClientId=client)
 
     def _load(self, text: str) -> int:
-        # Bullet reads robots from files alone.
+        # Bullet reads robots only from files.
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / "robot.urdf"
             path.write_text(text, encoding="utf-8")
@@ -230,7 +230,7 @@ class BulletRobot:
             numHeightfieldColumns=len(heights),
             physicsClientId=self._client,
         )
-        # Bullet puts the middle of a height map's bounds where it is placed.
+        # Bullet places height maps by the middle of their bounds.
         middle = (len(heights) - 1) * CELL_M / 2 - MARGIN_M
         at = [middle, middle, (heights.min() + heights.max()) / 2]
         return pybullet.createMultiBody(0, shape, -1, at, physicsClientId=self._client)

@@ -11,16 +11,16 @@ from dmcm.errors import ConfigError
 
 @dataclasses.dataclass(frozen=True)
 class RealityGap:
-    """What training never saw. Engine, integrator, time step and contacts differ whatever is set here.
+    """What training never saw. Engine, integrator, time step and contacts differ whatever the settings.
 
-    Sensor errors that last (offsets, biases, wrong scales) are drawn once a robot, noise at every reading.
+    Lasting sensor errors (offsets, biases, wrong scales) are drawn once per robot, noise at every reading.
     """
 
     torque_lag_s: float = 0.004
     """Time constant with which a motor's torque follows what its controller asks for."""
     no_load_speeds_rad_s: tuple[float, float, float] = (30.1, 30.1, 20.06)
-    """Speeds of hip, thigh and calf at which a motor gives no torque any more; those of the Go1 are the
-    joint speed limits in Unitree's robot description (unitreerobotics/unitree_ros, go1_description)."""
+    """Speeds of hip, thigh and calf at which a motor no longer gives torque; those of the Go1 are the joint
+    speed limits in Unitree's robot description (unitreerobotics/unitree_ros, go1_description)."""
     full_torque_share: float = 0.3
     """Share of the no-load speed up to which a motor gives its peak torque; from there on it falls in a
     straight line. 1 is a motor without such a limit."""
@@ -50,10 +50,10 @@ class RealityGap:
     """Standard deviation of its noise."""
 
     def check(self) -> RealityGap:
-        """Return self, or raise `ConfigError` for what no motor or sensor can be."""
+        """Return self, or raise `ConfigError` for impossible motors or sensors."""
         values = np.concatenate([np.atleast_1d(value) for value in dataclasses.astuple(self)])
         if not np.all(np.isfinite(values)) or values.min() < 0:
-            raise ConfigError(f"a reality gap has finite numbers that are not negative: {self}.")
+            raise ConfigError(f"a reality gap must have finite numbers that are not negative: {self}.")
         if not 0 < self.full_torque_share <= 1 or min(self.no_load_speeds_rad_s) <= 0:
             raise ConfigError(
                 f"full_torque_share={self.full_torque_share} must lie in (0, 1], no_load_speeds_rad_s="
@@ -65,8 +65,8 @@ class RealityGap:
         """The gap made smaller or larger.
 
         Args:
-            size: 0 leaves nothing but the other engine, 1 is this gap, 2 doubles lag, friction and errors
-                and lets torque fall from a lower speed on.
+            size: 0 leaves only the other engine, 1 is this gap, 2 doubles lag, friction and errors and lets
+                torque fall from a lower speed on.
 
         Raises:
             ConfigError: a size below 0.

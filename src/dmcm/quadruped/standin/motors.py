@@ -31,7 +31,7 @@ class Motors:
         self._targets = np.tile(table.home_pose_rad, (round(longest_s / timestep_s) + 1, count, 1))
 
     def rest(self, ids: np.ndarray) -> None:
-        """Forget what some motors were told and gave: they hold the home pose."""
+        """Reset some motors: they hold the home pose."""
         self.torques_nm[ids] = 0.0
         self._targets[:, ids] = self._table.home_pose_rad
 
@@ -46,7 +46,7 @@ class Motors:
 
         Args:
             targets_rad: newest joint targets, shape (n, 12).
-            angles_rad: as the encoders have them, shape (n, 12).
+            angles_rad: as the encoders read them, shape (n, 12).
             speeds_rad_s: of the joints, shape (n, 12).
             properties: gains, strength and delay of each robot, shape (n,) each.
         """
@@ -58,7 +58,7 @@ class Motors:
         asked -= properties["d_gain_nms_per_rad"][:, None] * speeds_rad_s
         peak = table.peak_torque_nm * properties["motor_strength"][:, None]
         limit = peak * torque_share(speeds_rad_s, self._no_load_rad_s, gap.full_torque_share)
-        # A motor that brakes is helped by the voltage that its turning makes, so only driving fades.
+        # A braking motor is helped by the voltage that its turning induces, so only driving torque fades.
         limit = np.where(asked * speeds_rad_s > 0, limit, peak)
         asked = np.clip(asked, -limit, limit)
         follows = 1.0 if gap.torque_lag_s == 0 else 1 - np.exp(-self._timestep_s / gap.torque_lag_s)

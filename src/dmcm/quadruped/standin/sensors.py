@@ -10,14 +10,14 @@ from dmcm.quadruped.standin.gap import RealityGap
 
 
 class StandInSensors:
-    """Sensors of n robots; each robot has errors of its own that last.
+    """Sensors of n robots; each robot has its own lasting errors.
 
     Attributes:
         joint_offset_rad: errors of the joints' zeros, shape (n, 12).
     """
 
     def __init__(self, gap: RealityGap, count: int, rng: np.random.Generator):
-        """Draw the errors that last.
+        """Draw the lasting errors.
 
         Args:
             gap: how large errors are.
@@ -30,7 +30,7 @@ class StandInSensors:
         self._gyro_bias = gap.gyro_bias_rad_s * draw((count, 3))
         self._tilt_bias = gap.tilt_bias_rad * draw((count, 3))
         self._torque_scale = 1 + gap.torque_scale_error * draw((count, 12))
-        # A force sensor that reads nothing, or the wrong way round, would be found before any walk.
+        # A force sensor that is dead or inverted would be found before any walk.
         self._force_scale = np.maximum(1 + gap.force_scale_error * draw((count, 4)), 0.2)
 
     def read(self, truth: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:

@@ -21,15 +21,15 @@ from dmcm.quadruped.world.simulation import CONTROL_PERIOD_S
 SUBSTEPS = round(CONTROL_PERIOD_S / TIMESTEP_S)
 """Steps of the physics per control step."""
 _FASTEST_RAD_S = 99.0
-"""Bullet cuts every speed at 100, so what is faster than this has come apart."""
+"""Bullet clips every speed to 100, so a robot faster than this has diverged."""
 
 
 class StandIn:
-    """Robots in Bullet with motors and sensors that training never had; a `Physics`.
+    """Robots in Bullet with motors and sensors that training never saw; a `Physics`.
 
     `joint_angles_rad`, `joint_speeds_rad_s`, `torques_nm`, `gyro_rad_s`, `gravity_direction` and
     `foot_forces_n` are what the sensors say at the end of a control step. All else is the truth, which no
-    real robot knows: it is there to judge by. Deterministic.
+    real robot knows and which is only for evaluation. Deterministic.
 
     Attributes:
         table: the robot's facts.
@@ -38,8 +38,8 @@ class StandIn:
         qvel: velocity in the world, turning rate in the trunk frame, joint speeds, shape (n, 18); read only.
         tile: ground of each robot, shape (n,).
         moved_m: how far each robot has been moved when it left its tile's period, shape (n, 3).
-        diverged: robots whose last step came apart, shape (n,).
-        divergences: how many steps have come apart so far.
+        diverged: robots that diverged in the last step, shape (n,).
+        divergences: how often robots have diverged so far.
         properties: of each robot, by name, shape (n,).
     """
 
@@ -53,10 +53,10 @@ class StandIn:
             arena: the grounds.
             count: number of robots, n.
             gap: how motors and sensors differ from those of training; the usual one by default.
-            seed: of the sensors' errors.
+            seed: for the sensors' errors.
 
         Raises:
-            ConfigError: a count below 1, or a gap that cannot be.
+            ConfigError: a count below 1, or an impossible gap.
         """
         if count < 1:
             raise ConfigError(f"count={count}: simulate at least one robot.")
@@ -213,7 +213,7 @@ class StandIn:
             }
         )
         for name, values in read.items():
-            # A new array: the last one may be in somebody's hands.
+            # A new array: a caller may still hold the last one.
             self._sensed[name] = found = self._sensed.get(name, values).copy()
             found[ids] = values[ids]
 
@@ -223,11 +223,11 @@ def stand_in(gap: RealityGap, seed: int) -> PhysicsMaker:
 
     Args:
         gap: how motors and sensors differ.
-        seed: of the sensors' errors.
+        seed: for the sensors' errors.
     """
 
     def make(table: RobotTable, arena: Arena, count: int, *, threads: int = 0) -> StandIn:
-        del threads  # the engine steps robot after robot
+        del threads  # the engine steps robots one after the other
         return StandIn(table, arena, count, gap=gap, seed=seed)
 
     return make

@@ -1,1 +1,1 @@
-"""From simulation to a robot that is in no simulator: walking by a vector from its log on flat ground."""
+"""From simulation to a robot outside it: walking by a vector from its log on flat ground."""

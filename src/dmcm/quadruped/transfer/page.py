@@ -28,7 +28,7 @@ from dmcm.report import (
 )
 
 HEADLINE = ("dmcm", "vanilla", "single")
-"""Ways whose success stands at the top."""
+"""Ways whose success is shown at the top."""
 
 
 def build_page(table: Mapping[str, Any], films: Sequence[Film]) -> Page:
@@ -51,8 +51,8 @@ def build_page(table: Mapping[str, Any], films: Sequence[Film]) -> Page:
     return Page(
         "From twenty seconds on flat ground",
         "Robots with bodies outside training walked 20 s on flat ground in another physics engine, with "
-        "other motors and sensors. Policies that were trained in simulation then walked them on hard grounds "
-        "that nobody has data of, told what these logs and simulation say, or other things, or nothing.",
+        "other motors and sensors. Policies trained in simulation then walked them on hard grounds without "
+        "any data from there, given what these logs and simulation tell, other information, or nothing.",
         (_headline(table),),
         tuple(section for section in sections if section.blocks),
     )
@@ -74,13 +74,13 @@ def _compared(table: Mapping[str, Any]) -> tuple[Block, ...]:
     seeds = next(iter(table["methods"].values()))[ALL]["seeds"]
     suite, texts = table["suite"], field_texts(Terrain)
     return (
-        f"Robots: {suite['robots']}, each once on each ground for {suite['seconds']:g} s, with "
-        f"policies of {seeds} {'seed' if seeds == 1 else 'seeds'}. An episode succeeds without a fall and "
-        f"with at least {ENOUGH:.0%} of the commanded way.",
+        f"Robots: {suite['robots']}, each once on each ground for {suite['seconds']:g} s, with policies of "
+        f"{seeds} {'seed' if seeds == 1 else 'seeds'}. An episode succeeds without a fall and with at least "
+        f"{ENOUGH:.0%} of the commanded distance.",
         Table(
             ("name", "what the policy is told"),
             [[name, title] for name, title in table["titles"].items()],
-            "A log is 20 seconds of walking. Nobody has one of the very ground before the robot is there.",
+            "A log is 20 seconds of walking. A log on the ground itself exists only once the robot is there.",
         ),
         Table(
             ("ground", "vertical size", "horizontal size, m"),
@@ -109,7 +109,7 @@ def _bars(table: Mapping[str, Any]) -> tuple[Block, ...]:
 def _differences(table: Mapping[str, Any]) -> tuple[Block, ...]:
     if not table["differences"]:
         return ()
-    caption = "Points by which dmcm succeeds more often over all grounds; pairs of equal seeds and robots."
+    caption = "Points by which dmcm succeeds more often over all grounds, paired by seed and robot."
     return (difference_table(table["differences"], caption),)
 
 
@@ -118,8 +118,8 @@ def _curves(table: Mapping[str, Any]) -> tuple[Block, ...]:
     if not found:
         return ()
     caption = (
-        "Mean over the grounds, with 95 % intervals. All else is with 20 seconds of data and a gap of size "
-        "1; a gap of size 0 leaves nothing but the other engine."
+        "Mean over the grounds, with 95 % intervals. The usual setting is 20 seconds of data and a gap of "
+        "size 1; a gap of size 0 leaves only the other engine."
     )
     figure = pictures.success_curves(table["methods"], found)
     return (Picture.of(figure, caption, "Success by data and gap"),)
@@ -129,7 +129,7 @@ def _numbers(table: Mapping[str, Any]) -> Table:
     rows: list[list[Cell]] = []
     for name, cells in table["methods"].items():
         cell = cells[ALL]
-        # Falls are counted over all seeds, episodes in one.
+        # Falls are counted over all seeds, episodes per seed.
         falls = cell["falls"] / (cell["episodes"] * cell["seeds"])
         rows.append([name, 100 * falls, cell["distance_m"], cell["velocity_rmse"], cell["energy_j_per_m"]])
     heads = ("told", "falls, % of episodes", "way before a fall, m", "velocity error, m/s", "energy, J/m")

@@ -17,9 +17,9 @@ _INTERVALS: Mapping[str, Any] = {"ecolor": INK, "elinewidth": 0.9, "capsize": 2.
 
 
 def success_bars(methods: Mapping[str, Mapping[str, Any]], columns: Sequence[str]) -> Figure:
-    """Bars of success with intervals: a panel a column, a bar a way; names stand at the left.
+    """Bars of success with intervals: one panel per column, one bar per way, names on the left.
 
-    Ways are too many for the bars side by side, and the legend, of `conditioned.pictures.success_picture`.
+    There are too many ways for the grouped bars and the legend of `conditioned.pictures.success_picture`.
 
     Args:
         methods: cells of each way, in the layout of results/transfer.json.
@@ -53,7 +53,7 @@ def success_bars(methods: Mapping[str, Mapping[str, Any]], columns: Sequence[str
 def success_curves(
     methods: Mapping[str, Any], series: Mapping[str, Mapping[str, Mapping[str, Mapping[str, Any]]]]
 ) -> Figure:
-    """Success over all grounds along a setting, with intervals: a panel a setting, a line a way.
+    """Success over all grounds along a setting, with intervals: one panel per setting, one line per way.
 
     Args:
         methods: all ways of the table, which fix the colours.
@@ -64,7 +64,7 @@ def success_curves(
         for axis, (title, lines) in zip(axes[0], series.items(), strict=True):
             places = sorted({float(at) for cells in lines.values() for at in cells})
             for i, (name, cells) in enumerate(lines.items()):
-                # Intervals at one place would hide each other.
+                # Intervals at the same position would hide each other.
                 aside = 0.012 * (i - (len(lines) - 1) / 2) * (places[-1] - places[0])
                 axis.errorbar(
                     [float(at) + aside for at in cells],

@@ -68,8 +68,8 @@ def _film(config: TransferConfig, names: list[str]) -> Film | None:
     if frames is None:
         return None
     caption = (
-        f"The first stand-in robot, not a chosen one (P gain {robot.p_gain_nm_per_rad:.0f} N m/rad, load "
-        f"{robot.payload_kg:.1f} kg), with policies of seed 0, from the same start with the same commands. "
-        "A pane stops where its robot falls."
+        f"The first stand-in robot, not hand-picked (P gain {robot.p_gain_nm_per_rad:.0f} N m/rad, load "
+        f"{robot.payload_kg:.1f} kg), with policies of seed 0, from the same start with the same commands. A "
+        "pane stops where its robot falls."
     )
     return Film(encode_gif(frames), caption, f"A stand-in robot on {GROUND.replace('_', ' ')}")

@@ -14,9 +14,9 @@ _CLOCK_S = 1e-6  # rounding of clocks
 
 
 class StandInRobot:
-    """A `Robot` whose clock is the simulation's: waiting takes no time but moves the robot on.
+    """A `Robot` whose clock is the simulation's: waiting takes no time but advances the simulation.
 
-    Gains that are sent act in proportion: a robot whose P gain is half of the published one has half of
+    Gains that are sent act in proportion: a robot whose P gain is half of the published one applies half of
     what was sent.
     """
 
@@ -27,11 +27,11 @@ class StandInRobot:
             simulation: of one robot.
 
         Raises:
-            ConfigError: of several.
+            ConfigError: the simulation has several robots.
         """
         if simulation.count != 1:
             raise ConfigError(
-                f"the deployment loop walks one robot, not the simulation's {simulation.count}."
+                f"the deployment loop walks one robot, but the simulation has {simulation.count}."
             )
         self._simulation, self._steps = simulation, 0
         self._targets = simulation.table.home_pose_rad[None]

@@ -1,4 +1,4 @@
-"""The transfer study's scenario: stand-in robots, hard grounds, and what policies are told of them."""
+"""The transfer study's scenario: stand-in robots, hard grounds, and what policies are given about them."""
 
 from __future__ import annotations
 
@@ -20,18 +20,18 @@ GROUNDS: Mapping[str, Terrain] = {
     "stairs_up": Terrain("stairs_up", 0.08),
     "slope_up": Terrain("slope_up", 0.24),
 }
-"""Hard grounds that training saw in simulation, and that the stand-in has no data from."""
+"""Hard grounds that were in training in simulation, and on which the stand-in has no data."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Way:
-    """One way to walk a robot that is new.
+    """One way to walk a new robot.
 
     Attributes:
         policy: name of the policy's method.
-        title: what it is told.
+        title: what it is given.
         parts: names of vectors, see `transfer.vectors`.
-        live: whether the robot's vector is filtered while it walks, from nothing.
+        live: whether the robot's vector is filtered while it walks, starting from the prior.
     """
 
     policy: str
@@ -76,40 +76,40 @@ WAYS: Mapping[str, Way] = {
         "oracle_told", "its properties and the ground; heard by the actor", ("true_robot", "true_terrain")
     ),
 }
-"""The table's rows. In place is what nobody has before the robot is there."""
+"""The table's rows. "In place" rows use data that exist only once the robot is on that ground."""
 
 
 @dataclasses.dataclass(frozen=True)
 class TransferConfig:
-    """Stand-in robots × hard grounds × what policies are told."""
+    """Stand-in robots × hard grounds × what policies are given."""
 
     robot: str = "go1"
-    """Name of a robot, or path of a table of one."""
+    """Name of a robot, or path of its table."""
     policies: Path = Path("runs/quadruped-policies")
-    """Folder of `dmcm quadruped train-policy`."""
+    """Output folder of `dmcm quadruped train-policy`."""
     dynamics: Path = Path("runs/quadruped-dynamics")
-    """Folder of `dmcm quadruped dynamics`: the models that the policies were trained with."""
+    """Output folder of `dmcm quadruped dynamics`: the models that the policies were trained with."""
     walker: Path = POLICY
-    """File of the policy that collected the data of training; robots are logged while they walk by it."""
+    """File of the policy that collected the training data; robots are logged while they walk by it."""
     ways: tuple[str, ...] = ("all",)
-    """What policies are told, see the documentation; `all` for every way."""
+    """What policies are given (see the documentation); `all` for every way."""
     seeds: int = 3
-    """Seeds 0, 1, … of policies and their dynamics models."""
+    """Number of seeds of policies and their dynamics models: 0, 1, …"""
     robots: int = 20
     """Stand-in robots, all outside training; each walks once on each ground."""
     seconds: float = 8.0
     """Length of an episode."""
     data_s: tuple[float, ...] = (1.0, 5.0, 10.0)
-    """Seconds of the flat log that vectors are made of, beside all 20."""
+    """Shorter lengths of the flat log that vectors are also made from, besides all 20 seconds."""
     gaps: tuple[float, ...] = (0.0, 2.0)
-    """Sizes of the reality gap beside 1."""
+    """Sizes of the reality gap besides 1."""
     seed: int = 0
-    """Of bodies, sensors, starts and commands."""
+    """Seed for bodies, sensors, starts and commands."""
     out: Path = Path("runs/quadruped-transfer")
-    """Folder for logs and what was evaluated; what is there is not done again."""
+    """Folder for logs and evaluations; existing ones are reused."""
     results: Path | None = None
-    """File for the table, e.g. results/transfer.json. What it has already, and what is not evaluated now,
-    stays with the command that made it; a table of other robots or seeds is refused."""
+    """File for the table, e.g. results/transfer.json. Rows that it already has and that are not evaluated now
+    are kept with the command that made them; a table of other robots or seeds is refused."""
 
     def check(self) -> TransferConfig:
         """Return self, or raise `ConfigError` for settings out of range."""

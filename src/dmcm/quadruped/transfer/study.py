@@ -1,4 +1,4 @@
-"""The transfer study: policies on stand-in robots, told what a flat log and simulation know."""
+"""The transfer study: policies on stand-in robots, given what a flat log and simulation tell."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ from dmcm.runs import environment
 from dmcm.storage import digest, read_json, tree_arrays, write_json
 
 SHORTENED = ("single", "dmcm")
-"""Ways that are looked at with less data."""
+"""Ways that are also evaluated with less data."""
 GAPPED = ("vanilla", "single", "dmcm", "oracle")
-"""Ways that are looked at with other reality gaps."""
+"""Ways that are also evaluated with other reality gaps."""
 
 
 @dataclasses.dataclass(frozen=True)
 class _Case:
-    """One policy, told in one way, on all grounds."""
+    """One policy, walking in one way, on all grounds."""
 
     way: str
     seed: int
@@ -41,14 +41,14 @@ class _Case:
 
     @property
     def name(self) -> str:
-        """Of its file."""
+        """Name of its file."""
         return f"{self.way}-seed-{self.seed}-gap-{self.gap:g}-data-{self.data_s:g}"
 
 
 def run_transfer(config: TransferConfig, *, progress: bool = True) -> dict[str, Any]:
     """Evaluate and compare; returns the table in the layout of results/transfer.json.
 
-    Can be stopped and started again at any time: logs and finished cases are kept in `config.out`.
+    Can be stopped and started again at any time: logs and finished cases are stored in `config.out`.
 
     Raises:
         ConfigError: settings out of range, or a policy of another robot.
@@ -91,7 +91,7 @@ def run_transfer(config: TransferConfig, *, progress: bool = True) -> dict[str, 
 
 
 def _cases(config: TransferConfig) -> list[_Case]:
-    """All of them, those of one seed's vectors together."""
+    """All cases, grouped by the seed of their vectors."""
     names, cases = config.names(), []
     for seed in range(config.seeds):
         cases += [_Case(name, seed) for name in names]
@@ -119,7 +119,7 @@ def _evaluated(
     policy: Policy,
     case: _Case,
 ) -> dict[str, Any]:
-    """What came of the episodes on each ground, from a file if they were walked before."""
+    """Outcomes of the episodes on each ground, from a file if they were evaluated before."""
     way, n = WAYS[case.way], config.robots
     values = source.told(way.parts, seed=case.seed, gap=case.gap, data_s=case.data_s)
     asked = {

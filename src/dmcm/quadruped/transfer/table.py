@@ -17,7 +17,7 @@ def success_tables(table: Mapping[str, Any], enough: float) -> dict[str, Table]:
 
     Args:
         table: in the layout of results/transfer.json.
-        enough: share of the commanded way that makes a success.
+        enough: share of the commanded distance that counts as success.
     """
     columns = (*GROUNDS, ALL)
     methods = table["methods"]
@@ -25,7 +25,7 @@ def success_tables(table: Mapping[str, Any], enough: float) -> dict[str, Table]:
         [name, *(_percent(cells[column]) for column in columns)] for name, cells in methods.items()
     ]
     caption = (
-        f"Percent of episodes without a fall and with {enough:.0%} of the commanded way, with 95 % "
+        f"Percent of episodes without a fall and with {enough:.0%} of the commanded distance, with 95 % "
         "intervals over seeds and robots."
     )
     found = {"Success on stand-in robots": Table(("told", *columns), rows, caption)}
@@ -37,7 +37,7 @@ def success_tables(table: Mapping[str, Any], enough: float) -> dict[str, Table]:
 
 
 def series(table: Mapping[str, Any]) -> dict[str, dict[str, dict[str, Mapping[str, Any]]]]:
-    """Cells of ways along seconds of data and along the gap's size, as far as these were changed.
+    """Cells of ways along seconds of data and along the gap's size, as far as these were varied.
 
     Args:
         table: in the layout of results/transfer.json.

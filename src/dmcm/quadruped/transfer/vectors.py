@@ -1,4 +1,4 @@
-"""Logs of stand-in robots, and the vectors that are made of what they measured."""
+"""Logs of stand-in robots, and the vectors made from their measurements."""
 
 from __future__ import annotations
 
@@ -33,15 +33,15 @@ MEASURED = measured_outputs(set(COLUMNS) - set(TRUTH))
 
 
 class VectorSource:
-    """Makes what policies are told; logs are kept in files, and nothing is made twice."""
+    """Makes what policies are given; logs are stored in files, and nothing is made twice."""
 
     def __init__(self, config: TransferConfig, table: RobotTable, walker: Policy):
-        """Make nothing yet.
+        """Prepare, without making anything yet.
 
         Args:
             config: the study's.
             table: the robot's facts.
-            walker: which collected the data of training.
+            walker: the policy that collected the training data.
         """
         self._config, self._table, self._walker = config, table, walker
         self._robots = stand_ins(config)
@@ -60,17 +60,17 @@ class VectorSource:
             "true_robot": lambda *case: self._everywhere(robot_truth(self._robots)),
             "true_terrain": lambda *case: self._on_each_ground(terrain_truth(list(GROUNDS.values()))),
         }
-        # A method that is cached by its class would keep every source alive.
+        # Caching these methods on the class would keep every source alive.
         self._log, self._simulated = cache(self._log), cache(self._simulated)
         self._reference = cache(self._reference)
         self._flat, self._here = cache(self._flat), cache(self._here)
 
     def told(self, parts: Sequence[str], *, seed: int, gap: float, data_s: float) -> np.ndarray | None:
-        """What a policy is told in each episode: ground by ground, all robots on each.
+        """What a policy is given in each episode: ground by ground with all robots on each.
 
         Args:
             parts: names of vectors, see `WAYS`.
-            seed: of the dynamics models.
+            seed: for the dynamics models.
             gap: size of the reality gap.
             data_s: seconds of the logs that are used.
 
@@ -78,7 +78,7 @@ class VectorSource:
             Shape (grounds · robots, size); None for nothing.
 
         Raises:
-            StorageError: a model that is missing, or a kept log that is damaged.
+            StorageError: a missing model, or a damaged stored log.
         """
         if not parts:
             return None
@@ -96,16 +96,16 @@ class VectorSource:
         """The dynamics model that makes vectors.
 
         Args:
-            seed: of the model.
+            seed: for the model.
             method: name of its learner.
         """
         return trained_model(self._config.dynamics, method, seed)
 
     def live(self, *, seed: int) -> LiveVectors:
-        """Vectors of robots that begin unknown and are filtered as they walk, the ground's being held.
+        """Vectors of initially unknown robots, filtered as they walk with the ground's vector held.
 
         Args:
-            seed: of the dynamics models.
+            seed: for the dynamics models.
         """
         model = self.model(seed)
         logs = cut(self._reference(), WindowConfig(), parts=1)
@@ -113,11 +113,11 @@ class VectorSource:
         return LiveVectors(model, terrain, step_noise(model, logs))
 
     def _everywhere(self, vectors: np.ndarray) -> np.ndarray:
-        """One row a robot, the same on each ground."""
+        """Repeat rows of robots on each ground."""
         return np.tile(vectors, (len(GROUNDS), 1))
 
     def _on_each_ground(self, vectors: np.ndarray) -> np.ndarray:
-        """Each row once for all robots: those of grounds, ground by ground."""
+        """Repeat each ground's row for all robots."""
         return np.repeat(vectors, len(self._robots), axis=0)
 
     def _simulated(self, seed: int) -> dict[str, np.ndarray]:
@@ -133,7 +133,7 @@ class VectorSource:
         return log_vectors(self.model(seed), data)
 
     def _reference(self) -> np.ndarray:
-        """Logs of simulated robots of training on flat ground, shape (robots, steps, columns)."""
+        """Logs of simulated training robots on flat ground, shape (robots, steps, columns)."""
         robots = draw_robots(np.random.default_rng([self._config.seed, 9]), REFERENCE_ROBOTS)
         grounds, logged = [Terrain()] * len(robots), (self._config.seed, 10)
         return log_recording(self._walker, self._table, robots, grounds, seed=logged)
@@ -141,7 +141,7 @@ class VectorSource:
     def _flat(
         self, method: str, seed: int, gap: float, data_s: float, *, near: bool = False
     ) -> dict[str, np.ndarray]:
-        """Vectors of the flat logs, or of their next steps; flat ground's own is held where there is one."""
+        """Vectors of the flat logs, or of their next steps; flat ground's vector is held if there is one."""
         given = {TERRAIN: self._simulated(seed)[TERRAIN][0]} if method == "dmcm" else None
         model = self.model(seed, method)
         used = _beginning(self._log("flat", gap), data_s)
@@ -150,12 +150,12 @@ class VectorSource:
         return log_vectors(model, used, outputs=MEASURED, given=given)
 
     def _here(self, method: str, seed: int, gap: float, data_s: float) -> dict[str, np.ndarray]:
-        """Vectors of the next steps of logs on the very ground."""
+        """Vectors of the next steps of logs on the ground itself."""
         model = self.model(seed, method)
         return near_vectors(model, _beginning(self._log("here", gap), data_s))
 
     def _identified(self, gap: float, data_s: float) -> np.ndarray:
-        """What the oracle is told, of properties found in flat logs; as published where one is too short."""
+        """What the oracle is given, by properties found in flat logs; as published if one is too short."""
 
         def found() -> np.ndarray:
             robots = []
@@ -185,7 +185,7 @@ class VectorSource:
     def _kept(
         self, name: str, array: str, about: Mapping[str, object], make: Callable[[], np.ndarray]
     ) -> np.ndarray:
-        """An array of these robots from its file, or made and kept there."""
+        """An array of these robots from its file, or newly made and stored there."""
         about = {
             **about,
             "robots": self._config.robots,
@@ -204,5 +204,5 @@ class VectorSource:
 
 
 def _beginning(data: np.ndarray, data_s: float) -> np.ndarray:
-    """The first seconds of logs, as robots have them."""
+    """The first seconds of logs, as real robots would have them."""
     return without_truth(data[:, : round(data_s / CONTROL_PERIOD_S)])

@@ -1,4 +1,4 @@
-"""Where robots are told to go: velocities that change now and then, and a heading to keep."""
+"""Commands to robots: velocities that change from time to time, and a heading to keep."""
 
 from __future__ import annotations
 
@@ -12,34 +12,34 @@ from dmcm.quadruped.world.simulation import CONTROL_PERIOD_S
 
 @dataclasses.dataclass(frozen=True)
 class CommandRanges:
-    """What commands are drawn from."""
+    """Ranges that commands are drawn from."""
 
     forward_m_s: tuple[float, float] = (-0.3, 1.0)
     """Forward speed."""
     left_m_s: tuple[float, float] = (-0.4, 0.4)
     """Speed to the left."""
     yaw_rad_s: tuple[float, float] = (-0.8, 0.8)
-    """Turning rate, where robots may turn freely."""
+    """Turning rate, for robots that turn freely."""
     heading_rad: tuple[float, float] = (-0.4, 0.4)
-    """Heading to keep, where they may not."""
+    """Heading to keep, for robots that do not turn freely."""
     keep_heading: float = 0.5
-    """Share of robots that keep a heading; on slopes and stairs all do, so that up stays up."""
+    """Share of robots that keep a heading; on slopes and stairs all do, so that uphill stays uphill."""
     duration_s: float = 4.0
     """Time after which a command changes."""
 
     def check(self) -> CommandRanges:
-        """Return self, or raise `ConfigError` for ranges that nothing can be drawn from."""
+        """Return self, or raise `ConfigError` for invalid ranges."""
         for name in ("forward_m_s", "left_m_s", "yaw_rad_s", "heading_rad"):
             low, high = getattr(self, name)
             if not -np.inf < low <= high < np.inf:
                 raise ConfigError(
-                    f"commands.{name} = {low:g} to {high:g} must be finite, the lower end first."
+                    f"commands.{name} = {low:g} to {high:g} must be finite, with the lower end first."
                 )
         if not 0 <= self.keep_heading <= 1:
             raise ConfigError(f"commands.keep_heading={self.keep_heading} must be a share from 0 to 1.")
         if not CONTROL_PERIOD_S <= self.duration_s < np.inf:
             raise ConfigError(
-                f"commands.duration_s={self.duration_s} must be finite, and a control step at least."
+                f"commands.duration_s={self.duration_s} must be finite and at least one control step."
             )
         return self
 
@@ -49,7 +49,7 @@ HEADING_GAIN = 1.5
 
 
 def speed_along(velocity: np.ndarray, command: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """How fast robots go where they are told to, and how fast they should.
+    """Actual and commanded speed of robots in the commanded direction.
 
     Args:
         velocity: of the trunks, m/s, shape (n, 2 or more).
@@ -67,12 +67,12 @@ class Commands:
     """The commands of n robots.
 
     Attributes:
-        velocity: forward and left speed (m/s) and yaw rate (rad/s) wanted now, shape (n, 3).
+        velocity: current forward and left speed (m/s) and yaw rate (rad/s), as commanded, shape (n, 3).
         heading: heading to keep, rad; NaN for robots that turn freely, shape (n,).
     """
 
     def __init__(self, ranges: CommandRanges, count: int):
-        """Start with no robot told to move."""
+        """Start with zero commands."""
         self.ranges = ranges
         self.velocity = np.zeros((count, 3))
         self.heading = np.full(count, np.nan)
@@ -82,8 +82,8 @@ class Commands:
 
         Args:
             ids: which, shape (k,).
-            directional: whether each one's ground has an up and a down, shape (k,).
-            rng: source of chance.
+            directional: whether each one's ground has an uphill direction, shape (k,).
+            rng: random generator.
         """
         ranges, count = self.ranges, len(ids)
         self.velocity[ids] = np.stack(
@@ -97,7 +97,7 @@ class Commands:
         self.heading[ids] = np.where(keeps, rng.uniform(*ranges.heading_rad, count), np.nan)
 
     def follow_heading(self, yaw_rad: np.ndarray) -> None:
-        """Turn those that keep a heading towards it.
+        """Turn robots that keep a heading towards it.
 
         Args:
             yaw_rad: present headings, shape (n,).

@@ -25,29 +25,29 @@ from dmcm.quadruped.world.physics import Physics, PhysicsMaker
 from dmcm.quadruped.world.simulation import CONTROL_PERIOD_S, Simulation
 
 ACTION_LIMIT = 3.0
-"""Actions are cut at plus and minus this."""
+"""Actions are clipped to plus and minus this."""
 
 
 @dataclasses.dataclass(frozen=True)
 class WalkConfig:
-    """How robots are told to walk, and what they sense."""
+    """What robots are commanded to do, and what they sense."""
 
     episode_s: float = 8.0
-    """Time after which an episode is cut."""
+    """Time after which an episode is truncated."""
     action_scale_rad: float = 0.25
     """Change of a joint target per unit of action, on top of the gait."""
     gait: Gait = dataclasses.field(default_factory=Gait)
     """The gait that actions correct."""
     commands: CommandRanges = dataclasses.field(default_factory=CommandRanges)
-    """What robots are told to do."""
+    """Ranges of commands."""
     noise: NoiseScales = dataclasses.field(default_factory=NoiseScales)
     """Noise of the sensors."""
     sensor_delay_steps: int = 0
-    """Control steps by which observations are late."""
+    """Delay of observations in control steps."""
     push_m_s: float = 0.0
-    """Standard deviation of a sudden change of the trunk's horizontal velocity, every four seconds or so."""
+    """Standard deviation of a sudden change of the trunk's horizontal velocity, about every four seconds."""
     rewards: RewardWeights = dataclasses.field(default_factory=RewardWeights)
-    """What walking is worth."""
+    """Weights of the reward's terms."""
     fall_tilt: float = 0.5
     """A robot has fallen once the upward part of its vertical axis is below this."""
     fall_clearance_m: float = 0.12
@@ -67,16 +67,16 @@ class WalkConfig:
 
 
 class WalkEnvironment(VectorEnv):
-    """n robots, each with its own body and ground, told to walk by joint corrections to a trot.
+    """n robots, each with its own body and ground, that walk by a trot with joint corrections.
 
-    Observations are what a real robot can sense, in the order of `observations.OBSERVATION`, and then what a
-    guide adds; the truth is in `privileged()` and never in them. An action is a correction of twelve joint
-    targets. Robots that fall or run out of time start anew in the same call (`AutoresetMode.SAME_STEP`): the
-    last observation of the old episode is in `info["final_obs"]`.
+    Observations hold what a real robot can sense, in the order of `observations.OBSERVATION`, then what a
+    guide adds; the truth is only in `privileged()`. An action corrects twelve joint targets. Robots that fall
+    or run out of time restart in the same call (`AutoresetMode.SAME_STEP`): the last observation of the old
+    episode is in `info["final_obs"]`.
 
     Attributes:
         simulation: the robots.
-        commands: what they are told.
+        commands: their commands.
     """
 
     metadata = {"autoreset_mode": AutoresetMode.SAME_STEP, "render_modes": []}  # noqa: RUF012
@@ -95,7 +95,7 @@ class WalkEnvironment(VectorEnv):
         threads: int = 0,
         seed: int = 0,
     ):
-        """Make the robots.
+        """Create the robots.
 
         Args:
             table: facts of the robot.
@@ -104,25 +104,26 @@ class WalkEnvironment(VectorEnv):
             tiles: number of each robot's ground in the arena, shape (n,).
             config: how to walk.
             guide: adds columns to the observations.
-            gains: reads the robots' gains out of these columns, so that joint targets make up for them; None
-                takes all robots for published ones.
-            physics: makes the engine that they are in.
-            threads: of the physics; 0 means one per core.
-            seed: of everything drawn at random, until `reset(seed=…)`.
+            gains: estimates the robots' gains from these columns, so that joint targets compensate for them;
+                None assumes published gains.
+            physics: creates the physics engine.
+            threads: physics threads; 0 means one per core.
+            seed: for all random draws, until `reset(seed=…)`.
 
         Raises:
-            ConfigError: settings out of range, a tile that the arena lacks, or pushes in an engine without.
-            ShapeError: as many robots as tiles are needed.
+            ConfigError: settings out of range, a tile that the arena lacks, or pushes in an engine that does
+                not support them.
+            ShapeError: the numbers of robots and tiles differ.
         """
         self.config = (config or WalkConfig()).check()
         tiles = np.asarray(tiles, int)
         if tiles.shape != (len(robots),):
-            raise ShapeError(f"{len(robots)} robots need as many tiles, not {tiles.shape}.")
+            raise ShapeError(f"{len(robots)} robots need as many tiles, not an array of shape {tiles.shape}.")
         if len(tiles) and not 0 <= tiles.min() <= tiles.max() < len(arena.terrains):
             raise ConfigError(f"tiles must be numbers from 0 to {len(arena.terrains) - 1}.")
         self.simulation: Physics = physics(table, arena, len(robots), threads=threads)
         if self.config.push_m_s and not isinstance(self.simulation, Simulation):
-            raise ConfigError("robots are pushed in MuJoCo alone: set push_m_s=0 for another engine.")
+            raise ConfigError("only MuJoCo can push robots: set push_m_s=0 for other engines.")
         self.simulation.set_robots(np.arange(len(robots)), robots)
         self.num_envs = len(robots)
         self.tiles = tiles
@@ -147,20 +148,20 @@ class WalkEnvironment(VectorEnv):
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[np.ndarray, dict[str, Any]]:
-        """Start all episodes anew.
+        """Restart all episodes.
 
         Args:
-            seed: of everything drawn from now on; None goes on as before.
-            options: none are known.
+            seed: for all random draws from now on; None keeps the current generator.
+            options: none are supported.
 
         Returns:
             Observations, shape (n, size), and an empty dictionary.
 
         Raises:
-            ConfigError: an option.
+            ConfigError: an option was given.
         """
         if options:
-            raise ConfigError(f"reset knows no options, not {', '.join(options)}.")
+            raise ConfigError(f"reset takes no options, but got {', '.join(options)}.")
         if seed is not None:
             self._rng = np.random.default_rng(seed)
         self._begin(np.arange(self.num_envs))
@@ -172,13 +173,13 @@ class WalkEnvironment(VectorEnv):
         """One control step of 20 ms.
 
         Args:
-            actions: corrections of the joint targets, shape (n, 12), cut at `ACTION_LIMIT`.
+            actions: corrections of the joint targets, shape (n, 12), clipped to `ACTION_LIMIT`.
 
         Returns:
             Observations, rewards, whether each robot fell, whether each ran out of time (or its simulation
-            came apart, `info["diverged"]`), and information: joint targets and torques of the step, and the
-            share of the commanded way that was made in the episode (`info["progress"]`). A robot that starts
-            anew has the new episode's observation; the old one's last is in `info["final_obs"]`, marked by
+            diverged, `info["diverged"]`), and information: joint targets and torques of the step, and the
+            share of the commanded distance covered in the episode (`info["progress"]`). A robot that restarts
+            has the new episode's observation; the old one's last is in `info["final_obs"]`, marked by
             `info["_final_obs"]`.
 
         Raises:
@@ -222,9 +223,9 @@ class WalkEnvironment(VectorEnv):
         return observations, rewards.astype(np.float32), fell, truncated, info
 
     def joint_targets(self) -> np.ndarray:
-        """What the controllers pull to now, shape (n, 12), rad: the gait, corrected by the action.
+        """Current targets of the joint controllers, shape (n, 12), rad: the gait, corrected by the action.
 
-        Where gains are read, the targets from which they make the torques that published gains make of these.
+        Where gains are estimated, targets are matched so that these gains give the torques of published ones.
         """
         simulation, table = self.simulation, self.simulation.table
         gait = self.config.gait.joint_targets(self.commands.velocity, self.phase, table)
@@ -236,7 +237,7 @@ class WalkEnvironment(VectorEnv):
         return matched_targets(wanted, angles, speeds, self._gains(self._told), table)
 
     def privileged(self) -> np.ndarray:
-        """What only a simulation knows, in the order of `observations.PRIVILEGED`, shape (n, size)."""
+        """What only a simulation can know, in the order of `observations.PRIVILEGED`, shape (n, size)."""
         return privileged_state(self.simulation)
 
     @property
@@ -245,7 +246,7 @@ class WalkEnvironment(VectorEnv):
         return round(self.config.episode_s / CONTROL_PERIOD_S)
 
     def observe(self, ids: np.ndarray | slice = slice(None)) -> np.ndarray:
-        """Observations of some robots, shape (k, size); once per control step, for sensors have a past."""
+        """Observations of some robots, shape (k, size); to be called once per control step."""
         sensed = self._sensors.read(
             self.simulation, self.commands.velocity, self.action, self.phase, self._rng, ids
         )
@@ -256,7 +257,7 @@ class WalkEnvironment(VectorEnv):
         return np.hstack([sensed, told])
 
     def move_to(self, ids: np.ndarray, tiles: np.ndarray) -> None:
-        """Start robots anew on other grounds.
+        """Restart robots on other grounds.
 
         Args:
             ids: which, shape (k,).
@@ -284,7 +285,7 @@ class WalkEnvironment(VectorEnv):
             self._guide.forget(ids)
 
     def _count_way(self) -> None:
-        """Add up how far robots went in the commanded direction, and how far they were told to."""
+        """Add up the distances that robots covered in the commanded direction, and the commanded ones."""
         made_and_wanted = speed_along(self.simulation.trunk_velocity_m_s, self.commands.velocity)
         self._way += np.stack(made_and_wanted) * CONTROL_PERIOD_S
 

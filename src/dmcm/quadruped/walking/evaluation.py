@@ -1,4 +1,4 @@
-"""How well a policy walks: its mean action, on chosen grounds, with chosen bodies."""
+"""How well a policy walks by its mean action, on given grounds, with given bodies."""
 
 from __future__ import annotations
 
@@ -20,36 +20,37 @@ from dmcm.quadruped.world.simulation import CONTROL_PERIOD_S, Simulation
 from dmcm.quadruped.world.terrain import Terrain
 
 Watch = Callable[[WalkEnvironment, Mapping[str, Any], np.ndarray], None]
-"""Takes the environment after a control step, the information that the step returned, and who fell in it."""
+"""Takes the environment after a control step, the information that the step returned, and which robots fell
+in it."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Walk:
-    """What came of an episode of each of n robots; means are over the time before a fall."""
+    """Outcomes of one episode of each of n robots; means are over the time before a fall."""
 
     fell: np.ndarray
     """Whether it fell, shape (n,)."""
     seconds: np.ndarray
     """Time it walked, shape (n,)."""
     distance_m: np.ndarray
-    """Distance from start to end as the crow flies, shape (n,)."""
+    """Straight-line distance from start to end, shape (n,)."""
     path_m: np.ndarray
-    """Length of its way, shape (n,)."""
+    """Length of its path, shape (n,)."""
     progress: np.ndarray
-    """Share of the commanded way that it made; 1 where it was told to stay, shape (n,)."""
+    """Share of the commanded distance that it covered; 1 where it was told to stay, shape (n,)."""
     velocity_error_m_s: np.ndarray
     """Root mean square of velocity minus command, in the plane of the trunk, without the first second,
-    averaged over a gait cycle, NaN for who fell in the first second, shape (n,)."""
+    averaged over a gait cycle; NaN for robots that fell in the first second, shape (n,)."""
     yaw_error_rad_s: np.ndarray
-    """Root mean square of yaw rate minus command, without the first second, averaged over a gait cycle,
-    as the gyro tells, NaN for who fell in the first second, shape (n,)."""
+    """Root mean square of yaw rate minus command, as measured by the gyro, without the first second, averaged
+    over a gait cycle; NaN for robots that fell in the first second, shape (n,)."""
     energy_j: np.ndarray
-    """Positive mechanical work of the motors, as the engine's sensors tell torques and speeds, shape (n,)."""
+    """Positive mechanical work of the motors, by the engine's sensed torques and speeds, shape (n,)."""
     diverged: np.ndarray
-    """Whether the simulation came apart, shape (n,)."""
+    """Whether the simulation diverged, shape (n,)."""
 
     def success(self, enough: float) -> np.ndarray:
-        """Who walked to the end and made at least this share of the commanded way, shape (n,)."""
+        """Which robots walked to the end and covered this share of the commanded distance, shape (n,)."""
         return ~self.fell & ~self.diverged & (self.progress >= enough)
 
 
@@ -70,24 +71,24 @@ def evaluate_walking(
     """One episode of each robot on its ground, with the policy's mean action.
 
     Args:
-        policy: which acts.
+        policy: chooses the actions.
         table: the robot's facts.
         robots: n bodies.
         terrains: n grounds.
         seconds: length of an episode.
-        commands: what robots are told; the ranges of training by default.
-        guide: adds to the observations what the policy is told.
+        commands: ranges of commands; those of training by default.
+        guide: adds what the policy is given to the observations.
         watch: called after each control step, for a guide that learns while robots walk.
-        physics: makes the engine that they walk in.
-        seed: of starts and commands.
-        threads: of the physics; 0 means one per core.
+        physics: creates the physics engine.
+        seed: for starts and commands.
+        threads: physics threads; 0 means one per core.
 
     Raises:
-        ShapeError: the policy reads other numbers than robots sense and the guide tells.
+        ShapeError: the policy's input size is not that of the observations and the guide.
     """
     arena = Arena(list(dict.fromkeys(terrains)))
     tiles = [arena.tile(terrain) for terrain in terrains]
-    # Longer than measured, so that no robot starts anew before the end but those that fall.
+    # Longer than measured, so that only robots that fall restart before the end.
     walk = WalkConfig(episode_s=seconds + 1, commands=commands or CommandRanges())
     environment = WalkEnvironment(
         table, arena, robots, tiles, walk, guide=guide, gains=policy.gains, physics=physics, threads=threads
@@ -107,11 +108,11 @@ def evaluate_walking(
         observation, _, fell, cut, info = environment.step(np.asarray(mean_action(policy, observation)))
         if watch is not None:
             watch(environment, info, fell)
-        # Not simulation.diverged: the robot has started anew by now.
+        # Not simulation.diverged: the robot has restarted by now.
         diverged |= alive & info["diverged"]
         alive &= ~(fell | cut)
         velocity, gyro = simulation.trunk_velocity_m_s, simulation.gyro_rad_s
-        # Within a cycle the trunk sways; what counts is the mean over one.
+        # The trunk sways within a cycle, so the mean over a cycle counts.
         recent[step % cycle] = np.concatenate([velocity[:, :2], gyro[:, 2:]], axis=1) - command
         if (step + 1) * CONTROL_PERIOD_S > 1.0:
             mean = recent.mean(axis=0)

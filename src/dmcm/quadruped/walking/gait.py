@@ -9,7 +9,7 @@ import numpy as np
 from dmcm.quadruped.body.robot_table import LEGS, RobotTable
 
 LEG_OFFSET = np.array([0.0, 0.5, 0.5, 0.0])
-"""Share of the cycle that is added to the phase for each leg: diagonal legs step together."""
+"""Phase offset of each leg, as a share of the cycle: diagonal legs step together."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -17,17 +17,17 @@ class Gait:
     """A trot."""
 
     frequency_hz: float = 2.5
-    """Cycles a second."""
+    """Cycles per second."""
     swing_height_m: float = 0.14
-    """How high a foot is lifted; with 0.08 a robot walks into steps of 0.08 and stays there."""
+    """How high a foot is lifted; with 0.08 a robot gets stuck at steps of 0.08."""
     stance_height_m: float = 0.29
-    """Hip above the foot in stance."""
+    """Height of the hip above the foot in stance."""
 
     def foot_targets(self, command: np.ndarray, phase: np.ndarray, table: RobotTable) -> np.ndarray:
         """Where the feet should be, in the frame of each leg's abduction axis.
 
-        Half of the cycle a foot stands and is carried back as fast as the trunk should move over it, half it
-        swings forward.
+        For half of the cycle a foot stands and moves back as fast as the trunk should move over it; for the
+        other half it swings forward.
 
         Args:
             command: forward and left speed (m/s) and yaw rate (rad/s) of the trunk, shape (n, 3).
@@ -61,7 +61,7 @@ class Gait:
 
 
 def inverse_kinematics(feet_m: np.ndarray, table: RobotTable) -> np.ndarray:
-    """Joint angles that put the feet in place; those out of reach are put as near as the leg allows.
+    """Joint angles that put the feet in place; feet out of reach are placed as near as possible.
 
     Args:
         feet_m: centres of the feet in the frame of each leg's abduction axis, shape (n, 4, 3).

@@ -1,4 +1,4 @@
-"""What a policy may read beside the present observation: vectors that it is told, or the robot's own past."""
+"""What a policy may read besides the present observation: vectors it is given, or the robot's own past."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class Guide(Protocol):
         ...
 
     def forget(self, ids: np.ndarray) -> None:
-        """Robots start anew: what was seen of them does not count any more.
+        """Restart robots: forget what was observed of them.
 
         Args:
             ids: which, shape (k,).
@@ -41,7 +41,7 @@ class Guide(Protocol):
 
 
 class Vectors:
-    """One vector a robot, the same in all its episodes.
+    """One vector per robot, the same in all its episodes.
 
     Attributes:
         values: shape (n, size), single precision.
@@ -51,11 +51,11 @@ class Vectors:
         """Keep the vectors.
 
         Raises:
-            ShapeError: not one row of finite numbers a robot.
+            ShapeError: the vectors are not one row of finite numbers per robot.
         """
         self.values = np.asarray(values, np.float32)
         if self.values.ndim != 2 or not np.all(np.isfinite(self.values)):
-            raise ShapeError(f"one row of finite numbers a robot is needed, not {self.values.shape}.")
+            raise ShapeError(f"one row of finite numbers per robot is needed, not {self.values.shape}.")
 
     @property
     def size(self) -> int:
@@ -63,7 +63,7 @@ class Vectors:
         return self.values.shape[1]
 
     def forget(self, ids: np.ndarray) -> None:
-        """Vectors hold in every episode."""
+        """Do nothing: vectors are the same in every episode."""
 
     def read(self, observation: np.ndarray, ids: np.ndarray | slice = slice(None)) -> np.ndarray:
         """The robots' vectors, shape (k, size)."""
@@ -84,10 +84,10 @@ _COLUMNS = np.concatenate([np.arange(sum(OBSERVATION.values()))[part(name)] for 
 
 
 class History:
-    """The last second of each robot, oldest frame first; before an episode's start its first moment."""
+    """The last second of each robot, oldest frame first; times before an episode repeat its first frame."""
 
     def __init__(self, count: int):
-        """Remember nothing yet of `count` robots."""
+        """Start without a past of `count` robots."""
         self._past = np.zeros((FRAMES * STRIDE, count, len(_COLUMNS)), np.float32)
         self._now = np.zeros(count, int)
         self._fresh = np.ones(count, bool)
@@ -98,11 +98,11 @@ class History:
         return FRAMES * len(_COLUMNS)
 
     def forget(self, ids: np.ndarray) -> None:
-        """Some robots start anew."""
+        """Restart some robots."""
         self._fresh[ids] = True
 
     def read(self, observation: np.ndarray, ids: np.ndarray | slice = slice(None)) -> np.ndarray:
-        """Remember the present and give the past, shape (k, size)."""
+        """Remember the present observations and return the past, shape (k, size)."""
         rows = np.arange(len(self._now))[ids]
         frame = observation[:, _COLUMNS]
         fresh = self._fresh[rows]
@@ -116,5 +116,5 @@ class History:
 
 
 def history_columns() -> np.ndarray:
-    """For each number of `History` the column of an observation that it was, shape (size,)."""
+    """The column of an observation that each number of `History` comes from, shape (size,)."""
     return np.tile(_COLUMNS, FRAMES)

@@ -1,4 +1,4 @@
-"""What a vector says of a robot's joint controllers, and how joint targets make up for it."""
+"""What a vector says about a robot's joint controllers, and joint targets that compensate for it."""
 
 from __future__ import annotations
 
@@ -10,24 +10,25 @@ from jaxtyping import Array, Float
 from dmcm.quadruped.body.robot_table import RobotTable
 
 P_SHARES, D_SHARES = (0.4, 2.0), (0.35, 1.5)
-"""Least and most that readings of P and D gain are believed, as shares of the published ones."""
+"""Bounds to which estimated gains are clipped, as fractions of the published ones."""
 LEAD_S = 0.015
-"""How far ahead of a decision joint angles are foreseen by their speeds. Targets act for a control step of
-20 ms and, on robots of training, 0 to 15 ms late: this is about the middle of the time in which they act."""
+"""How far ahead of a decision joint angles are extrapolated by their speeds. Targets act for a control step
+of 20 ms and, on training robots, 0 to 15 ms late: this is about the middle of the time in which they act."""
 LOG_LIMIT = 9.0
-"""Logarithms are cut at plus and minus this first, for those of vectors from very far away overflow."""
+"""Logarithms are first clipped to plus and minus this: those of extreme vectors would overflow."""
 
 
 class GainReader(eqx.Module):
-    """Reads a robot's P and D gain out of what a policy is told.
+    """Estimates a robot's P and D gain from what a policy is given.
 
-    Vectors say the logarithms of both as a linear function, which holds some way outside training too; the
-    truth says the gains themselves.
+    For vectors, the logarithms of both gains are a linear function, which also holds some way outside
+    training; for the true properties, the gains themselves are.
 
     Attributes:
-        slope: of the two readings by each number told, shape (2, told).
-        offset: of the two readings, shape (2,).
-        logarithmic: whether readings are logarithms of gains in units of the published ones, or gains.
+        slope: of the two estimates by each number given, shape (2, told).
+        offset: of the two estimates, shape (2,).
+        logarithmic: whether the linear function gives logarithms of gains or gains, in units of the
+            published.
     """
 
     slope: Float[Array, "2 told"]
@@ -35,16 +36,16 @@ class GainReader(eqx.Module):
     logarithmic: bool = eqx.field(static=True)
 
     def __init__(self, told: int, *, logarithmic: bool = True):
-        """Reads the published gains, whatever is told."""
+        """Start with the published gains for any input."""
         self.slope = jnp.zeros((2, told))
         self.offset = jnp.zeros(2) if logarithmic else jnp.ones(2)
         self.logarithmic = logarithmic
 
     def fitted(self, vectors: np.ndarray, shares: np.ndarray) -> GainReader:
-        """The reader that errs least on robots whose gains are known.
+        """The least-squares fit to robots whose gains are known.
 
         Args:
-            vectors: what is told of each, shape (n, told).
+            vectors: what is given of each, shape (n, told).
             shares: P and D gain of each in units of the published ones, shape (n, 2).
         """
         wanted = np.log(shares) if self.logarithmic else shares
@@ -55,7 +56,7 @@ class GainReader(eqx.Module):
         return eqx.tree_at(lambda reader: (reader.slope, reader.offset), self, parts)
 
     def __call__(self, vectors: np.ndarray) -> np.ndarray:
-        """P and D gain of each robot in units of the published ones, within what is believed, (n, 2)."""
+        """P and D gain of each robot in units of the published ones, clipped to the bounds, (n, 2)."""
         said = np.asarray(vectors) @ np.asarray(self.slope).T + np.asarray(self.offset)
         if self.logarithmic:
             said = np.exp(np.clip(said, -LOG_LIMIT, LOG_LIMIT))
@@ -69,7 +70,7 @@ def matched_targets(
     shares: np.ndarray,
     table: RobotTable,
 ) -> np.ndarray:
-    """Joint targets from which these controllers make the torques that published ones make of other targets.
+    """Joint targets that give these controllers the torques that published ones give with other targets.
 
     P' (q' − q) − D' v = P (q* − q) − D v, with q* wanted and P', D' the robot's own gains:
     q' = q + (q* − q) P / P' + v (D' − D) / P'. Speeds v are those of the decision; angles q those that joints
@@ -83,7 +84,7 @@ def matched_targets(
         table: the robot's facts.
 
     Returns:
-        Shape (n, 12); may lie beyond the joints' limits, for a soft controller never gets there.
+        Shape (n, 12); may lie beyond the joints' limits, which a soft controller never reaches.
     """
     stiffness, damping = shares[:, :1], shares[:, 1:]
     time_s = table.d_gain_nms_per_rad / table.p_gain_nm_per_rad

@@ -1,4 +1,4 @@
-"""The outer loop of training a policy: phases with other bodies, updates, checkpoints, metrics."""
+"""The training loop of a policy: phases with new bodies, updates, checkpoints, metrics."""
 
 from __future__ import annotations
 
@@ -30,15 +30,15 @@ class Schedule:
     iterations: int = 150
     """Updates of the policy."""
     robots: int = 256
-    """Robots that walk at once."""
+    """Robots that walk in parallel."""
     phase: int = 25
-    """Updates after which all robots get other bodies, episodes begin anew and a checkpoint is written."""
+    """Updates after which all robots get new bodies, episodes restart and a checkpoint is written."""
     seed: int = 0
-    """Of weights, bodies and chance."""
+    """Seed for weights, bodies and all other random draws."""
     ppo: PpoConfig = dataclasses.field(default_factory=PpoConfig)
-    """How the policy is improved."""
+    """Settings of PPO."""
     threads: int = 0
-    """Of the physics; 0 means one per core. They change nothing but the time."""
+    """Physics threads; 0 means one per core. They affect only the speed."""
 
     def check_schedule(self) -> None:
         """Raise `ConfigError` for settings out of range."""
@@ -62,20 +62,20 @@ class Scene(Protocol):
         ...
 
     def state(self) -> dict[str, Any]:
-        """What a checkpoint must hold of it, as JSON values."""
+        """State for a checkpoint, as JSON values."""
         ...
 
     def restore(self, state: Mapping[str, Any]) -> None:
-        """Go on from a checkpoint."""
+        """Restore the state from a checkpoint."""
         ...
 
     def measures(self) -> dict[str, float]:
-        """How far it has got, for the metrics."""
+        """Measures of progress, for the metrics."""
         ...
 
 
 def training_walk() -> WalkConfig:
-    """Walking as trained: noisy sensors and pushes."""
+    """Settings of walking in training: noisy sensors and pushes."""
     return WalkConfig(noise=REALISTIC_NOISE, push_m_s=0.4)
 
 
@@ -91,22 +91,22 @@ def train_in_phases(
 ) -> Policy:
     """Train a policy; `out` becomes a run folder with metrics, checkpoints and `policy.safetensors`.
 
-    A run that was stopped, however it was, goes on with `resume` and ends in the same bits.
+    With `resume`, an interrupted run continues and ends in the same bits.
 
     Args:
         first: the policy to begin with.
         scene: which robots walk where.
         schedule: how long.
         out: the run folder.
-        about: settings of the run as JSON values: what a resumed run must share, and what the policy's file
-            says of its training.
-        resume: go on with a run that was stopped.
+        about: settings of the run as JSON values, which a resumed run must share and the policy's file
+            records.
+        resume: continue an interrupted run.
         progress: show a progress bar.
 
     Raises:
-        CheckpointError: `out` holds another run, or one to be resumed.
-        StorageError: something cannot be read or written, or another process trains in `out`.
-        DivergenceError: training left the finite numbers.
+        CheckpointError: `out` holds another run, or one that must be resumed.
+        StorageError: something cannot be read or written, or another process is training in `out`.
+        DivergenceError: training produced non-finite numbers.
     """
     folder = RunFolder(out)
     with sole_writer(folder.path):
@@ -123,7 +123,7 @@ def _train(
     resume: bool,
     progress: bool,
 ) -> Policy:
-    """As `train_in_phases`, in a folder that nobody else writes."""
+    """As `train_in_phases`, in a folder that no other process writes to."""
     claim_run(folder, about, resume=resume)
     key = jax.random.key(schedule.seed)
     trainee = Trainee(first, schedule.ppo)

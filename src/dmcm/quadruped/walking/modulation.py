@@ -1,4 +1,4 @@
-"""How vectors that a policy is told change what it does."""
+"""How vectors that a policy is given change what it does."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from jaxtyping import Array, Float, PRNGKeyArray
 
 
 class Modulation(eqx.Module):
-    """Scales and shifts a hidden layer (FiLM, Perez et al. 2018, arXiv 1709.07871), from no effect on.
+    """Scales and shifts a hidden layer (FiLM, Perez et al. 2018, arXiv 1709.07871), initially without effect.
 
-    What is told is first cut to what training told: beyond that nobody knows what it means.
+    Vectors are first clipped to their range in training, beyond which their meaning is unknown.
 
     Attributes:
-        low: least of each number that training told.
-        high: most of each.
+        low: lower bound of each number in training.
+        high: upper bound of each.
         gain: standardised vectors to relative changes of the hidden layer.
         shift: standardised vectors to what is added to it.
     """
@@ -26,12 +26,12 @@ class Modulation(eqx.Module):
     shift: eqx.nn.Linear
 
     def __init__(self, told: int, width: int, *, key: PRNGKeyArray):
-        """Without effect and without bounds.
+        """Start without effect and without bounds.
 
         Args:
-            told: numbers that are told.
+            told: size of the vectors.
             width: of the hidden layer.
-            key: asked for by the layers; the weights start at zero.
+            key: required by the layers; the weights start at zero.
         """
         self.low, self.high = jnp.full(told, -jnp.inf), jnp.full(told, jnp.inf)
         layer = eqx.nn.Linear(told, width, use_bias=False, key=key)
@@ -39,11 +39,11 @@ class Modulation(eqx.Module):
 
     @property
     def told(self) -> int:
-        """How many numbers are told."""
+        """Size of the vectors."""
         return self.low.shape[0]
 
     def cut(self, vectors: Float[Array, "*n told"]) -> Float[Array, "*n told"]:
-        """Vectors within the bounds, which gradients leave alone."""
+        """Vectors clipped to the bounds, which get no gradients."""
         return jnp.clip(vectors, jax.lax.stop_gradient(self.low), jax.lax.stop_gradient(self.high))
 
     def __call__(

@@ -1,4 +1,4 @@
-"""What a robot senses, and apart from it the truth that only a simulation knows."""
+"""What a robot senses and, separately, the truth that only a simulation knows."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ OBSERVATION: Mapping[str, int] = {
     "gait_phase": 2,
     "foot_contact": 4,
 }
-"""Parts of an observation in order, and their sizes. Vectors are in the trunk frame; joint offsets are from
-the home pose; the gait phase is its sine and cosine; contact is 1 above `CONTACT_N`."""
+"""Parts of an observation in order, and their sizes. Vectors are in the trunk frame; joint offsets are
+relative to the home pose; the gait phase is given by its sine and cosine; contact is 1 above `CONTACT_N`."""
 
 PRIVILEGED: Mapping[str, int] = {
     "trunk_velocity_m_s": 3,
@@ -37,7 +37,7 @@ PRIVILEGED: Mapping[str, int] = {
 points around the robot, 0.25 m apart, along the world's axes, relative to the ground below the trunk."""
 
 CONTACT_N = 5.0
-"""Force from which a foot counts as touching."""
+"""Force above which a foot counts as touching the ground."""
 
 _GRID_M = np.array([[0.25 * i, 0.25 * j] for i in (-1, 0, 1) for j in (-1, 0, 1)])
 
@@ -62,7 +62,7 @@ class NoiseScales:
 
 
 REALISTIC_NOISE = NoiseScales(gyro_rad_s=0.1, gravity=0.02, joint_rad=0.01, joint_speed_rad_s=0.5)
-"""About what a Go1's sensors show."""
+"""Approximate noise of a Go1's sensors."""
 
 
 _WHERE = slices(OBSERVATION)
@@ -81,7 +81,7 @@ class Sensors:
 
         Args:
             noise: of the sensors.
-            delay_steps: control steps by which readings are late.
+            delay_steps: delay of readings in control steps.
             count: number of robots, n.
         """
         self.size = sum(OBSERVATION.values())
@@ -107,7 +107,7 @@ class Sensors:
         self._fresh = np.ones(count, bool)
 
     def forget(self, ids: np.ndarray) -> None:
-        """Start the past of some robots anew: their next reading fills it."""
+        """Clear the past of some robots: their next reading fills it."""
         self._fresh[ids] = True
 
     def read(

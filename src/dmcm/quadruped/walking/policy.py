@@ -1,4 +1,4 @@
-"""The walking policy: a Gaussian over actions, and the value that trains it."""
+"""The walking policy: a Gaussian over actions, and the value function that trains it."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from dmcm.storage import fill_tree, load_arrays, save_arrays, tree_arrays
 POLICY = Path(__file__).parent / "policies" / "go1.safetensors"
 """The walking policy that comes with the package."""
 POLICY_FILE = "policy.safetensors"
-"""Name of a trained policy in its run folder."""
+"""File name of a trained policy in its run folder."""
 _CLIP = 8.0
 
 
@@ -31,7 +31,7 @@ class RunningScale(eqx.Module):
     Attributes:
         mean: shape (size,).
         variance: shape (size,).
-        count: how many vectors they are from.
+        count: number of vectors they were computed from.
     """
 
     mean: Float[Array, " size"]
@@ -39,15 +39,15 @@ class RunningScale(eqx.Module):
     count: Float[Array, ""]
 
     def __init__(self, size: int):
-        """Nothing seen yet: zero mean, unit variance."""
+        """Start with zero mean and unit variance."""
         self.mean, self.variance, self.count = jnp.zeros(size), jnp.ones(size), jnp.asarray(1e-4)
 
     def __call__(self, x: Float[Array, "*n size"]) -> Float[Array, "*n size"]:
-        """Standardise vectors, cut at eight standard deviations."""
+        """Standardise vectors, clipped at eight standard deviations."""
         return jnp.clip((x - self.mean) / jnp.sqrt(self.variance + 1e-4), -_CLIP, _CLIP)
 
     def seen(self, x: Float[Array, "n size"]) -> RunningScale:
-        """With more vectors counted (Chan et al. 1979, for combining means and variances)."""
+        """Include more vectors (Chan et al. 1979, for combining means and variances)."""
         n = x.shape[0]
         total = self.count + n
         delta = jnp.mean(x, axis=0) - self.mean
@@ -61,17 +61,17 @@ class RunningScale(eqx.Module):
 class Policy(eqx.Module):
     """Actor and critic with separate networks; the critic also reads the privileged state.
 
-    The last columns of an observation may be vectors that the policy is told, which modulate the actor's last
-    hidden layer; or a past, which an encoder trained with the policy sums up in a few numbers for the actor.
-    The critic reads vectors too; it has the truth and does not read the past.
+    The last columns of an observation may be vectors, which modulate the actor's last hidden layer, or a
+    past, which an encoder trained with the policy summarises in a few numbers for the actor. The critic also
+    reads the vectors; it has the truth and does not read the past.
 
     Attributes:
-        actor: standardised observation, the past summed up, to mean action.
-        critic: standardised observation without the past, and privileged state, to value.
-        encoder: sums up the past; None for policies without.
-        modulation: by vectors; None for policies that are told none.
-        gains: reads a robot's gains out of what is told, for joint targets that make up for them; None for
-            policies that leave targets as they are.
+        actor: maps the standardised observation, with the past summarised, to the mean action.
+        critic: maps the standardised observation without the past, and the privileged state, to the value.
+        encoder: summarises the past; None for policies without one.
+        modulation: by vectors; None for policies without vectors.
+        gains: estimates a robot's gains from its vectors, for joint targets that compensate for them; None
+            for policies that leave targets as they are.
         log_deviation: logarithm of the actions' standard deviations, shape (12,).
         observation_scale: standardises observations.
         critic_scale: standardises what the critic reads.
@@ -108,16 +108,16 @@ class Policy(eqx.Module):
             actions: size of an action.
             widths: hidden layers' width of actor and critic, two layers each.
             deviation: standard deviation of the first actions.
-            past: how many columns of an observation are a past, the last ones.
-            summary: in how many numbers the encoder sums them up.
-            told: how many columns of an observation are vectors, the last ones; not together with a past.
-            gains: reads gains out of what is told.
+            past: number of columns at the end of an observation that are a past.
+            summary: size of the encoder's summary of them.
+            told: number of columns at the end of an observation that are vectors; not together with a past.
+            gains: estimates gains from the vectors.
             key: of the weights.
         """
         actor_key, critic_key = jax.random.split(key)
         present = observations - past
         actor = eqx.nn.MLP(present - told + summary, actions, widths[0], 2, jax.nn.elu, key=actor_key)
-        # A small last layer: at first the robot does what the gait says.
+        # A small last layer: at first the robot follows the gait.
         self.actor = eqx.tree_at(
             lambda mlp: (mlp.layers[-1].weight, mlp.layers[-1].bias), actor, replace_fn=lambda w: 0.01 * w
         )
@@ -134,7 +134,7 @@ class Policy(eqx.Module):
 
     @property
     def past(self) -> int:
-        """How many columns of an observation are a past, the last ones."""
+        """Number of columns at the end of an observation that are a past."""
         return 0 if self.encoder is None else int(self.encoder.in_size)
 
     def mean(self, observation: Float[Array, "n observations"]) -> Float[Array, "n actions"]:
@@ -163,7 +163,7 @@ class Policy(eqx.Module):
         return jnp.concatenate([present, privileged], axis=-1)
 
     def _heard(self, observation: Float[Array, "n observations"]) -> Float[Array, "n observations"]:
-        """Observations with the vectors cut to what training told."""
+        """Observations with the vectors clipped to their range in training."""
         if self.modulation is None:
             return observation
         own = observation.shape[-1] - self.modulation.told
@@ -199,18 +199,18 @@ def mean_action(
 
 
 def check_reads(policy: Policy, observation: np.ndarray, who: str = "the policy") -> None:
-    """Raise `ShapeError` unless a policy reads as many numbers as its robots sense and are told.
+    """Raise `ShapeError` unless a policy's input size is that of the observations.
 
     Args:
-        policy: that is to walk.
-        observation: of the environment that it is to walk in, shape (robots, numbers).
+        policy: the policy that walks.
+        observation: of its environment, shape (robots, numbers).
         who: what an error calls the policy.
     """
     reads = policy.observation_scale.mean.size
     if observation.shape[-1] != reads:
         raise ShapeError(
-            f"{who} reads {reads} numbers; robots sense and are told {observation.shape[-1]} here. Give the "
-            "guide or the vectors that it was trained with."
+            f"{who} reads {reads} numbers, but its observations have {observation.shape[-1]}. Give the guide "
+            "or the vectors that it was trained with."
         )
 
 
@@ -244,7 +244,7 @@ def load_policy(path: Path) -> tuple[Policy, dict[str, Any]]:
     """
     arrays, about = load_arrays(path)
     if about.get("kind") != "quadruped policy":
-        raise StorageError(f"{path} holds no quadruped policy but {about.get('kind', 'something else')!r}.")
+        raise StorageError(f"{path} holds {about.get('kind', 'something else')!r}, not a quadruped policy.")
     sizes, reads = about["sizes"], about.get("gains")
     like = eqx.filter_eval_shape(
         Policy,
@@ -262,12 +262,12 @@ def load_policy(path: Path) -> tuple[Policy, dict[str, Any]]:
 
 
 def check_trained_for(path: Path, about: Mapping[str, Any], robot: str, table: RobotTable) -> None:
-    """A policy's joint offsets and gait are those of its own robot.
+    """Refuse a policy of another robot: it has other joint offsets and another gait.
 
     Args:
         path: file of the policy.
         about: the JSON about it.
-        robot: name or path of the table of the robot that is to walk.
+        robot: name, or path of the table, of the robot that walks.
         table: that table.
 
     Raises:
@@ -280,26 +280,27 @@ def check_trained_for(path: Path, about: Mapping[str, Any], robot: str, table: R
 
 
 def _robot_name(robot: str) -> str:
-    """Of a robot given by name or by the path of its table, wherever that lies."""
+    """Name of a robot given by name or by the path of its table."""
     return Path(robot).name.removesuffix(".toml")
 
 
 def load_walker(path: Path, robot: str, table: RobotTable) -> tuple[Policy, dict[str, Any]]:
-    """As `load_policy`, of one that walks by what robots sense, told nothing.
+    """As `load_policy`, for a policy that reads only what robots sense.
 
     Args:
         path: file of `dmcm quadruped train-walking`.
-        robot: name or path of the table of the robot that is to walk.
+        robot: name, or path of the table, of the robot that walks.
         table: that table.
 
     Raises:
         StorageError: as `load_policy`.
-        ConfigError: the policy was trained with another robot, or is told something or reads its own past.
+        ConfigError: the policy was trained with another robot, or reads vectors or its own past.
     """
     policy, about = load_policy(path)
     check_trained_for(path, about, robot, table)
     if policy.past or policy.modulation is not None or policy.gains is not None:
         raise ConfigError(
-            f"{path} hears or reads more than walking robots sense. Start from a policy of train-walking."
+            f"{path} needs inputs that a robot's sensors do not provide. Start from a policy of "
+            "train-walking."
         )
     return policy, about

@@ -1,7 +1,7 @@
 """Proximal policy optimisation (Schulman et al. 2017, arXiv 1707.06347) on a vector environment.
 
-Generalised advantages (Schulman et al. 2016, arXiv 1506.02438), a step size that follows the divergence of
-the policy (as in rsl_rl, Rudin et al. 2022), and a value for the state in which time ran out.
+Generalised advantages (Schulman et al. 2016, arXiv 1506.02438), a step size that adapts to the divergence of
+the policy (as in rsl_rl, Rudin et al. 2022), and the value of the last state where time ran out.
 """
 
 from __future__ import annotations
@@ -22,30 +22,30 @@ from dmcm.quadruped.walking.policy import Policy
 
 @dataclasses.dataclass(frozen=True)
 class PpoConfig:
-    """How the policy is improved."""
+    """Settings of PPO."""
 
     horizon: int = 24
-    """Control steps a robot makes between updates."""
+    """Control steps of each robot between updates."""
     epochs: int = 4
     """Passes over them per update."""
     minibatches: int = 4
-    """Parts of a pass."""
+    """Minibatches per pass."""
     discount: float = 0.99
-    """Worth of a reward one step later."""
+    """Discount per control step."""
     trace: float = 0.95
     """λ of the generalised advantages."""
     clip: float = 0.2
-    """How far a probability may move, as a share."""
+    """Clipping range of the probability ratio."""
     entropy: float = 0.0005
-    """Weight of the actions' entropy."""
+    """Weight of the entropy of the actions."""
     value: float = 1.0
-    """Weight of the value's error."""
+    """Weight of the value function's error."""
     learning_rate: float = 1e-3
-    """Step size at the start."""
+    """Initial step size."""
     divergence: float = 0.03
-    """Kullback-Leibler divergence per update that the step size aims at: high, for updates are few."""
+    """Target Kullback-Leibler divergence per update; high because updates are few."""
     gradient_norm: float = 1.0
-    """Longer gradients are shortened to this."""
+    """Largest norm of a gradient."""
 
     def check(self, robots: int) -> PpoConfig:
         """Return self, or raise `ConfigError` for settings out of range."""
@@ -61,7 +61,7 @@ class PpoConfig:
 
 @runtime_checkable
 class VectorEnvironment(Protocol):
-    """What is asked of an environment: Gymnasium's vector interface and the privileged state."""
+    """What an environment must offer: Gymnasium's vector interface and the privileged state."""
 
     def step(
         self, actions: np.ndarray
@@ -70,7 +70,7 @@ class VectorEnvironment(Protocol):
         ...
 
     def privileged(self) -> np.ndarray:
-        """What only a simulation knows."""
+        """What only a simulation can know."""
         ...
 
 
@@ -90,7 +90,7 @@ class Trainee(eqx.Module):
 
 
 class Rollout(NamedTuple):
-    """What n robots lived through in `horizon` control steps; leading axes (horizon, n)."""
+    """Experience of n robots over `horizon` control steps; leading axes (horizon, n)."""
 
     observation: Float[Array, "t n observations"]
     privileged: Float[Array, "t n privileged"]
@@ -103,7 +103,7 @@ class Rollout(NamedTuple):
 
 
 class Ends(NamedTuple):
-    """Whose episodes ended during a rollout, and the share of the way made in the last one, (n,) each."""
+    """Whose episodes ended, and the share of the commanded distance covered in the last one, (n,) each."""
 
     fell: np.ndarray
     cut: np.ndarray
@@ -117,14 +117,14 @@ def collect(
     config: PpoConfig,
     key: PRNGKeyArray,
 ) -> tuple[Rollout, np.ndarray, Float[Array, " n"], Ends]:
-    """Let the policy act, with chance, for `horizon` steps.
+    """Let the policy act, with sampled actions, for `horizon` steps.
 
     Args:
-        policy: which acts.
+        policy: chooses the actions.
         environment: the robots.
         observation: the present ones, shape (n, observations).
         config: how many steps.
-        key: of the chance.
+        key: for sampling.
 
     Returns:
         The rollout, the next observations, their values, and which robots' episodes ended.
@@ -137,7 +137,7 @@ def collect(
         action, mean, density, value = _act(policy, own, observation, privileged)
         following, reward, fell, cut, info = environment.step(np.asarray(action))
         if cut.any():
-            # The state in which time ran out goes on in principle: its value belongs to the reward.
+            # Running out of time does not end the task: the value of the last state is added to the reward.
             last = _value(policy, info["final_obs"], info["final_privileged"])
             reward = reward + config.discount * np.asarray(last) * cut
         steps.append((observation, privileged, action, mean, density, value, reward, fell | cut))
@@ -161,7 +161,7 @@ def improve(
         The trainee after it, and measures: losses, divergence, deviation of the actions, step size.
 
     Raises:
-        DivergenceError: the update left the finite numbers.
+        DivergenceError: the update produced non-finite numbers.
     """
     trainee, measures = _improve(trainee, rollout, last_value, config, key)
     found = {name: float(value) for name, value in measures.items()}
@@ -201,7 +201,7 @@ def _value(policy: Policy, observation: Any, privileged: Any) -> Float[Array, " 
 
 
 def _trained(policy: Policy) -> tuple[Policy, Policy]:
-    """What gradients change, and the rest: running scales are counted, not learned."""
+    """What gradients change, and the rest: running scales are measured, not learned."""
     spec = jax.tree.map(eqx.is_inexact_array, policy)
     spec = eqx.tree_at(
         lambda p: (p.observation_scale, p.critic_scale),
@@ -276,7 +276,7 @@ def _improve(
     )
     policy = eqx.combine(learned, fixed)
     observed, privileged = flat[0].observation, flat[0].privileged
-    # Scales change between updates only: the densities of a rollout are those of one policy.
+    # Scales change only between updates, so that all densities of a rollout come from one policy.
     policy = eqx.tree_at(
         lambda p: (p.observation_scale, p.critic_scale),
         policy,

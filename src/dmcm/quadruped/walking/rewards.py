@@ -1,4 +1,4 @@
-"""What walking is worth: a weighted sum of terms, never below zero."""
+"""The reward of walking: a weighted sum of terms, never below zero."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from dmcm.quadruped.world.physics import Physics
 from dmcm.quadruped.world.simulation import CONTROL_PERIOD_S
 
 _SLOW_M_S = 0.3
-"""Below this a share of the commanded speed would mostly be the sway of the trunk."""
+"""Below this, the sway of the trunk would dominate a share of the commanded speed."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -24,7 +24,7 @@ class RewardWeights:
     """Yaw rate as commanded: exp(−error² / 0.25), rad/s."""
     advance: float = 0.5
     """Speed in the commanded direction as a share of the commanded one (of 0.3 m/s where that is less), at
-    most 1. It rises evenly up to there, so that a robot that is stuck gains by every bit of way."""
+    most 1. It rises linearly up to there, so that a robot that is stuck gains by any progress."""
     vertical_speed: float = -0.5
     """Squared speed of the trunk along its own upward axis, m²/s²; on level ground only."""
     tumbling: float = -0.03
@@ -49,7 +49,7 @@ def reward(
 ) -> np.ndarray:
     """Reward of the control step just made.
 
-    A total below zero would teach the robot to fall, which ends the debt; so it is cut there.
+    Totals are clipped at zero: negative rewards would teach the robot to end the episode by falling.
 
     Args:
         simulation: after the step.

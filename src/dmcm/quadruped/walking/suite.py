@@ -1,4 +1,4 @@
-"""The walking figures: a frozen set of commands, grounds and bodies, walked through with the mean action."""
+"""The walking figures: a fixed set of commands, grounds and bodies, evaluated with the mean action."""
 
 from __future__ import annotations
 
@@ -29,33 +29,33 @@ ON_FLAT = {
     "turning": CommandRanges(_STILL, _STILL, (-0.8, 0.8), _STILL, 0.0, _FOREVER_S),
     "all": CommandRanges(),
 }
-"""Commands on flat ground, to the robot as published."""
+"""Commands on flat ground, for the robot as published."""
 OVER_GROUND = CommandRanges((0.3, 0.8), (-0.1, 0.1), (-0.8, 0.8), (-0.1, 0.1), 1.0, _FOREVER_S)
-"""Commands on all grounds, to robots of the training ranges."""
+"""Commands on all grounds, for robots of the training ranges."""
 ENOUGH = 0.5
-"""Share of the commanded way without which an episode is no success."""
+"""Smallest fraction of the commanded distance that counts as success."""
 
 
 @dataclasses.dataclass(frozen=True)
 class WalkingSuite:
-    """What is evaluated."""
+    """What to evaluate."""
 
     robot: str = "go1"
-    """Name of a robot, or path of a table of one."""
+    """Name of a robot, or path of its table."""
     policy: Path = POLICY
-    """The policy; that of the package by default."""
+    """The policy; by default that of the package."""
     episodes: int = 64
-    """Episodes a cell."""
+    """Episodes per cell."""
     seconds: float = 8.0
     """Length of an episode."""
     seed: int = 0
-    """Of bodies, starts and commands."""
+    """Seed for bodies, starts and commands."""
     results: Path | None = None
     """File for the table."""
 
 
 def run_suite(config: WalkingSuite) -> dict[str, Any]:
-    """Walk through all cells; returns them by name.
+    """Evaluate all cells; returns them by name.
 
     Raises:
         ConfigError: settings out of range, or a policy of another robot.
@@ -119,6 +119,6 @@ def _cell(walk: Walk) -> dict[str, Any]:
 
 
 def _median(values: np.ndarray) -> float | None:
-    """Of those who walked long enough to be measured."""
+    """Median over the robots that walked long enough to be measured."""
     known = values[np.isfinite(values)]
     return float(np.median(known)) if len(known) else None

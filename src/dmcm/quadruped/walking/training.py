@@ -30,11 +30,11 @@ LADDERS: tuple[tuple[Terrain, ...], ...] = (
     tuple(Terrain("stairs_down", rise) for rise in (0.02, 0.04, 0.06, 0.08, 0.09)),
     tuple(Terrain("waves", height, 1.0) for height in (0.03, 0.06, 0.09, 0.12, 0.14)),
 )
-"""Grounds of the curriculum, each kind from easy to hard, and the hardest kind twice. None is as hard as, or
-of the kind of, those kept out."""
+"""Grounds of the curriculum, each kind from easy to hard, with the hardest kind twice. None is as hard as the
+held-out grounds, or of a held-out kind."""
 
 _ENOUGH, _TOO_LITTLE = 0.6, 0.3
-"""Shares of the commanded way from which a robot climbs its ladder, and below which it steps down."""
+"""Shares of the commanded distance above which a robot climbs its ladder, and below which it steps down."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -42,11 +42,11 @@ class WalkTraining(Schedule):
     """How a policy is trained."""
 
     robot: str = "go1"
-    """Name of a robot, or path of a table of one."""
+    """Name of a robot, or path of its table."""
     rough_ground: bool = False
-    """Climb the ladders of harder ground; else flat ground alone."""
+    """Climb the ladders of harder ground; by default all ground is flat."""
     start: Path | None = None
-    """Policy to go on from, a `policy.safetensors`; a new one by default."""
+    """Policy to start from, a `policy.safetensors`; a new one by default."""
 
     def check(self) -> WalkTraining:
         """Return self, or raise `ConfigError` for settings out of range."""
@@ -55,7 +55,7 @@ class WalkTraining(Schedule):
 
 
 class Curriculum:
-    """Which ground each robot is on: up a ladder after a good walk, down after a fall or little way.
+    """Which ground each robot is on: up a ladder after a good walk, down after a fall or little progress.
 
     Attributes:
         ladder: of each robot, shape (n,).
@@ -71,7 +71,7 @@ class Curriculum:
             ladders: grounds of each kind, from easy to hard.
             table: the robot's facts.
             robots: how many.
-            threads: of the physics; 0 means one per core.
+            threads: physics threads; 0 means one per core.
         """
         self._table, self._threads = table, threads
         self.arena = Arena([terrain for ladder in ladders for terrain in ladder])
@@ -109,11 +109,11 @@ class Curriculum:
         return {"rung": float(self.rung.mean())}
 
     def ended(self, ends: Ends, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-        """Up after a good walk, down after a fall or little way.
+        """Up after a good walk, down after a fall or little progress.
 
         Args:
-            ends: which fell and which walked to the end of their time, and how far.
-            rng: source of chance.
+            ends: which robots fell and which walked until time ran out, and how far.
+            rng: random generator.
 
         Returns:
             Robots whose ground changed, and numbers of their new grounds.
@@ -122,7 +122,7 @@ class Curriculum:
         walked = ends.cut & ~ends.fell
         self.rung += walked & (ends.progress > _ENOUGH)
         self.rung -= ends.fell | (walked & (ends.progress < _TOO_LITTLE))
-        # Who has reached the top is sent anywhere on the ladder, so that nothing is forgotten.
+        # A robot that passes the top is sent to a random rung, so that nothing is forgotten.
         top = self.rung >= self._lengths[self.ladder]
         self.rung[top] = rng.integers(0, self._lengths[self.ladder[top]])
         self.rung = np.maximum(self.rung, 0)

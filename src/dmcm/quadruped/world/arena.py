@@ -11,15 +11,15 @@ from dmcm.quadruped.body.robot_table import RobotTable
 from dmcm.quadruped.world.terrain import Terrain
 
 MARGIN_M = 1.0
-"""Ground continued beyond a period on all sides: a robot that is moved back by a period never sees the
+"""Width of ground beyond a period on all sides: a robot that is moved back by a period never sees the
 edge."""
 
 
 class Arena:
-    """A row of tiles along y, one a terrain, each a period of it and a margin.
+    """A row of tiles along y, one per terrain, each with a period of it and a margin.
 
     A robot that walks a period further is moved back by one, and up or down by the ground's rise: it cannot
-    tell, and its ground never ends.
+    notice, so its ground never ends.
 
     Attributes:
         terrains: the grounds, in the order of tile numbers.
@@ -30,10 +30,10 @@ class Arena:
     """
 
     def __init__(self, terrains: Sequence[Terrain]):
-        """Lay the grounds out.
+        """Lay out the grounds.
 
         Raises:
-            ConfigError: no terrain, one that cannot be built, or two alike.
+            ConfigError: no terrain, one that cannot be built, or two equal ones.
         """
         if not terrains:
             raise ConfigError("an arena needs at least one terrain.")
@@ -94,7 +94,7 @@ class Arena:
         return self.height(tile, xy_m[:, None] + reach).max(axis=1)
 
     def wrap(self, tile: np.ndarray, xy_m: np.ndarray) -> np.ndarray:
-        """By how much robots must be moved to be back on their tile's period.
+        """Shifts that move robots back to their tile's period.
 
         Args:
             tile: tile numbers, shape (n,).

@@ -17,7 +17,7 @@ from dmcm.quadruped.world.terrain import CELL_M, MAPPED, Terrain
 TIMESTEP_S = 0.005
 """Time step of the physics."""
 
-_GROUND, _ROBOT = 1, 2  # collision bits: the robot meets the ground and not itself
+_GROUND, _ROBOT = 1, 2  # collision bits: the robot collides with the ground, not itself
 _DARK, _ORANGE, _GREY = (0.13, 0.14, 0.16, 1.0), (0.93, 0.49, 0.13, 1.0), (0.55, 0.57, 0.6, 1.0)
 _EARTHS = ((0.47, 0.52, 0.42, 1.0), (0.55, 0.5, 0.42, 1.0))
 
@@ -115,7 +115,7 @@ def _add_trunk(spec: mujoco.MjSpec, table: RobotTable) -> mujoco.MjsBody:
         type=mujoco.mjtGeom.mjGEOM_BOX, size=table.trunk_half_size_m, rgba=_DARK, **_collides_with_ground()
     )
     half_x, half_y, half_z = table.trunk_half_size_m
-    trunk.add_geom(  # to see which end is the front
+    trunk.add_geom(  # shows which end is the front
         type=mujoco.mjtGeom.mjGEOM_BOX,
         pos=[half_x, 0, 0.2 * half_z],
         size=[0.03, 0.8 * half_y, 0.6 * half_z],
@@ -168,7 +168,7 @@ def _add_leg(spec: mujoco.MjSpec, trunk: mujoco.MjsBody, table: RobotTable, leg:
     )
     calf.add_geom(
         type=mujoco.mjtGeom.mjGEOM_CAPSULE,
-        fromto=[0, 0, 0, 0, 0, -0.9 * table.calf_length_m],  # the foot is there to touch level ground
+        fromto=[0, 0, 0, 0, 0, -0.9 * table.calf_length_m],  # the foot touches level ground
         size=[0.012, 0, 0],
         rgba=_GREY,
         **_collides_with_ground(),
@@ -191,7 +191,7 @@ def _add_leg(spec: mujoco.MjSpec, trunk: mujoco.MjsBody, table: RobotTable, leg:
 
 
 def _add_motor(spec: mujoco.MjSpec, table: RobotTable, joint: str, peak_torque_nm: float) -> None:
-    """A position controller: torque = P (target − angle) − D velocity, cut at the peak torque."""
+    """A position controller: torque = P (target − angle) − D velocity, clipped at the peak torque."""
     p_gain, d_gain = table.p_gain_nm_per_rad, table.d_gain_nms_per_rad
     spec.add_actuator(
         name=joint,
@@ -216,6 +216,6 @@ def _set_inertia(body: mujoco.MjsBody, link: Link) -> None:
 
 
 def _collides_with_ground() -> dict[str, object]:
-    # Of a higher priority than the ground's, so that the robot's own friction holds: it is set per
+    # Its priority is higher than the ground's, so that the robot's own friction applies; it is set per
     # simulation.
     return {"contype": _ROBOT, "conaffinity": _GROUND, "condim": 3, "mass": 0, "priority": 1}

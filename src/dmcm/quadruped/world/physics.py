@@ -1,4 +1,4 @@
-"""What walking needs of an engine, so that robots may be simulated by any."""
+"""What walking needs from a physics engine, so that any engine may simulate robots."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ SENSED: Mapping[str, int] = {
     "gravity_direction": 3,
     "foot_forces_n": 4,
 }
-"""What a robot senses of itself, and how many numbers each has."""
+"""What a robot senses of itself, and the size of each quantity."""
 
 
 @runtime_checkable
@@ -39,7 +39,7 @@ class Physics(Protocol):
     properties: dict[str, np.ndarray]
 
     def set_robots(self, ids: np.ndarray, robots: Sequence[RobotProperties]) -> None:
-        """Give robots other bodies; where and how they move stays."""
+        """Give robots other bodies; their pose and motion stay."""
 
     def place(
         self,
@@ -107,8 +107,8 @@ class Physics(Protocol):
 
 @runtime_checkable
 class PhysicsMaker(Protocol):
-    """Makes n robots, as published, on the first ground."""
+    """Creates n robots, as published, on the first ground."""
 
     def __call__(self, table: RobotTable, arena: Arena, count: int, *, threads: int = 0) -> Physics:
-        """Arguments as those of `Simulation`."""
+        """Arguments as for `Simulation`."""
         ...

@@ -1,4 +1,4 @@
-"""Images of a robot standing on grounds or on its way, drawn without a display."""
+"""Images of a robot standing or walking on grounds, drawn without a display."""
 
 # mujoco re-exports compiled modules that type checkers cannot see.
 # pyright: reportAttributeAccessIssue=false
@@ -26,12 +26,12 @@ _MAX_GEOMS = 1_000
 _AROUND_M = 3.0
 """Ground around the period that a robot walks on, in images of a walk."""
 _COPIES, _LOWER_M = 1, 0.0002
-"""Height maps are as large as the model has them, so they are repeated so often in each direction, some of
+"""Height maps have the size given in the model, so they are repeated this often in each direction, some of
 them a little lower."""
 _FOG_M = (2.0, 4.4)
 """Distances from the camera at which fog begins and hides all: before the ground ends."""
 _SKY_M, _SKY_HALF_M = 10.0, np.array([0.1, 50.0, 50.0])
-"""The sky is a wall in the fog: how far behind what one looks at, and its half edges."""
+"""The sky is a wall in the fog: its distance behind the point looked at, and its half edges."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -41,7 +41,7 @@ class View:
     look_at_m: np.ndarray
     """Point in the middle of the image, shape (3,)."""
     distance_m: float
-    """From the camera to that point."""
+    """Distance from the camera to that point."""
     azimuth_deg: float
     """Direction of the look: 0 along x, 90 along y."""
     elevation_deg: float
@@ -65,13 +65,13 @@ def standing_images(table: RobotTable, terrains: Sequence[Terrain]) -> list[np.n
         terrains: the grounds.
 
     Returns:
-        An image a ground, shape (height, width, 4), bytes, transparent where there is nothing; None where
+        One image per ground, shape (height, width, 4), bytes, transparent where there is nothing; None where
         this machine cannot draw without a display.
 
     Raises:
         DmcmError: a robot or ground that cannot be built.
     """
-    # One after the other, for behind a ground in an arena one sees the next.
+    # One at a time, because behind a ground in an arena the next one is visible.
     standing = [_settled(table, terrain) for terrain in terrains]
     context = open_context()
     if context is None:
@@ -118,8 +118,8 @@ def draw_walk(
     A robot that is moved back by a period of the ground shows no jump.
 
     Args:
-        model: of the robot in the arena; how it is lit is changed.
-        arena: whose first ground it walks on.
+        model: of the robot in the arena; its lighting is changed.
+        arena: the robot walks on its first ground.
         poses: the robot's positions, MuJoCo's `qpos`, shape (n, positions).
         views: n views.
         width: of an image, at most 640 pixels.
@@ -136,7 +136,7 @@ def draw_walk(
     boxes = [] if terrain.kind in MAPPED else terrain.boxes(_AROUND_M)
     scene = mujoco.MjvScene(model, model.ngeom + len(boxes) + (2 * _COPIES + 1) ** 2 + 1)
     scene.flags[mujoco.mjtRndFlag.mjRND_FOG.value] = 1
-    scene.flags[mujoco.mjtRndFlag.mjRND_SHADOW.value] = 0  # they are coarse and slow
+    scene.flags[mujoco.mjtRndFlag.mjRND_SHADOW.value] = 0  # shadows are coarse and slow
     context = _lit(model)
     images = []
     try:
@@ -205,7 +205,7 @@ def _add_box(
 def _add_height_maps(
     scene: mujoco.MjvScene, model: mujoco.MjModel, data: mujoco.MjData, period_m: np.ndarray
 ) -> None:
-    """The model's height map again and again."""
+    """Copies of the model's height map."""
     at = data.geom_xpos[model.geom_bodyid == 0]
     for i, j in np.ndindex(2 * _COPIES + 1, 2 * _COPIES + 1):
         # Copies overlap, and what is at the same depth would be lit twice.

@@ -24,12 +24,12 @@ SUBSTEPS = 4
 CONTROL_PERIOD_S = SUBSTEPS * TIMESTEP_S
 """Time between two joint targets: 50 Hz."""
 _FASTEST_RAD_S = 150.0
-"""A joint or trunk faster than this belongs to a simulation that has come apart, not to a robot."""
+"""A joint or trunk faster than this belongs to a simulation that has diverged, not to a robot."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Snapshot:
-    """All that the future of a `Simulation` depends on."""
+    """Everything that the future of a `Simulation` depends on."""
 
     state: np.ndarray
     tile: np.ndarray
@@ -46,11 +46,11 @@ class Simulation:
     Attributes:
         table: the robot's facts.
         arena: the grounds.
-        batch: MuJoCo's batch, for whatever is not offered here.
+        batch: MuJoCo's batch, for everything not offered here.
         tile: ground of each robot, shape (n,).
         moved_m: how far each robot has been moved when it left its tile's period, shape (n, 3).
-        diverged: robots whose last step came apart, shape (n,); place them anew.
-        divergences: how many steps have come apart so far.
+        diverged: robots that diverged in the last step, shape (n,).
+        divergences: how often robots have diverged so far.
     """
 
     def __init__(self, table: RobotTable, arena: Arena, count: int, *, threads: int = 0):
@@ -60,7 +60,7 @@ class Simulation:
             table: the robot's facts.
             arena: the grounds.
             count: number of robots, n.
-            threads: of the physics; 0 means one per core.
+            threads: physics threads; 0 means one per core.
 
         Raises:
             ConfigError: a count below 1.
@@ -100,14 +100,14 @@ class Simulation:
         return len(self.tile)
 
     def set_robots(self, ids: np.ndarray, robots: Sequence[RobotProperties]) -> None:
-        """Give robots other bodies; where and how they move stays.
+        """Give robots other bodies; their pose and motion stay.
 
         Args:
             ids: which, shape (k,).
             robots: k properties.
 
         Raises:
-            ShapeError: as many properties as ids are needed.
+            ShapeError: the numbers of properties and ids differ.
             ConfigError: properties no robot can have.
         """
         if len(robots) != len(ids):
@@ -148,16 +148,16 @@ class Simulation:
         self.moved_m[ids] = 0.0
         self.diverged[ids] = False
         self._write_friction(ids)
-        self.batch.forward(ids=ids)  # so that forces and sensors are of here, not of where the robots were
+        self.batch.forward(ids=ids)  # so that forces and sensors belong to the new place
 
     def step(self, targets_rad: np.ndarray) -> None:
         """One control step.
 
-        A robot that comes apart (not finite, faster than any robot, or refused by the physics) is marked in
-        `diverged`, counted, and placed anew in the middle of its ground.
+        A robot that diverges (not finite, faster than any robot, or refused by the physics) is marked in
+        `diverged`, counted, and placed again in the middle of its ground.
 
         Args:
-            targets_rad: joint angles the controllers pull to, shape (n, 12).
+            targets_rad: targets of the joint controllers, shape (n, 12).
 
         Raises:
             ShapeError: targets of another shape.
@@ -169,7 +169,7 @@ class Simulation:
         self._targets[:] = targets_rad
         self.batch.step(nstep=SUBSTEPS)
         warnings = self.batch.warning.sum(axis=tuple(range(1, self.batch.warning.ndim)))
-        # A NaN compares false, so it counts as apart. Placing a robot clears its warnings.
+        # A NaN compares false, so it counts as diverged. Placing a robot clears its warnings.
         apart = ~(np.abs(self.qvel).max(axis=1) < _FASTEST_RAD_S) | (warnings > 0)
         if apart.any():
             ids = np.flatnonzero(apart)
@@ -263,7 +263,7 @@ class Simulation:
         return self.qpos[:, 2] - self.arena.height(self.tile, self.qpos[:, :2])
 
     def _write_friction(self, ids: np.ndarray) -> None:
-        """Give whatever touches the ground the friction of the ground it is on."""
+        """Give whatever touches the ground the friction of that ground."""
         friction = self.arena.friction[self.tile[ids]]
         self._fields["geom_friction"][np.asarray(ids)[:, None], self._touching, 0] = friction[:, None]
 
@@ -278,7 +278,7 @@ class Simulation:
         fields["actuator_forcerange"][ids] = (
             published["actuator_forcerange"] * own["motor_strength"][:, None, None]
         )
-        # An action is in effect a substep after it is given; what is left of the delay goes into the history.
+        # An action takes effect a substep after it is given; the rest of the delay goes into the history.
         fields["actuator_delay"][ids] = np.maximum(own["action_delay_s"], TIMESTEP_S)[:, None]
         fields["dof_frictionloss"][ids, 6:] = own["joint_friction_nm"][:, None]
         scale = own["leg_mass_scale"][:, None]

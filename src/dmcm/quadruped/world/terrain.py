@@ -1,4 +1,4 @@
-"""Grounds: flat, rough, slopes, stairs, waves, blocks. Each repeats itself: a robot never leaves it."""
+"""Grounds: flat, rough, slopes, stairs, waves, blocks. Each repeats itself, so a robot never leaves it."""
 
 from __future__ import annotations
 
@@ -12,12 +12,13 @@ import numpy as np
 from dmcm.errors import ConfigError, unknown_name
 
 CELL_M = 0.05
-"""Edge of a cell of the height maps. A foot touches several finer cells at once, which halves the speed."""
+"""Edge of a cell of the height maps. With finer cells a foot touches several at once, which halves the
+speed."""
 
 KINDS = ("flat", "rough", "slope_up", "slope_down", "stairs_up", "stairs_down", "waves", "blocks")
 """All kinds of ground. Up and down are along the world's x axis."""
 MAPPED = ("rough", "waves")
-"""Kinds that are height maps; the others are boxes."""
+"""Kinds made of height maps; the others are made of boxes."""
 
 MIN_PERIOD_M, MAX_PERIOD_M = 2.0, 5.0
 _DEPTH_M = 0.5
@@ -35,16 +36,16 @@ class Terrain:
     """Vertical size in metres: height of a step or block, crest to trough of waves, range of roughness. For
     slopes the rise per metre."""
     length_m: float = _STEP_M
-    """Horizontal size: depth of a step, wavelength, edge of a block, distance of the roughness's grid points.
+    """Horizontal size: depth of a step, wavelength, edge of a block, spacing of the roughness's grid points.
     Flat ground and slopes do not use it."""
     friction: float = 0.8
     """Coefficient of sliding friction between foot and ground."""
     seed: int = 0
-    """Which of the random grounds of this kind; rough ground and blocks use it."""
+    """Seed of random grounds; only rough ground and blocks use it."""
 
     @property
     def label(self) -> str:
-        """Name that tells this ground from others, such as `stairs_up-0.08` or `waves-0.12-every-1`."""
+        """Name that distinguishes this ground, such as `stairs_up-0.08` or `waves-0.12-every-1`."""
         parts = [self.kind]
         if self.kind != "flat":
             parts.append(f"{self.size:g}")
@@ -140,7 +141,7 @@ class Terrain:
         """Heights of rough ground or waves over a period and a margin, a point every `CELL_M`, metres.
 
         Args:
-            margin_m: how far the ground goes on before and after the period.
+            margin_m: how far the ground continues before and after the period.
 
         Returns:
             Shape (points along x, points along y), one point more than cells.
@@ -214,7 +215,7 @@ def parse_terrain(label: str) -> Terrain:
     """The ground that has this label; see `Terrain.label`.
 
     Raises:
-        ConfigError: no label of a ground, or of one that cannot be built.
+        ConfigError: not the label of a ground, or that of one that cannot be built.
     """
     kind, *rest = label.split("-")
     if kind not in KINDS:
@@ -230,7 +231,7 @@ def parse_terrain(label: str) -> Terrain:
             values[field] = read(number)
     except (KeyError, ValueError):
         raise ConfigError(
-            f"'{label}' is no label of a ground. Labels are a kind, its size and more, such as "
+            f"'{label}' is not the label of a ground. Labels have a kind, its size and more, such as "
             "stairs_up-0.08, waves-0.12-every-1, rough-0.06-every-0.2-seed-3 or flat-friction-0.3."
         ) from None
     return Terrain(kind, **values).check()
@@ -275,7 +276,7 @@ def _bilinear(grid: np.ndarray, x: np.ndarray, y: np.ndarray) -> np.ndarray:
 
 
 def _triangulated(heights: np.ndarray, x: np.ndarray, y: np.ndarray) -> np.ndarray:
-    """A height map that repeats; cells are two triangles, split from (0, 0) to (1, 1) as MuJoCo does."""
+    """A repeating height map; cells are two triangles, split from (0, 0) to (1, 1) as MuJoCo does."""
     n = len(heights)
     i, j = np.floor(x / CELL_M).astype(int), np.floor(y / CELL_M).astype(int)
     tx, ty = x / CELL_M - i, y / CELL_M - j
@@ -312,4 +313,4 @@ OOD_TERRAINS: tuple[Terrain, ...] = (
     Terrain("blocks", 0.06, 0.4),
     Terrain("flat", friction=0.3),
 )
-"""Grounds kept out of training: steeper, higher, slippery, and a kind of its own, scattered blocks."""
+"""Grounds held out of training: steeper, higher, slippery, and a kind of its own, scattered blocks."""
