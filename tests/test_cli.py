@@ -350,7 +350,7 @@ def test_predict_errors(table_run, bank, plants, tmp_path, capsys):
     assert "no points" in fails(capsys, *both, "--range", "day=1:0:1")
     assert "another unit" in fails(capsys, *both, "--range", "day=1e12:2e12:1e12")
     assert "Valid: .png, .svg" in fails(capsys, *both, "--range", "day=0:1:1", "--plot", "x.gif")
-    assert "no suffix of a table" in fails(capsys, *both, "--range", "day=0:1:1", "--out", tmp_path / "x.txt")
+    assert "suffix of a table" in fails(capsys, *both, "--range", "day=0:1:1", "--out", tmp_path / "x.txt")
     (tmp_path / "grid.csv").write_text("time\n1\n")
     assert "column 'day'" in fails(capsys, *both, "--inputs", tmp_path / "grid.csv")
     there = tmp_path / "a-folder.csv"
@@ -476,7 +476,7 @@ def test_demo_tells_measures_and_reports(demo_run, capsys):
         assert set(metrics["protocol"]["zero_shot"]) == set(protocol.SPLITS)
     page = check_page(demo_run / "report.html")
     assert "no data from here" not in page  # text of the picture, which is encoded
-    assert "Nobody gave a point of it" in page
+    assert "The model saw no point of it" in page
     assert "single context" in page
     assert "on a slope of 24%" in check_page(demo_run / "go1" / "report.html")
     names = {path.name for path in (demo_run / "plots").iterdir()}
@@ -639,7 +639,7 @@ def test_missing_and_broken_runs(table_run, tmp_path, capsys):
         ("{", "not readable JSON"),
         ("[]", "what kind of run"),
         ('{"kind": "quilt"}', "there is no kind of run 'quilt'"),
-        ('{"kind": "table"}', "is not one of a table run"),
+        ('{"kind": "table"}', "is not that of a table run"),
         ('{"kind": "sinusoid"}', "there is no method 'None'"),
         ('{"kind": "sinusoid", "method": "dmcm"}', "no whole number of steps"),
         (json.dumps({**about, "table": str(tmp_path / "gone.csv")}), "gone.csv"),
@@ -805,7 +805,7 @@ def test_npz_files_name_no_columns(tmp_path, capsys):
     np.savez(tmp_path / "a.npz", x=np.zeros((4, 6, 1)), y=np.zeros((4, 6, 1)), label_robot=list("abab"))
     use = ("fit", tmp_path / "a.npz", "--factors", "robot=2", "--out", tmp_path / "run")
     for more in (("--inputs", "u"), ("--outputs", "v"), ("--task", "w")):
-        assert "NPZ file, which names no columns" in fails(capsys, *use, *more)
+        assert "NPZ file, which has no column names" in fails(capsys, *use, *more)
 
 
 def test_what_nobody_expected_ends_in_a_line_too(monkeypatch, capsys, tmp_path):

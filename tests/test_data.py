@@ -195,7 +195,7 @@ def spoiled(arrays, i, value):
         ((GOOD_X, GOOD_Y, {"f": [0, NAN, 1]}), DataError, "task 1 has no label"),
         ((GOOD_X, GOOD_Y, {"f": ["u", "v", ""]}), DataError, "task 2 has no label"),
         ((GOOD_X, GOOD_Y, {"f": np.zeros((3, 1))}), ShapeError, "one label a task"),
-        ((GOOD_X, GOOD_Y, {"f": "abc"}), ShapeError, "list of one label a task"),
+        ((GOOD_X, GOOD_Y, {"f": "abc"}), ShapeError, "list with one label a task"),
         (
             (spoiled(GOOD_X, 2, NAN), GOOD_Y, LABELS),
             DataError,
@@ -214,7 +214,7 @@ def spoiled(arrays, i, value):
             "x is not a list of arrays of numbers: complex",
         ),
         ((np.array([[["a"]]] * 3), GOOD_Y, LABELS), DataError, "x is not a list of arrays of numbers"),
-        ((GOOD_X, GOOD_Y, {"f": [1, "1", 2]}), DataError, "labels 1 and '1', which read alike"),
+        ((GOOD_X, GOOD_Y, {"f": [1, "1", 2]}), DataError, "labels 1 and '1', which read the same"),
     ],
 )
 def test_arrays_that_cannot_be_tasks(arguments, error, message):
@@ -436,7 +436,7 @@ def test_one_long_task_among_short_ones_is_refused_before_it_is_padded(monkeypat
     sizes = [10] * 30 + [400]
     x = [np.random.default_rng(i).normal(size=(n, 1)) for i, n in enumerate(sizes)]
     names = [f"plot {i}" for i in range(31)]
-    with pytest.raises(DataError, match=r"'plot 30' has 400 samples, half of all tasks have at most 10"):
+    with pytest.raises(DataError, match=r"'plot 30' has 400 samples, but half of all tasks have at most 10"):
         FactorDataset.from_arrays(x, x, {"plot": names}, task_names=names)
     # What is large because all tasks are is a matter of the machine's memory.
     assert len(FactorDataset.from_arrays(x[30:] * 20, x[30:] * 20, {"plot": names[:20]})) == 20

@@ -103,7 +103,7 @@ def test_ctrl_c_saves_and_says_how_to_go_on(tmp_path, uninterrupted):
     output, _ = child.communicate(timeout=120)
     assert child.returncode == 3, output
     reached = steps_saved(tmp_path)[-1]
-    assert f"Step {reached} is saved; go on with resume=True" in output
+    assert f"Step {reached} is saved; continue with resume=True" in output
     assert reached < CONFIG.steps
     agrees(train(tmp_path, resume=True), uninterrupted)
 
@@ -157,7 +157,7 @@ def test_a_run_by_muon_goes_on_to_the_same_bits(tmp_path, monkeypatch):
         with pytest.raises(InterruptedRun):
             train(tmp_path, config)
     agrees(train(tmp_path, config, resume=True), train(config=config))
-    with pytest.raises(CheckpointError, match="of other settings"):
+    with pytest.raises(CheckpointError, match="with other settings"):
         train(tmp_path, resume=True)
 
 
@@ -193,7 +193,7 @@ def test_a_full_disk_stops_the_run_and_costs_nothing(tmp_path, monkeypatch, unin
 
 
 def test_a_run_is_not_taken_up_by_accident_or_with_other_settings(halfway, uninterrupted):
-    with pytest.raises(CheckpointError, match=r"already holds a run. Go on with resume=True"):
+    with pytest.raises(CheckpointError, match=r"already holds a run. Continue with resume=True"):
         train(halfway)
     others = [
         {"config": dataclasses.replace(CONFIG, learning_rate=2e-2)},
@@ -204,7 +204,7 @@ def test_a_run_is_not_taken_up_by_accident_or_with_other_settings(halfway, unint
         {"validation": sines()},
     ]
     for other in others:
-        with pytest.raises(CheckpointError, match="of other settings or another starting point"):
+        with pytest.raises(CheckpointError, match="with other settings, another starting point"):
             train(halfway, resume=True, **other)
     assert steps_saved(halfway) == [25, 30]
     # How often it is saved is no part of the result.
@@ -293,5 +293,5 @@ def test_damaged_lines_of_metrics_are_left_out(tmp_path):
     with pytest.raises(StorageError, match="cannot be read"):
         folder.history()
     (tmp_path / "metrics.json").write_text("[]")
-    with pytest.raises(StorageError, match="holds no measures"):
+    with pytest.raises(StorageError, match="holds no metrics"):
         folder.read_metrics()

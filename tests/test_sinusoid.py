@@ -348,7 +348,7 @@ def test_comparison_trains_measures_and_remembers(monkeypatch, tmp_path):
         comparison.compare(adam, progress=False)
     assert config.results.read_bytes() == before
     adam = dataclasses.replace(adam, results=None)
-    with pytest.raises(CheckpointError, match="of other settings"):
+    with pytest.raises(CheckpointError, match="with other settings"):
         comparison.compare(adam, progress=False)
     adam = dataclasses.replace(adam, out=tmp_path / "adam")
     assert set(comparison.compare(adam, progress=False)["methods"]) == {"oracle"}

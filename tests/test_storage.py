@@ -111,7 +111,7 @@ def test_files_of_others_are_refused(tmp_path):
         load_arrays(foreign)
     (tmp_path / "text").write_text("hello, I am no safetensors file at all")
     for name, message in (
-        ("text", "damaged or no safetensors"),
+        ("text", "damaged or not a safetensors"),
         ("missing", "there is no file"),
         (".", "damaged"),
     ):
@@ -154,7 +154,7 @@ def test_a_disk_that_really_takes_no_more(tmp_path):
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (4096, limits[1]))
     try:
-        with pytest.raises(StorageError, match="What was there before is untouched"):
+        with pytest.raises(StorageError, match="The previous content is untouched"):
             write_atomic(path, bytes(100_000))
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
@@ -293,7 +293,7 @@ with sole_writer(pathlib.Path(sys.argv[1])):
 def test_a_folder_has_one_writer_until_that_ends_or_is_killed(tmp_path):
     folder = tmp_path / "made" / "here"
     with sole_writer(folder):
-        said = r"another process is writing into .*here.*another folder"
+        said = r"another process is writing to .*here.*another folder"
         with pytest.raises(StorageError, match=said), sole_writer(folder):
             pass
         with sole_writer(tmp_path / "made" / "there"):

@@ -356,9 +356,9 @@ def test_labels_that_are_one_number_in_two_ways_are_refused(written, one, other)
     """Neither silently merged nor silently told apart."""
     body = "".join(f"{label},{i},{i}\n" for label in (one, other, "2") for i in range(3))
     use = {"factors": ("plot",), "inputs": ("x",), "outputs": ("y",)}
-    with pytest.raises(DataError, match=f"'{one}' and '{other}', which are one number") as told:
+    with pytest.raises(DataError, match=f"'{one}' and '{other}', which are the same number") as told:
         FactorDataset.from_table(written("plot,x,y\n" + body), **use)
-    assert "put a letter before" in str(told.value)
+    assert "prefix every value with a letter" in str(told.value)
     lettered = "".join(f"p{line}\n" for line in body.splitlines())
     assert len(FactorDataset.from_table(written("plot,x,y\n" + lettered), **use)) == 3
 
@@ -366,5 +366,5 @@ def test_labels_that_are_one_number_in_two_ways_are_refused(written, one, other)
 def test_durations_are_no_labels(written):
     lasts = pl.Series([1, 2, 3, 4], dtype=pl.Duration)
     path = written(as_parquet(lasts=lasts, x=[1.0, 2, 3, 4], y=[1.0, 2, 3, 4]), "table.parquet")
-    with pytest.raises(DataError, match=r"holds Duration.*labels are numbers or text"):
+    with pytest.raises(DataError, match=r"holds Duration.*labels must be numbers or text"):
         FactorDataset.from_table(path, factors=("lasts",), inputs=("x",), outputs=("y",))

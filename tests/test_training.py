@@ -318,7 +318,7 @@ def test_data_that_do_not_fit_the_learner():
     wide = FactorDataset.from_arrays(np.concatenate([x, x], axis=2), y, {name: [0, 1] for name in FACTORS})
     for options in ({"data": wide}, {"validation": wide}):
         with pytest.raises(
-            ShapeError, match="the data have 2 input and 1 output columns, the learner takes 1 and 1"
+            ShapeError, match="the data have 2 input and 1 output columns, but the learner takes 1 and 1"
         ):
             train(plain(), **options)
     partly = FactorDataset.from_arrays(x, y, {"amplitude": [1, 2], "other": [1, 2]})
@@ -356,7 +356,7 @@ def test_a_setting_deep_within_a_sampler_counts(tmp_path):
         return Shifted(sines().sampler(), {"shift": Shift(by), "key": jax.random.key(0)})
 
     done = train(plain(), shifted(0.0), run_dir=tmp_path)
-    with pytest.raises(CheckpointError, match="of other data"):
+    with pytest.raises(CheckpointError, match="or other data"):
         train(plain(), shifted(100.0), run_dir=tmp_path, resume=True)
     again = train(plain(), shifted(0.0), run_dir=tmp_path, resume=True)
     assert same_bits(numbers(again.learner), numbers(done.learner))

@@ -1,4 +1,4 @@
-"""Pictures in one house style, as SVG that follows the reader's light or dark theme."""
+"""Figures in one house style, as SVG that follows the reader's light or dark theme."""
 
 from __future__ import annotations
 
@@ -26,15 +26,15 @@ from dmcm.storage import write_atomic
 INK, MUTED, FAINT, PAPER = "#1f2430", "#6b7280", "#d9dce2", "#fdfdfc"
 """Text and main lines; secondary text; grid; background."""
 BLUE, ORANGE, GREEN, PURPLE, SKY, AMBER = "#0072b2", "#d55e00", "#009e73", "#aa4499", "#56b4e9", "#c98a00"
-"""Colours that readers with any colour vision tell apart (after Okabe and Ito 2008)."""
+"""Colours that readers with any colour vision can tell apart (after Okabe and Ito 2008)."""
 CYCLE = (BLUE, ORANGE, GREEN, PURPLE, SKY, AMBER, INK, MUTED)
 SCALE = LinearSegmentedColormap.from_list("dmcm", mpl.colormaps["viridis"](np.linspace(0.05, 0.9, 64)))
-"""Low to high; the ends that vanish on white or black paper are cut off."""
+"""Low to high; the ends, which would vanish on a white or black background, are cut off."""
 WIDTH = 9.2
 """Width of a full-width figure in inches."""
 
 TRUTH: dict[str, Any] = {"color": "#c3c8d1", "linewidth": 6.0, "alpha": 0.75}
-"""The truth is a broad pale band, so that a perfect prediction on top of it does not hide it."""
+"""The truth is a broad pale band, which stays visible under a perfect prediction."""
 POINTS: dict[str, Any] = {
     "marker": "o",
     "linestyle": "none",
@@ -104,9 +104,9 @@ _STYLE: dict[Any, Any] = {
 
 @contextlib.contextmanager
 def house_style() -> Iterator[None]:
-    """Matplotlib settings of all our pictures, for the time of a `with` block."""
+    """Matplotlib settings of all our figures, for the duration of a `with` block."""
     with mpl.rc_context(_STYLE), warnings.catch_warnings():
-        # A label in a script that our font lacks still reads well in the viewer's font.
+        # A label in a script that our font lacks is still readable in the viewer's font.
         warnings.filterwarnings("ignore", message="Glyph .* missing from font")
         # Crowded panels are better than none.
         warnings.filterwarnings("ignore", message="constrained_layout not applied")
@@ -121,8 +121,8 @@ def panels(
     Args:
         rows: number of rows.
         columns: number of columns.
-        height: of the figure, inches.
-        width: of the figure, inches.
+        height: height of the figure, inches.
+        width: width of the figure, inches.
         **sharing: `sharex` and `sharey` as matplotlib's `subplots` takes them.
     """
     figure = Figure(figsize=(width, height), layout="constrained")
@@ -136,7 +136,7 @@ def plain(text: object) -> str:
 
 
 def short(text: object) -> str:
-    """A short line for titles, axes and legends: a long one would leave no room to draw in."""
+    """A short line for titles, axes and legends; a long one would leave no room for the plot."""
     line = plain(text).strip()
     return line if len(line) <= _LONGEST_LABEL else f"{line[: _LONGEST_LABEL - 1].rstrip()}…"
 
@@ -162,7 +162,7 @@ def save_figure(figure: Figure, path: Path) -> None:
     """Write the figure as PNG or SVG, by the suffix of the path.
 
     Raises:
-        ConfigError: another suffix.
+        ConfigError: any other suffix.
         StorageError: the file cannot be written.
     """
     check_figure_path(path)
@@ -178,7 +178,7 @@ def save_figure(figure: Figure, path: Path) -> None:
 def check_figure_path(path: Path) -> None:
     """Raise `ConfigError` unless a figure can be written to a path of this suffix."""
     if path.suffix.lower() not in (".png", ".svg"):
-        raise ConfigError(f"{path.name} has no suffix of a picture. Valid: .png, .svg.")
+        raise ConfigError(f"{path.name} does not have the suffix of a figure. Valid: .png, .svg.")
 
 
 def prediction_curves(
@@ -189,7 +189,7 @@ def prediction_curves(
     Args:
         x: shape (n,).
         y: shape (n, outputs).
-        input_name: under the axis.
+        input_name: label of the x axis.
         output_names: one an output.
         title: what was predicted.
     """
@@ -232,14 +232,14 @@ def context_panels(
     *,
     shown: Mapping[str, str] | None = None,
 ) -> Figure:
-    """Each factor's contexts (rows) coloured by each factor's labels (columns); of many, the first four.
+    """Each factor's contexts (rows) coloured by each factor's labels (columns); at most the first four.
 
-    A disentangled context shows order on the diagonal and confetti off it: order off the diagonal is leakage.
+    Disentangled contexts show order on the diagonal and confetti off it; order off the diagonal is leakage.
 
     Args:
         contexts: per factor, shape (tasks, size).
         labels: per factor, one label a task; numbers get a colour scale, text a legend.
-        shown: what to call the factors' labels, e.g. with a unit.
+        shown: display names of the factors' labels, e.g. with a unit.
     """
     rows, columns = list(contexts)[:_MOST_PANELS], list(labels)[:_MOST_PANELS]
     shown = shown or {}
@@ -299,12 +299,12 @@ def fitted_panel(
     Args:
         axis: where to draw.
         curve: predicted x and y, each (n,).
-        title: over the panel.
-        note: under the title.
+        title: title of the panel.
+        note: line under the title.
         support: samples adapted to.
         others: samples the model did not see.
         truth: true x and y.
-        colour: of curve and samples.
+        colour: colour of curve and samples.
     """
     if truth is not None:
         axis.plot(*truth, label="truth", **TRUTH)
@@ -318,7 +318,7 @@ def fitted_panel(
 
 
 def set_title(axis: Axes, title: str, note: str = "") -> None:
-    """A bold title, and under it a quieter line."""
+    """A bold title with a quieter line under it."""
     axis.set_title(short(title), pad=22.0 if note else 8.0)
     if note:
         axis.annotate(
@@ -333,7 +333,7 @@ def plain_decades(axis: Axis) -> None:
 
 
 _LEGEND_ENTRY_IN, _LEGEND_LETTER_IN = 0.55, 0.07
-"""Width of an entry of a legend without its text, and of a letter, inches."""
+"""Width of a legend entry without its text, and of a letter, inches."""
 
 
 def shared_legend(figure: Figure, axes: Sequence[Axes]) -> None:
@@ -343,7 +343,7 @@ def shared_legend(figure: Figure, axes: Sequence[Axes]) -> None:
         for handle, label in zip(*axis.get_legend_handles_labels(), strict=True):
             entries.setdefault(label, handle)
     if entries:
-        # As wide as the text is about, for what is beyond the figure is cut off.
+        # Estimated from the text, because anything beyond the figure is cut off.
         wanted_in = sum(_LEGEND_ENTRY_IN + _LEGEND_LETTER_IN * len(label) for label in entries)
         rows = math.ceil(wanted_in / figure.get_figwidth())
         columns = math.ceil(len(entries) / rows)
@@ -363,7 +363,7 @@ def _coloured_points(axis: Axes, points: np.ndarray, labels: Sequence[Any], name
         return
     for k, level in enumerate(levels):
         chosen = np.asarray([own == level for own in labels])
-        # Numbers have an order, and so have their colours.
+        # Numbers are ordered, and so are their colours.
         colour = CYCLE[k] if listed and not numeric else SCALE(k / max(1, len(levels) - 1))
         axis.scatter(*points[chosen].T, color=colour, s=22, linewidths=0, label=short(level))
     if listed:

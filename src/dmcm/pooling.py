@@ -1,4 +1,4 @@
-"""Pooled adaptation: one label's context from several tasks that carry the label."""
+"""Pooled adaptation: one label's context from several tasks with that label."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from dmcm.solvers.set_encoder import SetEncoder
 class PooledNetwork(Network):
     """Several tasks as one: shared factors keep one vector, every other factor gets one per task.
 
-    The input carries the tasks stacked along its first axis, all with the same number of (padded) samples.
+    The input holds the tasks stacked along its first axis, all with the same number of (padded) samples.
     """
 
     kind: ClassVar[str] = "pooled"
@@ -36,8 +36,8 @@ class PooledNetwork(Network):
 
         Args:
             network: the model's network.
-            origin: for each factor of the pool the model's; one for all tasks is called `name.all`, those
-                of single tasks `name.0`, `name.1`, …
+            origin: the model's factor for each factor of the pool; a factor shared by all tasks is called
+                `name.all`, those of single tasks `name.0`, `name.1`, …
             tasks: number of tasks.
         """
         sizes = network.factors.sizes
@@ -61,7 +61,7 @@ class PooledNetwork(Network):
         return blocks.reshape(-1, self.outputs)
 
     def spec(self) -> dict[str, Any]:
-        """Never stored: it lives for one adaptation."""
+        """Empty: the network exists for one adaptation and is never stored."""
         return {}
 
 
@@ -75,16 +75,16 @@ def solve_pooled(
 ) -> Values:
     """Contexts of the shared factors from all tasks at once.
 
-    Iterative solvers minimise the sum of the tasks' objectives, whose data terms count by their numbers of
-    samples, with private vectors per task for factors that are not shared and the shared prior counted
-    once. A set encoder averages its per-task answers.
+    Iterative solvers minimise the sum of the tasks' objectives, with data terms weighted by their numbers of
+    samples, private vectors per task for factors that are not shared, and the shared prior counted once. A
+    set encoder averages its per-task contexts.
 
     Args:
         network: the model's network.
         prior: the model's prior.
         solver: the model's solver.
         supports: standardised samples with a leading task axis.
-        given: contexts held the same for all tasks.
+        given: contexts to hold, the same for all tasks.
         shared: factors whose label all tasks share.
     """
     if isinstance(solver, SetEncoder):
@@ -97,7 +97,8 @@ def solve_pooled(
         own = ["all"] if common else range(tasks)
         origin.update({f"{name}.{suffix}": name for suffix in own})
     pool = PooledNetwork(network, origin, tasks)
-    # The data term is a mean over all tasks' samples, so all terms are the sum's divided by their number.
+    # The data term is a mean over all tasks' samples, so all terms are those of the sum divided by the number
+    # of tasks.
     log_tasks = jnp.log(tasks)
     pooled_prior = eqx.tree_at(
         lambda p: (p.mean, p.log_precision),
@@ -108,7 +109,7 @@ def solve_pooled(
         ),
     )
     if isinstance(solver, GradientDescent):
-        # A private vector feels one task's slope divided by the number of tasks; its steps make up for that.
+        # A private vector sees one task's slope divided by the number of tasks; larger steps compensate.
         rates = {
             new: solver.log_rate[old] + (0.0 if new.endswith(".all") else log_tasks)
             for new, old in origin.items()

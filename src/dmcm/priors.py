@@ -1,4 +1,4 @@
-"""Learned Gaussian prior of the context vectors: where they start, how far data may move them."""
+"""Learned Gaussian prior of the context vectors: where they start and how far data may move them."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class Prior(eqx.Module):
         floor: float = 1e-6,
         learn_mean: bool = True,
     ):
-        """Start at mean zero with one precision for all.
+        """Start at mean zero with the same precision everywhere.
 
         Raises:
             ConfigError: a precision or floor that is not positive and finite.

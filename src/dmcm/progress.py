@@ -1,4 +1,4 @@
-"""The bar that shows how far work in countable pieces has come."""
+"""Progress bar for work in countable pieces."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 
 def piece_bar(*, show: bool) -> Progress:
-    """A bar with what is being done, how many pieces of how many are, and the time that is left.
+    """A bar with the current activity, the number of pieces done, the total, and the time left.
 
     Args:
-        show: False for one that draws nothing.
+        show: False for a bar that draws nothing.
     """
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     return Progress(*columns, disable=not show)

@@ -1,4 +1,4 @@
-"""One self-contained HTML page out of text, tables and pictures. Knows no domain; escapes all it is given."""
+"""One self-contained HTML page from text, tables and figures. Knows no domain; escapes all its input."""
 
 from __future__ import annotations
 
@@ -30,13 +30,13 @@ class Estimate:
 
 
 CONTEXTS_CAPTION = (
-    "One dot a task, drawn on the two main axes of its context vectors. Colours in order mean that the "
-    "context carries the factor, colours mixed mean that it does not. Ideally the diagonal is in order and "
-    "the rest mixed."
+    "One dot a task, drawn on the two main axes of the context vectors. Ordered colours mean that the "
+    "context carries the factor, mixed colours that it does not. Ideally, the diagonal is ordered and the "
+    "rest is mixed."
 )
-"""What to see in `dmcm.plots.context_panels`."""
+"""How to read `dmcm.plots.context_panels`."""
 Cell = str | int | float | Estimate | None
-"""What a table holds; None is shown as a dash."""
+"""Content of a table cell; None is shown as a dash."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -44,11 +44,11 @@ class Table:
     """Rows of text and numbers.
 
     Attributes:
-        columns: a heading a column.
-        rows: cells; columns of numbers are set right.
-        caption: what to see, one or two sentences.
-        best: columns whose lowest number is set bold.
-        groups: headings over several columns: (text, number of columns), in all as many as columns.
+        columns: one heading a column.
+        rows: cells; columns of numbers are right-aligned.
+        caption: what to see, in one or two sentences.
+        best: columns whose lowest number is set in bold.
+        groups: headings over several columns, (text, number of columns) each, covering all columns.
     """
 
     columns: tuple[str, ...]
@@ -58,11 +58,11 @@ class Table:
     groups: tuple[tuple[str, int], ...] = ()
 
     def numeric(self, column: int) -> bool:
-        """Whether a column holds numbers alone (and dashes)."""
+        """Whether a column holds only numbers (and dashes)."""
         return bool(self.rows) and not any(isinstance(row[column], str) for row in self.rows)
 
     def is_best(self, row: int, column: int) -> bool:
-        """Whether a cell is to be bold: the lowest number of a column of `best`, or shown as the same."""
+        """Whether a cell is bold: the lowest number of a column in `best`, or displayed the same as it."""
         if column not in self.best or len(self.rows) < 2:
             return False
         values = [cell_value(each[column]) for each in self.rows]
@@ -77,8 +77,8 @@ class Picture:
 
     Attributes:
         svg: the figure as SVG text.
-        caption: under the figure.
-        title: short, for readers who cannot see it; also the name of its file.
+        caption: text under the figure.
+        title: short description, for readers who cannot see the figure; also the name of its file.
     """
 
     svg: str
@@ -100,9 +100,9 @@ class Film:
     """A moving picture with a caption that says what to see.
 
     Attributes:
-        gif: the animation, the bytes of a GIF file.
-        caption: below it.
-        title: short, for readers who cannot see it; also the name of its file.
+        gif: the animation, as the bytes of a GIF file.
+        caption: text under the animation.
+        title: short description, for readers who cannot see it; also the name of its file.
     """
 
     gif: bytes
@@ -119,7 +119,7 @@ class Headline:
     """A few numbers in large type.
 
     Attributes:
-        items: (number as text, what it is) each.
+        items: one (number as text, what it is) a number.
     """
 
     items: tuple[tuple[str, str], ...]
@@ -131,7 +131,7 @@ class Facts:
 
     Attributes:
         values: what to list.
-        title: the line that unfolds the list; always open without.
+        title: the line that unfolds the list; without it, the list is always open.
     """
 
     values: Mapping[str, Any]
@@ -144,7 +144,7 @@ Block = str | Table | Picture | Film | Headline | Facts
 
 @dataclasses.dataclass(frozen=True)
 class Section:
-    """A heading and what stands below it."""
+    """A heading and the content below it."""
 
     title: str
     blocks: tuple[Block, ...]
@@ -156,8 +156,8 @@ class Page:
 
     Attributes:
         title: the page's heading.
-        lead: what this is and what came out, in two or three sentences.
-        blocks: what stands before the first section.
+        lead: what the page shows and the main result, in two or three sentences.
+        blocks: content before the first section.
         sections: the rest.
     """
 
@@ -173,7 +173,7 @@ class Page:
 
 
 def write_page(folder: RunFolder, page: Page) -> Path:
-    """Write `report.html`, without scripts and without anything to fetch, and its pictures into `plots/`.
+    """Write `report.html`, without scripts or external resources, and its pictures into `plots/`.
 
     Returns:
         The page's file.
@@ -185,7 +185,7 @@ def write_page(folder: RunFolder, page: Page) -> Path:
     for picture in page.pictures():
         content = picture.gif if isinstance(picture, Film) else picture.svg.encode()
         name = Path(picture.file_name())
-        # Titles that differ in signs alone have one name.
+        # Titles that differ only in punctuation have the same file name.
         taken[name.name] = count = taken.get(name.name, 0) + 1
         write_atomic(
             folder.plots / (f"{name.stem}-{count}{name.suffix}" if count > 1 else name.name), content
@@ -215,28 +215,28 @@ def stored_values(folder: RunFolder) -> Iterator[None]:
     """Turn a value that a run's JSON files lack into an error that says so.
 
     Raises:
-        StorageError: within the `with` block something looked for a name that is not there.
+        StorageError: code in the `with` block looked up a name that is missing.
     """
     try:
         yield
     except KeyError as error:
         raise StorageError(
             f"the files of {folder.path} lack {error}: they were edited, or written by another version. "
-            "Measure it again with `dmcm evaluate`."
+            "Measure the run again with `dmcm evaluate`."
         ) from error
 
 
 def training_section(folder: RunFolder) -> Section:
-    """A section on how the losses fell while training."""
+    """A section on how the losses fell during training."""
     caption = (
-        "Query losses while training. Own contexts: each task with what it was adapted to. Recombined: each "
+        "Query losses during training. Own contexts: each task with its own contexts. Recombined: each "
         "factor's context from another task with the same label."
     )
     return Section("Training", (Picture.of(learning_curves(folder.history()), caption, "Learning curves"),))
 
 
 def about_run(folder: RunFolder, about: Mapping[str, Any]) -> Section:
-    """A section on settings, versions and machine of a run.
+    """A section on the settings, versions and machine of a run.
 
     Args:
         folder: the run's folder; `environment.json` in it may be missing.
@@ -257,7 +257,7 @@ def about_run(folder: RunFolder, about: Mapping[str, Any]) -> Section:
 
 
 def cell_value(cell: Cell) -> int | float | None:
-    """The number in a cell; None for text, dashes and what is not finite."""
+    """The number in a cell; None for text, dashes and numbers that are not finite."""
     value = cell.value if isinstance(cell, Estimate) else cell
     if value is None or isinstance(value, str) or not math.isfinite(value):
         return None
@@ -357,7 +357,7 @@ def _file_name(title: str, suffix: str) -> str:
 
 
 def _mark(**classes: bool) -> str:
-    """A class attribute of the names that are true."""
+    """A class attribute with the names that are true."""
     names = " ".join(name for name, wanted in classes.items() if wanted)
     return f' class="{names}"' if names else ""
 

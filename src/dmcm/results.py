@@ -1,4 +1,4 @@
-"""Files of results: a table keeps what an earlier command measured and this one did not, and says so."""
+"""Result files: a table keeps what an earlier command measured and this one did not, and records that."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from dmcm.storage import check_writable, read_json
 
 
 def earlier_table(path: Path | None, setting: Mapping[str, Any]) -> dict[str, Any]:
-    """The table that a file holds already; empty where there is none.
+    """The table that a file already holds; empty if there is none.
 
     Args:
-        path: the file; None for none.
-        setting: what must agree with the table's own, so that rows of both may stand in one.
+        path: the file; None for no file.
+        setting: settings that must equal the table's own, so that one table can hold the rows of both.
 
     Raises:
-        StorageError: the file cannot be written, or holds something else, or a table of another setting,
+        StorageError: the file cannot be written, or it holds something else or a table with other settings,
             which would be lost.
     """
     if path is None:
@@ -29,13 +29,15 @@ def earlier_table(path: Path | None, setting: Mapping[str, Any]) -> dict[str, An
         return {}
     found = read_json(path)
     if not isinstance(found, dict):
-        raise StorageError(f"{path} holds no table of results, which are kept: choose another file.")
+        raise StorageError(
+            f"{path} is not a table of results, so new results cannot be added to it: choose another file."
+        )
     other = list(_differences(found, json.loads(json.dumps(setting)), ""))
     if other:
         more = f" and {len(other) - 3} more" if len(other) > 3 else ""
         raise StorageError(
-            f"{path} holds results of another setting ({', '.join(other[:3])}{more}), which would be lost: "
-            "choose another file for these, or delete it."
+            f"{path} holds results with other settings ({', '.join(other[:3])}{more}), which would be lost: "
+            "choose another file for the new ones, or delete it."
         )
     return found
 
@@ -52,17 +54,17 @@ def _differences(old: Mapping[str, Any], new: Mapping[str, Any], where: str) -> 
 def with_earlier(
     results: Mapping[str, Any], earlier: Mapping[str, Any], *, parts: Sequence[str]
 ) -> dict[str, Any]:
-    """A table with what an earlier one of the same setting has and it has not.
+    """A table, completed with what only an earlier table with the same settings has.
 
     Args:
-        results: with `methods`, `command` and `environment`.
+        results: the new table, with `methods`, `command` and `environment`.
         earlier: what `earlier_table` found.
-        parts: keys of what may stay, `methods` among them; name by name where it is a mapping. What is empty
-            was not measured.
+        parts: keys whose earlier content may be kept, including `methods`; mappings are merged name by name.
+            An empty value was not measured.
 
     Returns:
-        The table; "earlier" in it holds command and environment of all that stayed: by its name for a row of
-        `methods`, by "key of name" in other mappings but `titles`, else by the key.
+        The table. Its "earlier" holds command and environment of everything kept: under the name for a row of
+        `methods`, under "key of name" for other mappings except `titles`, and otherwise under the key.
     """
     made = {key: earlier.get(key) for key in ("command", "environment")}
     merged, stayed = dict(results), []

@@ -1,4 +1,4 @@
-"""What a run folder says of itself: its `config.json` decides who may write into it and who can read it."""
+"""The `config.json` of a run folder, which decides who may write into the folder and who can read it."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ from dmcm.storage import read_json
 def claim_run(folder: RunFolder, about: Mapping[str, Any], *, resume: bool) -> None:
     """Write a run's configuration before it starts, unless the folder belongs to another run.
 
-    A run that ended before it had a checkpoint or a model may be begun anew, with other settings too. Whoever
-    calls this is the folder's `sole_writer`.
+    A run that ended before its first checkpoint or model may be started again, even with other settings. The
+    caller must be the folder's `sole_writer`.
 
     Args:
         folder: where the run goes.
         about: its configuration as JSON values; "kind" says what can read it.
-        resume: whether to go on with an equal run.
+        resume: whether to continue a run with the same configuration.
 
     Raises:
-        CheckpointError: the folder holds a run and `resume` is off, or it holds one of other settings, or
-            files of no run that this one would replace.
+        CheckpointError: the folder holds a run and `resume` is off, or it holds a run with other settings, or
+            other files that this run would replace.
         StorageError: its configuration cannot be read or written.
     """
     wanted = json.loads(json.dumps(about))
@@ -41,13 +41,13 @@ def claim_run(folder: RunFolder, about: Mapping[str, Any], *, resume: bool) -> N
     else:
         if not resume:
             raise CheckpointError(
-                f"{folder.path} already holds a run. Go on with --resume (resume=True), or choose another "
+                f"{folder.path} already holds a run. Continue with --resume (resume=True), or choose another "
                 "folder."
             )
         other = other_settings(read_json(folder.path / "config.json"), wanted)
         if other:
             raise CheckpointError(
-                f"{folder.path} holds a run of other settings: {'; '.join(other[:4])}. Resume with the "
+                f"{folder.path} holds a run with other settings: {'; '.join(other[:4])}. Resume with the "
                 "settings in its config.json, or choose another folder."
             )
     folder.write_config(wanted)
@@ -57,13 +57,13 @@ def open_run(path: Path | str) -> tuple[RunFolder, dict[str, Any]]:
     """A run folder and its configuration.
 
     Raises:
-        StorageError: there is no run, or its configuration cannot be read.
+        StorageError: the folder holds no run, or its configuration cannot be read.
     """
     file = Path(path) / "config.json"
     if not file.exists():
         what = "there is no such folder" if not Path(path).is_dir() else "it has no config.json"
         raise StorageError(
-            f"{path} is no run folder: {what}. `dmcm fit`, `dmcm demo` and `dmcm sinusoid train` make some."
+            f"{path} is not a run folder: {what}. `dmcm fit`, `dmcm demo` and `dmcm sinusoid train` make one."
         )
     about = read_json(file)
     if not isinstance(about, dict) or "kind" not in about:
@@ -72,7 +72,7 @@ def open_run(path: Path | str) -> tuple[RunFolder, dict[str, Any]]:
 
 
 def other_settings(held: Any, asked: Any) -> list[str]:
-    """What differs between two configurations as JSON values, a sentence a setting; none for equal ones."""
+    """Differences between two configurations as JSON values, one text a setting; empty if they are equal."""
     there, here = _flat(held), _flat(asked)
     return [
         f"{name} is {there.get(name)!r} there and {here.get(name)!r} here"

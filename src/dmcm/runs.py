@@ -22,7 +22,7 @@ from dmcm.errors import StorageError
 from dmcm.storage import make_folder, read_json, write_atomic, write_json
 
 _TRAINED = ("model.safetensors", "training.json", "metrics.jsonl", "metrics.json", "report.html")
-"""Files of a run that training and what follows it write."""
+"""Files of a run that training and the steps after it write."""
 _PACKAGES = ("dmcm", "jax", "jaxlib", "equinox", "optax", "numpy")
 
 
@@ -34,10 +34,10 @@ class RunFolder:
     """
 
     def __init__(self, path: Path | str):
-        """Open or make the folder.
+        """Open or create the folder.
 
         Raises:
-            StorageError: it cannot be made.
+            StorageError: it cannot be created.
         """
         self.path = Path(path)
         make_folder(self.path, "run folder")
@@ -64,23 +64,23 @@ class RunFolder:
         return self.path / "plots"
 
     def traces(self) -> list[str]:
-        """Names in the folder that a training would replace, or go on from."""
+        """Names in the folder that training would replace or continue from."""
         files = [name for name in _TRAINED if (self.path / name).exists()]
         held = self.checkpoints.is_dir() and any(self.checkpoints.iterdir())
         return [*files, *([self.checkpoints.name] if held else [])]
 
     def begun(self) -> bool:
-        """Whether there is something that a training came to: a checkpoint, a model or a policy."""
+        """Whether training has produced anything: a checkpoint, a model or a policy."""
         return self.checkpoints.name in self.traces() or any(self.path.glob("*.safetensors"))
 
     def write_config(self, config: Any) -> None:
-        """Write the full configuration and the environment it ran in."""
+        """Write the full configuration and the environment of the run."""
         value = dataclasses.asdict(config) if dataclasses.is_dataclass(config) else config  # type: ignore[arg-type]
         write_json(self.path / "config.json", value)
         write_json(self.path / "environment.json", environment())
 
     def log(self, step: int, metrics: Mapping[str, float]) -> None:
-        """Append one line of metrics, also as TensorBoard events.
+        """Append one line of metrics, and the same as TensorBoard events.
 
         Raises:
             StorageError: the disk is full or the folder is gone.
@@ -89,7 +89,7 @@ class RunFolder:
         try:
             with (self.path / "metrics.jsonl").open("a", encoding="utf-8") as handle:
                 handle.write(line)
-            # Ctrl-C in the middle of the events' queue would leave it locked, and `close` waiting for ever.
+            # Ctrl-C while events are written would leave their queue locked and `close` waiting forever.
             with ctrl_c_waits():
                 if self._events is None:
                     self._events = SummaryWriter(str(self.path / "events"), flush_secs=5)
@@ -99,7 +99,7 @@ class RunFolder:
             raise StorageError(f"cannot write metrics to {self.path}: {error.strerror or error}.") from error
 
     def history(self) -> list[dict[str, float | int]]:
-        """All complete lines of metrics so far; a line cut by a crash, or damaged, is left out.
+        """All complete lines of metrics so far; damaged lines, or lines cut off by a crash, are left out.
 
         Raises:
             StorageError: the file cannot be read.
@@ -120,27 +120,27 @@ class RunFolder:
         return lines
 
     def rewind(self, step: int) -> None:
-        """Drop metrics after a step: a resumed run writes them again."""
+        """Drop metrics after a step, because a resumed run writes them again."""
         kept = [_as_line(line) for line in self.history() if line["step"] <= step]
         write_atomic(self.path / "metrics.jsonl", "".join(kept).encode())
 
     def write_metrics(self, metrics: Mapping[str, Any]) -> None:
-        """Write the final measures."""
+        """Write the final metrics."""
         write_json(self.path / "metrics.json", metrics)
 
     def read_metrics(self) -> dict[str, Any]:
-        """The final measures.
+        """The final metrics.
 
         Raises:
             StorageError: the run has none, or they are damaged.
         """
         found = read_json(self.path / "metrics.json")
         if not isinstance(found, dict):
-            raise StorageError(f"{self.path / 'metrics.json'} holds no measures: it was damaged or replaced.")
+            raise StorageError(f"{self.path / 'metrics.json'} holds no metrics: it was damaged or replaced.")
         return found
 
     def close(self) -> None:
-        """Flush the events; those that a full disk refuses are lost, they are a copy of the metrics."""
+        """Flush the events. Any that do not fit on a full disk are lost; they only copy the metrics."""
         if self._events is not None:
             with contextlib.suppress(OSError):
                 self._events.close()
@@ -149,7 +149,7 @@ class RunFolder:
 
 @contextlib.contextmanager
 def ctrl_c_waits() -> Iterator[None]:
-    """Hand a Ctrl-C on only at the end; in other threads none arrives."""
+    """Delay Ctrl-C until the end of the `with` block; does nothing outside the main thread."""
     usual = signal.getsignal(signal.SIGINT)
     if threading.current_thread() is not threading.main_thread() or not callable(usual):
         yield
@@ -181,7 +181,7 @@ def environment() -> dict[str, Any]:
 
 
 def git_state() -> dict[str, Any]:
-    """Commit and whether the working tree differs from it; empty outside a repository."""
+    """The commit, and whether the working tree differs from it; empty outside a repository."""
 
     def git(*arguments: str) -> str | None:
         try:
@@ -197,7 +197,7 @@ def git_state() -> dict[str, Any]:
             return None
         return done.stdout.strip()
 
-    # A package that was installed into somebody's repository is none of its files.
+    # A package installed into someone's repository is not tracked by that repository.
     ours = git("ls-files", "--error-unmatch", Path(__file__).name) is not None
     commit = git("rev-parse", "HEAD") if ours else None
     if commit is None:
@@ -206,7 +206,7 @@ def git_state() -> dict[str, Any]:
 
 
 def _as_line(metrics: Mapping[str, Any]) -> str:
-    """A line of JSON, which knows no NaN: null for what is not finite."""
+    """A line of JSON, with null for values that are not finite, because JSON has no NaN."""
 
     def known(value: Any) -> Any:
         return None if isinstance(value, float) and not math.isfinite(value) else value

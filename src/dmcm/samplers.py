@@ -16,7 +16,7 @@ from dmcm.scaling import Scaler
 
 @runtime_checkable
 class Sampler(Protocol):
-    """Where `fit` takes its batches from: a frozen pytree whose `sample` JAX can trace."""
+    """Source of batches for `fit`: a frozen pytree whose `sample` JAX can trace."""
 
     def sample(self, key: PRNGKeyArray) -> Batch:
         """One batch of tasks."""
@@ -30,7 +30,7 @@ class Sampler(Protocol):
 def with_donors(
     anchors: Int[Array, " anchors"], labels: Mapping[str, Int[Array, " tasks"]], keys: Sequence[PRNGKeyArray]
 ) -> Int[Array, " batch"]:
-    """Tasks, and for each a random other one per factor that shares its label.
+    """Tasks, and for each one a random other task per factor that shares its label.
 
     Args:
         anchors: positions of tasks.
@@ -38,7 +38,7 @@ def with_donors(
         keys: one a factor.
 
     Returns:
-        Anchors, then their donors factor by factor; an anchor without a donor stands in for it.
+        Anchors, then their donors factor by factor; an anchor without a donor is its own donor.
     """
     drawn = [anchors]
     for codes, key in zip(labels.values(), keys, strict=True):

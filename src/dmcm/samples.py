@@ -17,8 +17,8 @@ from dmcm.errors import DataError, ShapeError
 if TYPE_CHECKING:
     AnyArray = Array
 else:
-    # Checked samples stay in NumPy until compiled code, which sees JAX arrays alone, takes them:
-    # its own conversion costs a third of one that comes before.
+    # Checked samples stay in NumPy until they reach compiled code, which only sees JAX arrays:
+    # its own conversion costs a third of converting them beforehand.
     AnyArray = Array | np.ndarray
 
 
@@ -41,12 +41,12 @@ class Batch(eqx.Module):
 
     Attributes:
         support: samples the contexts are fitted to, leading axis tasks.
-        query: samples the outer loss is taken on, leading axis tasks.
+        query: samples the outer loss is computed on, leading axis tasks.
         task: an integer a task; equal integers mean the same task drawn twice.
         labels: per factor, an integer a task; equal integers mean equal labels.
-        valid: False for tasks that must neither be learned from nor donate, such as those without a sample in
-            support or query set.
-        values: true factor values as numbers, shape (tasks, v), where they are known (the oracle reads them).
+        valid: False for tasks that must neither be learned from nor be donors, such as those without a sample
+            in support or query set.
+        values: true factor values as numbers, shape (tasks, v), if they are known (the oracle reads them).
     """
 
     support: Samples
@@ -96,27 +96,27 @@ def as_inputs(x: ArrayLike, inputs: int) -> Float[AnyArray, "..."]:
 
 
 def as_numbers(array: Any, kind: type[np.floating], what: str) -> np.ndarray:
-    """Convert to floating-point numbers what is one; too large ones become infinite.
+    """Convert numeric values to floating point; values too large become infinite.
 
     Args:
-        array: what should be numbers.
-        kind: of the numbers.
-        what: begins the error, such as "x is not an array of numbers".
+        array: the values to convert.
+        kind: floating-point type of the result.
+        what: start of the error message, such as "x is not an array of numbers".
 
     Raises:
-        DataError: anything else, values that are masked, or dates.
+        DataError: values that are not numbers, masked values, or dates.
     """
     try:
         host = np.asarray(array)
         if isinstance(array, np.ma.MaskedArray) and np.ma.is_masked(array):
-            raise TypeError("masked values are missing ones, so drop their samples or fill them")
+            raise TypeError("masked values are missing, so drop their samples or fill them in")
         if host.dtype.kind in "cMm":
-            raise TypeError(f"{host.dtype} values have no single size")
+            raise TypeError(f"{host.dtype} values are not real numbers")
         with np.errstate(over="ignore"):
             return host.astype(kind)
     except (TypeError, ValueError, OverflowError) as error:
         ragged = "inhomogeneous" in str(error)
-        advice = " Pad tasks of unequal length by FactorDataset, or take them one by one." if ragged else ""
+        advice = " Pad tasks of unequal length with FactorDataset, or pass them one by one." if ragged else ""
         raise DataError(f"{what}: {error}.{advice}") from error
 
 
@@ -129,7 +129,7 @@ def _as_columns(array: ArrayLike, name: str, columns: int) -> Float[AnyArray, ".
             bad = tuple(int(i) for i in np.argwhere(~np.isfinite(host))[0])
             raise DataError(
                 f"{name} has NaN, infinite or too large values, the first at index {bad}. "
-                "Drop those samples, or fill them, before adapting."
+                "Drop those samples or fill them in before adapting."
             )
         converted = cast(AnyArray, host)
     if converted.ndim < 2 or converted.shape[-1] != columns:

@@ -26,12 +26,12 @@ class Scaler(eqx.Module):
 
     @classmethod
     def identity(cls, inputs: int, outputs: int) -> Scaler:
-        """Leave everything as it is."""
+        """A scaler that changes nothing."""
         return cls(jnp.zeros(inputs), jnp.ones(inputs), jnp.zeros(outputs), jnp.ones(outputs))
 
     @classmethod
     def from_samples(cls, x: np.ndarray, y: np.ndarray) -> Scaler:
-        """Measure on samples x (n, inputs), y (n, outputs); a column that never varies keeps scale 1."""
+        """Measure on samples x (n, inputs), y (n, outputs); a constant column keeps scale 1."""
 
         def moments(array: np.ndarray) -> tuple[Array, Array]:
             wide = np.asarray(array, dtype=np.float64)
@@ -43,16 +43,16 @@ class Scaler(eqx.Module):
         return cls(*moments(x), *moments(y))
 
     def scale_x(self, x: Float[Array, "*n inputs"]) -> Float[Array, "*n inputs"]:
-        """Raw inputs to standardised ones."""
+        """Standardise raw inputs."""
         frozen = jax.lax.stop_gradient(self)
         return (x - frozen.x_mean) / frozen.x_std
 
     def scale_y(self, y: Float[Array, "*n outputs"]) -> Float[Array, "*n outputs"]:
-        """Raw outputs to standardised ones."""
+        """Standardise raw outputs."""
         frozen = jax.lax.stop_gradient(self)
         return (y - frozen.y_mean) / frozen.y_std
 
     def unscale_y(self, y: Float[Array, "*n outputs"]) -> Float[Array, "*n outputs"]:
-        """Standardised outputs back to raw units."""
+        """Convert standardised outputs back to raw units."""
         frozen = jax.lax.stop_gradient(self)
         return y * frozen.y_std + frozen.y_mean

@@ -33,12 +33,12 @@ _NUMBERS = re.compile(r"\[\n(?: *[^][{}\"\s][^][{}\"\n]*\n)+ *\]")
 
 
 def write_atomic(path: Path, content: bytes) -> None:
-    """Write a file so that, whenever the process dies, the old or the new content is there, never half.
+    """Write a file atomically: whenever the process dies, the file holds its old or new content, never half.
 
     Raises:
         StorageError: the disk is full, or the folder cannot be written.
     """
-    # Opened like any file, so that the umask alone says who may read it.
+    # Opened like any other file, so that only the umask decides who may read it.
     temporary = path.parent / f".{path.name}.{uuid.uuid4().hex[:8]}"
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -54,20 +54,20 @@ def write_atomic(path: Path, content: bytes) -> None:
             raise
     except OSError as error:
         raise StorageError(
-            f"cannot write {path}: {error.strerror or error}. What was there before is untouched; free some "
+            f"cannot write {path}: {error.strerror or error}. The previous content is untouched; free some "
             "space or choose another folder, then run again."
         ) from error
 
 
 def make_folder(path: Path, name: str = "folder") -> None:
-    """Make a folder, and those it lies in, where they are not there.
+    """Create a folder and its parents if they do not exist.
 
     Args:
-        path: of the folder.
-        name: what an error calls it.
+        path: path of the folder.
+        name: name of the folder in error messages.
 
     Raises:
-        StorageError: it cannot be made.
+        StorageError: it cannot be created.
     """
     try:
         path.mkdir(parents=True, exist_ok=True)
@@ -76,33 +76,31 @@ def make_folder(path: Path, name: str = "folder") -> None:
 
 
 def check_writable(path: Path) -> None:
-    """Make sure that a file can be written before the work that it is for begins.
+    """Check that a file can be written before the work that produces it begins.
 
     Raises:
-        StorageError: its folder cannot be made or written, or a folder has its name.
+        StorageError: its folder cannot be created or written, or the path is a folder.
     """
     make_folder(path.parent)
     if path.is_dir():
         raise StorageError(f"cannot write {path}: it is a folder. Name a file.")
     if not os.access(path.parent, os.W_OK | os.X_OK):
-        raise StorageError(
-            f"cannot write {path}: {path.parent} is not yours to write in. Name another folder."
-        )
+        raise StorageError(f"cannot write {path}: you may not write to {path.parent}. Choose another folder.")
 
 
 @contextlib.contextmanager
 def sole_writer(folder: Path, *, wait: bool = False) -> Iterator[None]:
-    """Refuse a folder into which someone else writes, and keep others out within the `with` block.
+    """Refuse a folder that another process is writing to, and keep others out within the `with` block.
 
-    Two that write the same run would mix their metrics and checkpoints without a word. The lock is the
-    system's and ends with the process, however that dies; Windows, and file systems without locks, have none.
+    Two processes that write the same run would silently mix their metrics and checkpoints. The lock belongs
+    to the system and ends with the process, however it dies; Windows and some file systems have none.
 
     Args:
-        folder: made if it is not there.
-        wait: until someone else who writes there is done, instead of refusing.
+        folder: the folder; created if it does not exist.
+        wait: wait until the other process is done instead of raising an error.
 
     Raises:
-        StorageError: someone else writes there, or the folder cannot be made or read.
+        StorageError: another process is writing there, or the folder cannot be created or read.
     """
     make_folder(folder)
     if fcntl is None:
@@ -117,7 +115,7 @@ def sole_writer(folder: Path, *, wait: bool = False) -> Iterator[None]:
             fcntl.flock(handle, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
         except BlockingIOError as error:
             raise StorageError(
-                f"another process is writing into {folder}. Wait until it is done, or choose another folder."
+                f"another process is writing to {folder}. Wait until it is done, or choose another folder."
             ) from error
         except OSError:
             pass
@@ -127,12 +125,12 @@ def sole_writer(folder: Path, *, wait: bool = False) -> Iterator[None]:
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Write JSON atomically, a list of numbers in a line.
+    """Write JSON atomically, with each list of numbers on one line.
 
-    NaN and infinities become null, so that every reader can parse it.
+    NaN and infinities become null, so that every JSON parser can read the file.
     """
     text = json.dumps(_finite(value), indent=2, allow_nan=False)
-    # Within strings line breaks are escaped, so that these are lists.
+    # Line breaks within strings are escaped, so only lists match.
     text = _NUMBERS.sub(lambda found: f"[{' '.join(found[0][1:-1].split())}]", text)
     write_atomic(path, (text + "\n").encode())
 
@@ -152,23 +150,26 @@ def read_json(path: Path) -> Any:
 
 
 def save_arrays(path: Path, arrays: Mapping[str, Any], about: Mapping[str, Any]) -> None:
-    """Write named arrays and JSON about them into one safetensors file with a digest.
+    """Write named arrays and JSON about them to one safetensors file with a digest.
 
     Raises:
         StorageError: the file cannot be written.
     """
-    # Not ascontiguousarray, which makes vectors of single numbers.
+    # Not ascontiguousarray, which turns scalars into vectors.
     tensors = {name: np.asarray(value, order="C") for name, value in arrays.items()}
     try:
         text = json.dumps(about, sort_keys=True, allow_nan=False)
     except (TypeError, ValueError) as error:
-        raise StorageError(f"cannot write {path}: no JSON to keep beside the arrays, {error}.") from error
+        raise StorageError(f"cannot write {path}: the description is not JSON, {error}.") from error
     metadata = {"format": _FORMAT, "about": text, "sha256": digest(tensors, text)}
     write_atomic(path, _in_order(save_tensors(tensors, metadata=metadata)))
 
 
 def _in_order(content: bytes) -> bytes:
-    """The file with its header sorted: safetensors shuffles it, but equal content shall be equal bytes."""
+    """The file with a sorted header.
+
+    safetensors does not fix the header's order; sorting it makes equal content byte-identical.
+    """
     length = struct.unpack("<Q", content[:8])[0]
     header = json.dumps(json.loads(content[8 : 8 + length]), sort_keys=True, separators=(",", ":")).encode()
     header += b" " * (-len(header) % 8)
@@ -179,7 +180,7 @@ def load_arrays(path: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
     """Read what `save_arrays` wrote, checked against its digest.
 
     Raises:
-        StorageError: no such file, truncated, altered, or not one of ours.
+        StorageError: no such file, or it is truncated, altered or not written by this library.
     """
     try:
         content = path.read_bytes()
@@ -188,9 +189,9 @@ def load_arrays(path: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
         metadata = header.get("__metadata__", {})
     except FileNotFoundError as error:
         raise StorageError(f"there is no file {path}.") from error
-    # KeyError: of numbers that NumPy has no type for, such as bfloat16.
+    # KeyError: a number type that NumPy does not have, such as bfloat16.
     except (OSError, SafetensorError, ValueError, KeyError, struct.error) as error:
-        raise StorageError(f"{path} is damaged or no safetensors file: {error}.") from error
+        raise StorageError(f"{path} is damaged or not a safetensors file: {error}.") from error
     if metadata.get("format") != _FORMAT or not {"about", "sha256"} <= metadata.keys():
         raise StorageError(f"{path} was not written by this library (no '{_FORMAT}' mark).")
     if metadata["sha256"] != digest(tensors, metadata["about"]):
@@ -211,9 +212,9 @@ def fill_tree(tree: Any, arrays: Mapping[str, np.ndarray]) -> Any:
     """A copy of a pytree with its arrays replaced by stored ones of the same paths.
 
     Args:
-        tree: with arrays, or their shapes alone as `eqx.filter_eval_shape` gives them: nothing is computed
-            then to be thrown away.
-        arrays: by path.
+        tree: a pytree with arrays, or with only their shapes as from `eqx.filter_eval_shape`, which saves
+            computing arrays that are then replaced.
+        arrays: stored arrays by path.
 
     Raises:
         StorageError: a leaf is missing or has another shape.
@@ -235,11 +236,11 @@ def fill_tree(tree: Any, arrays: Mapping[str, np.ndarray]) -> Any:
 
 
 def digest(arrays: Mapping[str, np.ndarray], text: str = "") -> str:
-    """Hash of named arrays and of text about them, the same wherever and in whatever order it is made."""
+    """Hash of named arrays and of text about them, the same on every machine and for any order of names."""
     found = hashlib.sha256(text.encode())
     for name in sorted(arrays):
         array = arrays[name]
-        # Single precision is the rule and goes unnamed.
+        # Single precision is the default and is not named.
         kind = "" if array.dtype == np.float32 else array.dtype.str
         found.update(f"{name}{kind}{array.shape}".encode() + array.tobytes())
     return found.hexdigest()

@@ -20,12 +20,12 @@ from dmcm.samples import as_numbers
 
 
 class FilterState(eqx.Module):
-    """What is known of the moving contexts: a Gaussian.
+    """Current estimate of the moving contexts: a Gaussian.
 
     Attributes:
         mean: contexts of the moving factors, one after the other, shape (d,).
-        root: triangular root R of the information, the inverse covariance RᵀR, shape (d, d). The
-            information itself, summed up in single precision, would lose what the data hardly see.
+        root: triangular root R of the information, the inverse covariance RᵀR, shape (d, d). Summing the
+            information itself in single precision would lose directions that the data barely determine.
     """
 
     mean: Float[Array, " d"]
@@ -40,29 +40,29 @@ class FilterState(eqx.Module):
 class ContextFilter:
     """An extended Kalman filter on the contexts of one task, in square-root information form.
 
-    Outputs are taken as independent and Gaussian around the prediction. A sample adds JᵀWJ to the information
-    and moves the mean by (its inverse) JᵀW(y − f), with J the outputs' slopes by the contexts at the mean and
-    W = 1/noise². Where predictions are linear in what moves, as in one factor of a
+    Outputs are assumed independent and Gaussian around the prediction. A sample adds JᵀWJ to the information
+    and moves the mean by (its inverse) JᵀW(y − f), with J the outputs' slopes in the contexts at the mean and
+    W = 1/noise². If predictions are linear in the moving contexts, as in one factor of a
     `TensorProductNetwork(normalise=False)`, and the noise is the same in all outputs (in standardised units),
-    the result is that of `Learner.adapt` on as many samples as `samples` says, in any order. Where they are
-    not, each sample was linearised where the filter stood at its time: the further the prior allows contexts
-    to be from its mean, the less the first samples are to be trusted.
+    the result equals that of `Learner.adapt` on `samples` samples, in any order. Otherwise each sample is
+    linearised at the filter's mean at that time: the further the prior allows contexts to be from its mean,
+    the less the first samples can be trusted.
 
-    The prior weighs as much as in `adapt` of `samples` samples, for which the model learned it: its
-    information is samples · outputs · Λ · W, with the mean of W over the outputs that are measured: what
-    contexts are likely does not depend on what a task's sensors see.
+    The prior weighs as much as in `adapt` with `samples` samples, for which the model learned it: its
+    information is samples · outputs · Λ · W, with the mean of W over the measured outputs, because which
+    contexts are likely does not depend on what a task's sensors measure.
 
-    It takes numbers as they come, from a robot, and is compiled inside: not to be traced by `jax.jit` or
-    `jax.vmap`. For many tasks make a filter each.
+    The filter takes numbers as they arrive, e.g. from a robot, and is compiled inside, so it must not be
+    traced by `jax.jit` or `jax.vmap`. For several tasks, make one filter each.
 
-    With `forgetting` below 1 the information of past samples fades by that factor a sample, and what fades is
-    replaced by the prior's, so that a robot that stands still comes back to the prior and not to nothing.
+    With `forgetting` below 1, the information of past samples fades by that factor a sample and is replaced
+    by the prior's, so that the contexts of a robot that stands still return to the prior.
 
     Attributes:
-        learner: whose contexts.
+        learner: the model whose contexts are tracked.
         weight: 1/noise² of each output in standardised units, shape (outputs,); 0 for one not measured.
-        prior: where it starts.
-        forgetting: share of the information that lasts one sample longer.
+        prior: the starting state.
+        forgetting: share of the information that is kept from one sample to the next.
         held: contexts that do not move.
     """
 
@@ -82,7 +82,7 @@ class ContextFilter:
             learner: a trained model.
             noise: standard deviation of outputs around good predictions, raw units; one number or one an
                 output. Infinite for an output that is not measured: its values are ignored and may be NaN.
-            samples: how many samples a task had where the prior was learned.
+            samples: number of samples a task had when the prior was learned.
             forgetting: above 0, at most 1; 0.99 remembers about the last hundred samples.
             only: factors that move, as in `Learner.adapt`.
             given: contexts to hold, as in `Learner.adapt`.
@@ -90,8 +90,8 @@ class ContextFilter:
         Raises:
             ConfigError: a setting out of range, or every factor held.
             ShapeError: neither one noise nor one an output.
-            DataError: noise that is not made of numbers.
-            FactorError, ContextMismatchError, DataError: as `Learner.adapt` of `only` and `given`.
+            DataError: noise that is not numeric.
+            FactorError, ContextMismatchError, DataError: as for `only` and `given` in `Learner.adapt`.
         """
         lasting = is_positive(forgetting) and forgetting <= 1
         if not is_count(samples) or not lasting:
@@ -102,14 +102,14 @@ class ContextFilter:
         scale = np.ones(learner.outputs) if learner.scaler is None else np.asarray(learner.scaler.y_std)
         wide = as_numbers(noise, np.float64, "noise is not an array of numbers")
         if wide.shape not in ((), (learner.outputs,)):
-            raise ShapeError(f"noise is one number or {learner.outputs}, one an output, not {wide.shape}.")
+            raise ShapeError(f"noise takes one number or {learner.outputs}, one an output, not {wide.shape}.")
         if not np.all(wide > 0) or np.all(np.isinf(wide)):
             raise ConfigError("noise must be positive, and finite for at least one output.")
         self.learner, self.forgetting, self._model = learner, float(forgetting), learner.fingerprint()
         with np.errstate(over="ignore"):
             self.weight = ((scale / np.broadcast_to(wide, scale.shape)) ** 2).astype(np.float32)
         if not np.all(np.isfinite(self.weight)):
-            raise ConfigError("noise is too small beside the spread of y for single precision.")
+            raise ConfigError("noise is too small compared with the spread of y for single precision.")
         self.held = held_contexts(learner, only, given, ())
         start = {k: v for k, v in learner.prior.start().items() if k not in self.held}
         if not start:
@@ -118,44 +118,44 @@ class ContextFilter:
         mean, _ = ravel_pytree(start)
         measured = float(self.weight[self.weight > 0].mean())
         self.prior = FilterState(mean, jnp.diag(jnp.sqrt(samples * learner.outputs * measured * curvature)))
-        # The model is a constant of the compiled step: handing its arrays over takes longer than the step.
+        # The model is a constant of the compiled step: passing its arrays would take longer than the step.
         self._step = jax.jit(lambda state, x, y: _step(self, state, x, y))
         self._steps = jax.jit(lambda state, x, y: _steps(self, state, x, y))
 
     def start(self) -> FilterState:
-        """Nothing seen yet: the prior."""
+        """The state before any sample: the prior."""
         return self.prior
 
     def update(self, state: FilterState, x: ArrayLike, y: ArrayLike) -> FilterState:
-        """What is known after one more sample.
+        """The state after one more sample.
 
         Args:
-            state: what was known before.
+            state: the state before.
             x: inputs, shape (inputs,), raw units.
             y: outputs, shape (outputs,), raw units.
 
         Raises:
             ShapeError: arrays that do not fit the model, or a state of another filter.
-            DataError: NaN or infinite values, or a prediction that is not finite; the state stays good.
+            DataError: NaN or infinite values, or a prediction that is not finite; `state` stays valid.
         """
         return self._after(state, *self._sample(x, y, ()))
 
     def update_many(self, state: FilterState, x: ArrayLike, y: ArrayLike) -> FilterState:
-        """What is known after n more samples, taken one by one in their order.
+        """The state after n more samples, taken one by one in order.
 
         Args:
-            state: what was known before.
+            state: the state before.
             x: inputs, shape (n, inputs), raw units.
             y: outputs, shape (n, outputs), raw units.
 
         Raises:
-            ShapeError, DataError: as `update`.
+            ShapeError, DataError: as for `update`.
         """
         x = as_numbers(x, np.float32, "x is not an array of numbers")
         return self._after(state, *self._sample(x, y, (len(np.atleast_1d(x)),)))
 
     def contexts(self, state: FilterState) -> Contexts:
-        """The mean as contexts of all factors, those held included.
+        """The mean as contexts of all factors, including those held.
 
         Raises:
             ShapeError: a state of another filter.
@@ -174,14 +174,14 @@ class ContextFilter:
         return self.named(jnp.linalg.norm(inverse, axis=1))
 
     def named(self, flat: Float[Array, " d"]) -> dict[str, Float[Array, " _"]]:
-        """Numbers of the moving factors, as a state has them, one vector a factor."""
-        # `ravel_pytree` joins a dictionary in the order of its sorted names.
+        """Split the numbers of a state into one vector per moving factor."""
+        # `ravel_pytree` joins a dictionary in the order of its sorted keys.
         names = sorted(set(self.learner.factors) - set(self.held))
         ends = np.cumsum([self.learner.factors[name] for name in names])
         return dict(zip(names, jnp.split(flat, ends[:-1]), strict=True))
 
     def _sample(self, x: ArrayLike, y: ArrayLike, lead: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray]:
-        """Checked, in single precision; 0 for what is not measured."""
+        """A checked sample in single precision, with 0 for outputs that are not measured."""
         found = []
         for name, array, size in (("x", x, self.learner.inputs), ("y", y, self.learner.outputs)):
             wide = as_numbers(array, np.float32, f"{name} is not an array of numbers")
@@ -195,11 +195,11 @@ class ContextFilter:
 
     def _check(self, state: FilterState) -> None:
         if not isinstance(state, FilterState):
-            raise ShapeError(f"the state is one of `start` or `update`, not {type(state).__name__}.")
+            raise ShapeError(f"the state must come from `start` or `update`, not {type(state).__name__}.")
         if state.mean.shape != self.prior.mean.shape:
             raise ShapeError(
-                f"the state has {state.mean.size} numbers, this filter moves {self.prior.mean.size}: it is "
-                "of a filter that moves other factors."
+                f"the state has {state.mean.size} numbers, but this filter moves {self.prior.mean.size}: the "
+                "state is of a filter that moves other factors."
             )
 
     def _after(self, state: FilterState, x: np.ndarray, y: np.ndarray) -> FilterState:
@@ -207,8 +207,8 @@ class ContextFilter:
         after = (self._step if x.ndim == 1 else self._steps)(state, x, y)
         if not all(np.all(np.isfinite(np.asarray(part))) for part in (after.mean, after.root)):
             raise DataError(
-                "the prediction for a sample, or its slopes, are not finite: check the units of x and y "
-                "against those that the model was trained on. The state before is still good."
+                "the prediction for a sample, or its slopes, are not finite: check that x and y are in the "
+                "units the model was trained on. The previous state is still valid."
             )
         return after
 
@@ -222,7 +222,7 @@ def _step(
         x, y = learner.scaler.scale_x(x), learner.scaler.scale_y(y)
     mean, root = state.mean, state.root
     if own.forgetting < 1:
-        # What fades is replaced by the prior's information, around the prior's mean.
+        # Replace the information that fades by the prior's, around the prior's mean.
         fresh = jnp.sqrt(1 - own.forgetting) * prior.root
         root, moved = _least(jnp.sqrt(own.forgetting) * root, fresh, fresh @ (prior.mean - mean))
         mean = mean + moved
@@ -240,7 +240,7 @@ def _step(
 def _least(
     root: Float[Array, "d d"], rows: Float[Array, "n d"], right: Float[Array, " n"]
 ) -> tuple[Float[Array, "d d"], Float[Array, " d"]]:
-    """Root of rootᵀ root + rowsᵀ rows, and the z of least ‖root z‖² + ‖rows z − right‖²."""
+    """Root of rootᵀ root + rowsᵀ rows, and the z that minimises ‖root z‖² + ‖rows z − right‖²."""
     size = root.shape[0]
     left, known = jnp.concatenate([root, rows]), jnp.concatenate([jnp.zeros(size), right])
     triangle = jnp.linalg.qr(jnp.concatenate([left, known[:, None]], axis=1), mode="r")

@@ -1,4 +1,4 @@
-"""Studies: methods as values, and cells (a method and a seed) trained once and remembered."""
+"""Studies: methods as values, and cells (a method and a seed) that are trained once and stored."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class Method:
     """How one method is built and trained.
 
     Attributes:
-        title: what it is, in a line of a table.
+        title: description, for a row of a table.
         network: kind and settings of the network.
         solver: kind and settings of the inner loop.
         factors: context sizes; empty for the weights of the network itself (MAML, ANIL).
@@ -62,7 +62,7 @@ def chosen_methods(
     """Names of the methods a study runs; `all` stands for every one.
 
     Raises:
-        ConfigError: an unknown method or none, or less than one seed or step.
+        ConfigError: an unknown method or none, or fewer than one seed or step.
     """
     if seeds < 1 or steps < 1:
         raise ConfigError(f"seeds={seeds} and steps={steps} must be at least 1.")
@@ -76,10 +76,10 @@ def build(
 
     Args:
         method: what to build.
-        seed: of the weights.
+        seed: seed of the weights.
         inputs: number of input columns.
         outputs: number of output columns.
-        precision: the contexts' prior precision to start from. The harder the data, the more it
+        precision: initial precision of the contexts' prior. The harder the data, the more a higher one
             helps: with a weak prior, contexts fit the support points before there are features.
 
     Raises:
@@ -98,7 +98,7 @@ def build(
     sizes = {"factors": factors, "inputs": inputs, "outputs": outputs}
     network = build_network(key=network_key, **sizes, **method.network)
     solver = build_solver(key=solver_key, **sizes, **method.solver)
-    # A shift of network weights starts at the weights themselves and is not pulled back to them.
+    # A shift of network weights starts at zero and must not be pulled back to it.
     floor, precision = (1e-6, precision) if method.factors else (1e-12, 1e-12)
     learn_mean = method.solver["kind"] in ("none", "set_encoder")
     prior = Prior(factors, floor=floor, precision=precision, learn_mean=learn_mean)
@@ -134,23 +134,23 @@ def run_cell(
     about: Sequence[Any] = (),
     progress: bool = True,
 ) -> dict[str, Any]:
-    """One method and seed: read the finished cell, or train, measure and remember it in `folder`.
+    """One method and seed: read the finished cell, or train, measure and store it in `folder`.
 
     Can be stopped at any time; the next call resumes the training.
 
     Args:
         method: what to train.
-        seed: of initial weights and of training batches.
+        seed: seed of initial weights and training batches.
         sampler: training batches.
-        folder: run folder of the cell; `cell.json` in it holds what was measured.
-        measure: JSON values to keep of a trained learner.
+        folder: run folder of the cell; its `cell.json` holds the measures.
+        measure: gives the JSON values to store for a trained learner.
         steps: outer steps.
         precision: as in `build`.
-        about: JSON values that data and measures depend on; others make the cell measured anew.
+        about: JSON values that data and measures depend on; if they change, the cell is measured again.
         progress: show a progress bar.
 
     Raises:
-        DmcmError: as `build` and `fit`.
+        DmcmError: as for `build` and `fit`.
     """
     training = [dataclasses.asdict(method), steps, seed, precision]
     training_mark, mark = _hash(training), _hash([training, *about])
@@ -174,7 +174,7 @@ def run_cell(
         "mark": mark,
         "training_mark": training_mark,
         "seed": seed,
-        # Measured anew, a finished training is only loaded; its time stays the one it took.
+        # Measuring again only loads a finished training, so keep the time that it took.
         "training_seconds": earlier["training_seconds"]
         if earlier.get("training_mark") == training_mark
         else result.seconds,

@@ -1,4 +1,4 @@
-"""Many numbers in a few: errors of tasks, figures of seeds, successes of episodes, with 95 % intervals."""
+"""Summaries of errors of tasks, figures of seeds and successes of episodes, with 95 % intervals."""
 
 from __future__ import annotations
 
@@ -32,10 +32,10 @@ def summarise_errors(errors: np.ndarray) -> dict[str, float]:
 
 
 def summarise_best(ways: Mapping[str, np.ndarray]) -> dict[str, Any]:
-    """`summarise_errors` of the way with the least mean, and its name under "way".
+    """`summarise_errors` of the way with the lowest mean, and its name under "way".
 
     Args:
-        ways: errors of the same tasks by the way contexts were put together, shape (tasks,) each.
+        ways: errors of the same tasks, shape (tasks,) each, for each way of putting contexts together.
     """
     found = {way: summarise_errors(errors) for way, errors in ways.items()}
     best = min(found, key=lambda way: found[way]["mean"])
@@ -57,10 +57,10 @@ def summarise_numbers(values: Sequence[float | None]) -> dict[str, Any]:
 
 
 def student_95(count: int) -> float:
-    """Two-sided 95 % quantile of Student's t for the mean of some numbers, two at least.
+    """Two-sided 95 % quantile of Student's t for the mean of `count` numbers, at least two.
 
-    For more than ten by its expansion about the normal quantile (Abramowitz and Stegun 1964, 26.7.5), right
-    to a thousandth.
+    Above ten, computed by an expansion about the normal quantile (Abramowitz and Stegun 1964, 26.7.5),
+    accurate to a thousandth.
     """
     if count in _STUDENT_95:
         return _STUDENT_95[count]
@@ -74,9 +74,10 @@ def student_95(count: int) -> float:
 
 
 def wilson(successes: int | float, trials: int | float) -> float:
-    """How far from a share its 95 % interval by Wilson (1927) reaches, on the side where it reaches further.
+    """Distance from a share to the further end of its 95 % interval by Wilson (1927).
 
-    It is not centred on the share, least of all near 0 and 1: of 64 successes in 64 it says 0.94 to 1.
+    The interval is not centred on the share, least of all near 0 and 1: for 64 successes in 64 it is 0.94 to
+    1.
     """
     z, share = _NORMAL_95, successes / trials
     shrink = 1 + z**2 / trials
@@ -85,19 +86,20 @@ def wilson(successes: int | float, trials: int | float) -> float:
 
 
 def wilson_of_groups(shares: np.ndarray, trials: int) -> float:
-    """As `wilson`, where trials come in groups that tend to end alike, as the episodes of one robot do.
+    """Like `wilson`, for trials in groups that tend to end alike, as the episodes of one robot do.
 
-    As many trials count as independent ones would give the same spread (Kish 1965, the design effect), from
-    the number of groups to that of all trials, which strata of other shares make worth more.
+    The trials count as the number of independent ones that would give the same spread (Kish 1965, the design
+    effect): at least the number of groups and at most that of all trials, scaled up if strata differ in their
+    shares.
 
     Args:
-        shares: of successes in each group, shape (strata, groups); groups are drawn at random within each
-            stratum, and all are of one size.
-        trials: of all groups.
+        shares: share of successes in each group, shape (strata, groups); groups are drawn at random within
+            each stratum, and all have the same size.
+        trials: number of trials in all groups.
     """
     share, groups = float(shares.mean()), shares.size
     alone = share * (1 - share)
-    # Groups that all end alike say nothing of how trials within them would differ.
+    # Groups that all end alike do not show how trials within them would differ.
     counted = float(groups)
     if shares.shape[1] > 1 and alone > 0:
         own = shares.mean(axis=1)
@@ -111,7 +113,7 @@ def half_width_of_groups(values: np.ndarray) -> float:
     """Half-width of Student's t interval for the mean of numbers drawn at random within strata.
 
     Args:
-        values: shape (strata, n); 0 comes out for n = 1.
+        values: shape (strata, n); the result is 0 for n = 1.
     """
     strata, n = values.shape
     if n < 2:
@@ -120,7 +122,7 @@ def half_width_of_groups(values: np.ndarray) -> float:
 
 
 def _variance_of_mean(values: np.ndarray) -> float:
-    """Of the mean over fixed strata, values (strata, n) (Cochran 1977, Sampling Techniques, 5.4)."""
+    """Variance of the mean over fixed strata, values (strata, n) (Cochran 1977, Sampling Techniques, 5.4)."""
     strata, n = values.shape
     return float(values.var(axis=1, ddof=1).sum()) / (n * strata**2)
 
@@ -129,8 +131,8 @@ def summarise_seeds(values: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """Mean over seeds with a 95 % interval, from what `summarise_errors` gave for each seed.
 
     Returns:
-        What `summarise_numbers` gives of the seeds' means; "median" of the seeds' medians; and "way", the
-        most frequent, if there are ways.
+        What `summarise_numbers` gives for the seeds' means; "median" of the seeds' medians; and "way", the
+        most frequent one, if there are ways.
     """
     medians = [np.nan if value["median"] is None else value["median"] for value in values]
     summary = summarise_numbers([value["mean"] for value in values])
@@ -142,7 +144,7 @@ def summarise_seeds(values: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
 
 
 def summarise_cells(cells: Sequence[Any]) -> Any:
-    """Seeds' nested tables into one: `summarise_seeds` of errors, `summarise_numbers` of single numbers."""
+    """Merge the seeds' nested tables: errors by `summarise_seeds`, single numbers by `summarise_numbers`."""
     first = cells[0]
     if not isinstance(first, Mapping):
         return summarise_numbers(cells)

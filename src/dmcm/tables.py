@@ -31,10 +31,10 @@ def read_tasks(
 ) -> dict[str, Any]:
     """Labelled tasks from a long table: one row a sample, columns for task, labels, inputs and outputs.
 
-    Rows of a task need not be neighbours; their order is kept. Label columns of numbers become ordered
-    numbers, all others text. Text that would lose by it stays text: with leading zeros, or whole numbers too
-    large for 64 bits. Two ways to write one number, such as 1.1 and 1.10, are refused: they may be one label
-    or two.
+    Rows of a task need not be adjacent; their order is kept. Label columns of numbers become ordered
+    numbers, all others text. Numbers that would lose digits stay text: those with leading zeros, and whole
+    numbers too large for 64 bits. Two spellings of one number, such as 1.1 and 1.10, are refused, because
+    they may be one label or two.
 
     Args:
         path: `.csv`, `.tsv` or `.tab` (UTF-8, one header line), `.parquet` or `.pq`.
@@ -88,7 +88,7 @@ def column_names(path: Path | str) -> tuple[str, ...]:
     """Names of a table's columns, in order.
 
     Raises:
-        StorageError, DataError: as `read_tasks`.
+        StorageError, DataError: as for `read_tasks`.
     """
     return tuple(read_frame(Path(path)).columns)
 
@@ -101,13 +101,13 @@ def read_samples(
     Args:
         path: as in `read_tasks`.
         inputs: columns of inputs.
-        outputs: columns of outputs; None if there are none to read.
+        outputs: columns of outputs; None to read none.
 
     Returns:
         x, shape (n, inputs), and y, shape (n, outputs), or None.
 
     Raises:
-        StorageError, DataError: as `read_tasks`.
+        StorageError, DataError: as for `read_tasks`.
     """
     path = Path(path)
     roles = {
@@ -129,20 +129,20 @@ def write_table(path: Path | str, columns: Mapping[str, ArrayLike]) -> None:
     The suffix of the path chooses the format, as in `read_tasks`.
 
     Raises:
-        ShapeError: columns that are no vectors of one length.
+        ShapeError: columns that are not vectors of one length.
         DataError: no columns, or one that is neither numbers nor text.
-        StorageError: another suffix, or the file cannot be written.
+        StorageError: an unknown suffix, or the file cannot be written.
     """
     path = Path(path)
     suffix = _suffix(path)
     if not columns:
         raise DataError(f"there is nothing to write to {path.name}: give at least one column.")
     if masked := [name for name, column in columns.items() if np.ma.is_masked(column)]:
-        raise DataError(f"column '{masked[0]}' has masked values; fill them first.")
+        raise DataError(f"column '{masked[0]}' has masked values; fill them in first.")
     arrays = {name: np.asarray(column) for name, column in columns.items()}
     shapes = {name: array.shape for name, array in arrays.items()}
     if any(len(shape) != 1 for shape in shapes.values()) or len(set(shapes.values())) > 1:
-        raise ShapeError(f"columns of a table are vectors of one length; these have shapes {shapes}.")
+        raise ShapeError(f"columns of a table must be vectors of one length; these have shapes {shapes}.")
     odd = [name for name, a in arrays.items() if a.dtype.kind not in "biufU" or a.dtype == np.longdouble]
     if odd:
         raise DataError(
@@ -160,20 +160,20 @@ def _suffix(path: Path) -> str:
     suffix = path.suffix.lower()
     if suffix not in SEPARATORS and suffix not in PARQUET:
         raise StorageError(
-            f"{path.name} has no suffix of a table. Valid: {', '.join((*SEPARATORS, *PARQUET))}."
+            f"{path.name} does not have the suffix of a table. Valid: {', '.join((*SEPARATORS, *PARQUET))}."
         )
     return suffix
 
 
 def read_frame(path: Path) -> pl.DataFrame:
-    """The table as it is; columns of text files stay text, stripped of blanks around.
+    """The table as it is; columns of text files stay text, with surrounding blanks stripped.
 
     Raises:
         StorageError: no such file, or not a table by its suffix or content.
         DataError: no rows, or two columns of one name.
     """
     suffix = _suffix(path)
-    # Read here and not by Polars, which takes patterns and web addresses for paths, too.
+    # Read here and not by Polars, which would also accept patterns and web addresses as paths.
     try:
         content = path.read_bytes()
     except FileNotFoundError as error:
@@ -191,10 +191,10 @@ def read_frame(path: Path) -> pl.DataFrame:
         reason = str(error).strip().partition("\n")[0]
         raise StorageError(
             f"{path} cannot be read as a {suffix[1:].upper()} table: {reason}. Text must be UTF-8 with the "
-            "same number of columns in each line; a file that was cut off must be completed first."
+            "same number of columns in each line; a truncated file must be completed first."
         ) from error
     if frame.height == 0:
-        raise DataError(f"{path} has a header and no rows.")
+        raise DataError(f"{path} has a header but no rows.")
     return frame
 
 
@@ -205,11 +205,11 @@ def _parse(content: bytes, separator: str, path: Path) -> pl.DataFrame:
     names = [(name or "").strip() for name in header.row(0)]
     twice = [name for name, count in Counter(names).items() if count > 1]
     if twice:
-        raise DataError(f"{path} has more than one column '{twice[0]}'; give each a name of its own.")
+        raise DataError(f"{path} has more than one column '{twice[0]}'; give each its own name.")
     frame = pl.read_csv(io.BytesIO(content), infer_schema=False, separator=separator)
     frame.columns = names
     frame = frame.with_columns(pl.all().str.strip_chars())
-    # Blank lines at the end are no rows.
+    # Blank lines at the end are not rows.
     filled = frame.select(pl.any_horizontal(pl.all().is_not_null())).to_series().arg_true()
     return frame.head(int(filled[-1]) + 1 if len(filled) else 0)
 
@@ -221,7 +221,7 @@ def _check_columns(frame: pl.DataFrame, roles: Mapping[str, Sequence[str]], path
             if name not in frame.columns:
                 hint = ""
                 if len(frame.columns) == 1 and any(mark in frame.columns[0] for mark in ";\t,"):
-                    hint = " The line was not split: does the suffix (.csv, .tsv) fit the separator?"
+                    hint = " The line was not split: does the suffix (.csv, .tsv) match the separator?"
                 raise DataError(f"{path.name}, {role}: {unknown_name('column', name, frame.columns)}{hint}")
             if name in taken:
                 other = "twice" if taken[name] == role else f"in {taken[name]} and in"
@@ -233,7 +233,7 @@ def _check_columns(frame: pl.DataFrame, roles: Mapping[str, Sequence[str]], path
 
 
 def _at(path: Path, column: str, row: int) -> str:
-    """Where a cell is; rows count from 1, the header not included."""
+    """Location of a cell; rows are counted from 1, without the header."""
     return f"{path.name}, column '{column}', row {row + 1}"
 
 
@@ -249,14 +249,14 @@ def _numbers(frame: pl.DataFrame, columns: Iterable[str], path: Path) -> np.ndar
             )
         values = column.cast(pl.Float64, strict=False)
         array = values.to_numpy().astype(np.float64)
-        # Too large for float32 means infinite to the model.
+        # Values too large for float32 would be infinite to the model.
         with np.errstate(over="ignore"):
             bad = np.flatnonzero(~np.isfinite(array.astype(np.float32)))
         if bad.size:
             row, cell = int(bad[0]), column[int(bad[0])]
             what = "the value is missing" if cell is None else f"{cell!r} is not a finite number"
             more = f" ({bad.size} such rows)" if bad.size > 1 else ""
-            raise DataError(f"{_at(path, name, row)}: {what}{more}. Correct these rows or drop them.")
+            raise DataError(f"{_at(path, name, row)}: {what}{more}. Correct or drop these rows.")
         arrays.append(array)
     return np.stack(arrays, axis=1)
 
@@ -266,12 +266,12 @@ def _labels(frame: pl.DataFrame, name: str, path: Path) -> list[Any]:
     column = frame[name]
     if column.dtype.is_nested() or column.dtype in (pl.Object, pl.Binary, pl.Duration):
         raise DataError(
-            f"{path.name}: column '{name}' holds {column.dtype} values; labels are numbers or text."
+            f"{path.name}: column '{name}' holds {column.dtype} values; labels must be numbers or text."
         )
     if column.dtype.is_decimal():
         column = column.cast(pl.String)
     if column.dtype == pl.Float32:
-        # By its text, so that 0.1 is the label 0.1 and not 0.10000000149.
+        # Converted through text, so that 0.1 becomes the label 0.1 and not 0.10000000149.
         column = column.cast(pl.String).cast(pl.Float64)
     if column.dtype.is_float():
         column = column.fill_nan(None)
@@ -283,15 +283,15 @@ def _labels(frame: pl.DataFrame, name: str, path: Path) -> list[Any]:
         row = int(empty[0])
         raise DataError(
             f"{_at(path, name, row)}: the label is missing ({frame[name][row]!r}). Fill it in, or drop the "
-            "rows without."
+            "rows without a label."
         )
     if column.dtype == pl.String:
         text, column = column, _as_numbers(column)
         if column.n_unique() < text.n_unique():
             first, second = _written_twice(text, column)
             raise DataError(
-                f"{path.name}: column '{name}' has '{first}' and '{second}', which are one number. Write it "
-                "in one way if they are one label, or put a letter before all of them if they are two."
+                f"{path.name}: column '{name}' has '{first}' and '{second}', which are the same number. If "
+                "they are one label, spell it one way; if they are two, prefix every value with a letter."
             )
     if column.dtype.is_float() and bool((column == column.round()).all()) and column.abs().max() < 2**53:  # type: ignore[operator]
         column = column.cast(pl.Int64)
@@ -299,13 +299,13 @@ def _labels(frame: pl.DataFrame, name: str, path: Path) -> list[Any]:
 
 
 def _as_numbers(text: pl.Series) -> pl.Series:
-    """Numbers if every cell is one and none would lose digits, else the text."""
+    """Numbers if every cell is one and none would lose digits, otherwise the text."""
     whole = text.cast(pl.Int64, strict=False)
     if not whole.has_nulls():
         return whole if bool((whole.cast(pl.String) == text).all()) else text
     numbers = text.cast(pl.Float64, strict=False)
     plain = bool(text.str.contains(r"^[+-]?(0|[1-9]\d{0,14})?(\.\d+)?([eE][+-]?\d+)?$").all())
-    # A column of 1E3, 2E3, … are plates or varieties, not thousands.
+    # A column of 1E3, 2E3, … holds names of plates or varieties, not thousands.
     plain &= not bool(text.str.contains(r"^\d+[eE]\d+$").all())
     return numbers if plain and not numbers.has_nulls() and bool(numbers.is_finite().all()) else text
 
@@ -324,7 +324,7 @@ def _check_one_label(rows: Mapping[str, list[int]], factor: str, column: Sequenc
         for row in own:
             if column[row] != column[own[0]]:
                 raise DataError(
-                    f"{path.name}: task '{task}' carries two labels of '{factor}', {column[own[0]]!r} in row "
+                    f"{path.name}: task '{task}' has two labels of '{factor}', {column[own[0]]!r} in row "
                     f"{own[0] + 1} and {column[row]!r} in row {row + 1}. A task is one situation: give each "
-                    "its own name."
+                    "situation its own task name."
                 )

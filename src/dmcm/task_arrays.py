@@ -1,4 +1,4 @@
-"""Arrays and labels of tasks as users have them, checked and brought into one shape."""
+"""Arrays and labels of tasks, as users provide them, checked and converted to one form."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _LARGEST = 1e30
 _MOST_PADDED = 4 * 2**30
 """Bytes that padded tasks may take if most of them is padding."""
 _PADDED_TIMES = 4
-"""How many times as large as the samples is most."""
+"""Padding counts as most of the data if padded tasks are this many times as large as the samples."""
 
 
 def split_tasks(array: Any, name: str) -> list[np.ndarray]:
@@ -41,8 +41,8 @@ def matched_tasks(
     """Names, inputs (n, inputs) and outputs (n, outputs) of tasks, checked; by default "task 0" and so on.
 
     Raises:
-        ShapeError: tasks, names or columns that do not fit each other.
-        DataError: names that are not different, and what `split_tasks` and `check_task` refuse.
+        ShapeError: tasks, names or columns that do not fit together.
+        DataError: names that occur twice, and whatever `split_tasks` and `check_task` refuse.
     """
     xs, ys = split_tasks(x, "x"), split_tasks(y, "y")
     if len(xs) != len(ys):
@@ -58,11 +58,11 @@ def matched_tasks(
 
 
 def check_task(name: str, x: np.ndarray, y: np.ndarray, inputs: int, outputs: int) -> None:
-    """Raise `ShapeError` or `DataError` unless a task's arrays fit each other and are finite."""
+    """Raise `ShapeError` or `DataError` unless a task's arrays fit together and are finite."""
     if x.shape[1] != inputs or y.shape[1] != outputs:
         raise ShapeError(
-            f"{name} has {x.shape[1]} input and {y.shape[1]} output columns, the first task {inputs} and "
-            f"{outputs}."
+            f"{name} has {x.shape[1]} input and {y.shape[1]} output columns, but the first task has {inputs} "
+            f"and {outputs}."
         )
     if len(x) != len(y):
         raise ShapeError(f"{name} has {len(x)} rows of x and {len(y)} of y.")
@@ -73,7 +73,7 @@ def check_task(name: str, x: np.ndarray, y: np.ndarray, inputs: int, outputs: in
             bad = np.argwhere(~np.isfinite(array.astype(np.float32)))
         if bad.size:
             raise DataError(
-                f"{name} has NaN, infinite or too large values in {what}, first in row {bad[0][0]}, "
+                f"{name} has NaN, infinite or too large values in {what}, the first in row {bad[0][0]}, "
                 f"column {bad[0][1]}."
             )
 
@@ -81,14 +81,14 @@ def check_task(name: str, x: np.ndarray, y: np.ndarray, inputs: int, outputs: in
 def encode_labels(
     labels: Mapping[str, Any], count: int
 ) -> tuple[dict[str, np.ndarray], dict[str, tuple[Any, ...]]]:
-    """Index and sorted levels per factor; numbers stay numbers, all else becomes text.
+    """Index and sorted levels per factor; numbers stay numbers, everything else becomes text.
 
     Raises:
-        DataError: no factor, or a task without label.
-        ShapeError: another number of labels than tasks.
+        DataError: no factor, or a task without a label.
+        ShapeError: the numbers of labels and tasks differ.
     """
     if not labels:
-        raise DataError("no factor: give at least one, e.g. labels={'robot': [...]}.")
+        raise DataError("there is no factor: give at least one, e.g. labels={'robot': [...]}.")
     codes: dict[str, np.ndarray] = {}
     levels: dict[str, tuple[Any, ...]] = {}
     for factor, raw in labels.items():
@@ -108,7 +108,7 @@ def encode_labels(
 
 
 def _is_missing(value: Any) -> bool:
-    """Nothing, no text, no finite number, or what says that it equals nothing, as pandas' NA does."""
+    """Whether a label is None, empty, not finite, or a value that cannot be compared, such as pandas' NA."""
     try:
         return value is None or value == "" or value != value or value in (float("inf"), float("-inf"))
     except TypeError:
@@ -120,21 +120,24 @@ def _as_texts(factor: str, values: list[Any]) -> list[str]:
     for value in values:
         if first.setdefault(str(value), value) != value:
             raise DataError(
-                f"factor '{factor}' has the labels {first[str(value)]!r} and {value!r}, which read alike: "
+                f"factor '{factor}' has the labels {first[str(value)]!r} and {value!r}, which read the same: "
                 "give labels of one type."
             )
-    # An accented letter may be one character or two.
+    # An accented letter may be encoded as one character or two.
     looks = [unicodedata.normalize("NFC", text) for text in first]
     if alike := next((look for look in looks if looks.count(look) > 1), None):
-        raise DataError(f"factor '{factor}' has two labels that look the same, '{alike}': write them alike.")
+        raise DataError(
+            f"factor '{factor}' has two labels that look the same, '{alike}': encode them in the same way."
+        )
     return [str(value) for value in values]
 
 
 def _label_list(factor: str, raw: Any) -> list[Any]:
-    """Labels as Python values, so that numbers stay numbers whatever array they come in."""
+    """Labels as Python values, so that numbers stay numbers whatever kind of array holds them."""
     if isinstance(raw, np.ma.MaskedArray) and np.ma.is_masked(raw):
-        raise DataError(f"factor '{factor}' has masked labels: drop those tasks, or fill them.")
-    # Of Arrow; of polars and pandas. Their own values may be neither numbers nor missing.
+        raise DataError(f"factor '{factor}' has masked labels: drop those tasks, or fill the labels in.")
+    # `to_pylist` is Arrow's, `to_numpy` that of polars and pandas. Their scalar types may be neither numbers
+    # nor recognised as missing.
     for way in ("to_pylist", "to_numpy"):
         if callable(converted := getattr(raw, way, None)):
             raw = converted()
@@ -143,7 +146,7 @@ def _label_list(factor: str, raw: Any) -> list[Any]:
         array = np.asarray(raw)
         raw = list(array) if array.ndim == 1 else array.tolist()
     if isinstance(raw, str) or not isinstance(raw, Iterable):
-        raise ShapeError(f"factor '{factor}' needs a list of one label a task, not {raw!r}.")
+        raise ShapeError(f"factor '{factor}' needs a list with one label a task, not {raw!r}.")
     values = [_plain(value) for value in raw]
     values = [v.decode(errors="replace") if isinstance(v, bytes) else v for v in values]
     if any(np.ndim(value) for value in values):
@@ -155,7 +158,7 @@ def _plain(value: Any) -> Any:
     """A label as a Python value."""
     if hasattr(value, "as_py"):
         return value.as_py()
-    # As they read: 0.1 in single precision is called 0.1, and a date is no count of nanoseconds.
+    # Keep what the user sees: 0.1 in single precision stays 0.1, and a date does not become nanoseconds.
     if isinstance(value, np.floating) and value.dtype.itemsize < 8:
         return float(str(value))
     if isinstance(value, np.datetime64) and np.datetime_data(value)[0] in ("ns", "ps", "fs", "as"):
@@ -164,17 +167,17 @@ def _plain(value: Any) -> Any:
 
 
 def check_resolution(tasks: Sequence[np.ndarray], names: tuple[str, ...]) -> None:
-    """Raise unless single precision tells the values of each column apart, in all tasks and within most.
+    """Raise unless single precision resolves the values of each column, across all tasks and within most.
 
     Args:
         tasks: arrays (n, columns).
-        names: of the columns.
+        names: names of the columns.
     """
     values = np.concatenate(tasks)
     largest, spread = np.abs(values).max(axis=0), values.std(axis=0)
     step = np.spacing(largest.astype(np.float32))
     for name, s, top, gap in zip(names, spread, largest, step, strict=True):
-        varies = s > 1e-12 * top  # not by rounding alone
+        varies = s > 1e-12 * top  # by more than rounding
         if top > _LARGEST or (varies and s < 1 / _LARGEST):
             raise DataError(
                 f"column {name} varies by {s:.3g} with values up to {top:.3g}, which single precision cannot "
@@ -182,17 +185,17 @@ def check_resolution(tasks: Sequence[np.ndarray], names: tuple[str, ...]) -> Non
             )
         if varies and s < 100 * gap:
             raise DataError(
-                f"column {name} varies by {s:.3g} around values up to {top:.3g}, which single precision "
-                f"resolves to {gap:.3g} only. Subtract an offset from it first."
+                f"column {name} varies by {s:.3g} around values up to {top:.3g}, which single precision only "
+                f"resolves to {gap:.3g}. Subtract an offset from it first."
             )
-    # Times of day after day have a large spread between tasks, and steps within each that round away.
+    # Timestamps of many days spread widely between tasks, while steps within each task are rounded away.
     within = np.array([task.std(axis=0) for task in tasks if len(task) > 1]).reshape(-1, len(names))
     for name, spreads, top, gap in zip(names, within.T, largest, step, strict=True):
         spreads = spreads[spreads > 1e-12 * top]
         if len(spreads) and np.median(spreads) < 10 * gap:
             raise DataError(
                 f"column {name} varies by {np.median(spreads):.3g} within a task around values up to "
-                f"{top:.3g}, which single precision resolves to {gap:.3g} only. Subtract an offset from it "
+                f"{top:.3g}, which single precision only resolves to {gap:.3g}. Subtract an offset from it "
                 "first, such as each task's first value."
             )
 
@@ -202,20 +205,20 @@ def pad_tasks(
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Tasks padded to the longest: x (tasks, n, inputs), y (tasks, n, outputs), weight (tasks, n).
 
-    Padding is a task's last sample again, not zeros: far from the data, zeros may overflow once standardised,
-    and what is not finite spoils a sum however little it weighs.
+    Padding repeats a task's last sample instead of zeros: far from the data, zeros may overflow once
+    standardised, and a value that is not finite spoils a sum whatever its weight.
 
     Raises:
-        DataError: tasks so much shorter than the longest that padding would take most of a memory.
+        DataError: padding to the longest task would need too much memory.
     """
     lengths = np.array([len(one) for one in xs])
     longest, columns = int(lengths.max()), xs[0].shape[1] + ys[0].shape[1] + 1
     size = 4 * len(xs) * longest * columns
     if size > _MOST_PADDED and longest * len(xs) > _PADDED_TIMES * lengths.sum():
         raise DataError(
-            f"task '{names[int(lengths.argmax())]}' has {longest:,} samples, half of all tasks have at most "
-            f"{np.median(lengths):,.0f}; padded to the longest, they would take {size / 2**30:.0f} GiB. "
-            "Split that task, or thin it out."
+            f"task '{names[int(lengths.argmax())]}' has {longest:,} samples, but half of all tasks have at "
+            f"most {np.median(lengths):,.0f}; padded to the longest, all tasks would need "
+            f"{size / 2**30:.0f} GiB. Split that task, or thin it out."
         )
 
     def padded(tasks: list[np.ndarray]) -> np.ndarray:

@@ -45,10 +45,10 @@ class FitResult:
 
     Attributes:
         learner: the trained learner; the best on validation data, if there were any.
-        history: metrics a chunk.
+        history: metrics of each chunk.
         steps: outer steps done.
-        seconds: wall time of the training, compilation included; of a resumed one also that of earlier calls
-            up to the checkpoint.
+        seconds: wall time of the training, including compilation; for a resumed run, also that of earlier
+            calls up to the checkpoint.
     """
 
     learner: Learner
@@ -79,26 +79,26 @@ def fit(
 ) -> FitResult:
     """Train a learner's weights, prior and step sizes by the outer loop.
 
-    With equal arguments on the same machine the result is the same bit for bit, also when the run was killed
-    and resumed. A learner without scaler gets one measured on `data`.
+    With equal arguments on the same machine, the result is bit-for-bit the same, even if the run was killed
+    and resumed. A learner without a scaler gets one measured on `data`.
 
     Args:
-        learner: where to start.
+        learner: the learner to start from.
         data: a dataset, or anything with `sample(key) -> Batch` and `scaler()`.
         config: settings; default `FitConfig()`.
-        validation: data for early stop and for choosing the best parameters.
-        run_dir: folder for metrics, events, checkpoints and the trained model; nothing is written without.
-        resume: go on from the newest checkpoint in `run_dir`, or start if there is none.
+        validation: data for early stopping and for choosing the best parameters.
+        run_dir: folder for metrics, events, checkpoints and the trained model; by default nothing is written.
+        resume: continue from the newest checkpoint in `run_dir`, or start if there is none.
         progress: show a progress bar with rate and time left.
 
     Raises:
-        ConfigError: settings out of range, or early stop without validation data.
+        ConfigError: settings out of range, or early stopping without validation data.
         ShapeError: data that do not fit the learner.
         DataError: data that cannot be learned from.
-        CheckpointError: `run_dir` holds a run and `resume` is off, or a checkpoint of other settings.
+        CheckpointError: `run_dir` holds a run and `resume` is off, or a checkpoint with other settings.
         DivergenceError: most steps of a chunk had no finite gradient, or no validation loss was finite.
-        InterruptedRun: Ctrl-C; what was reached is saved.
-        StorageError: the disk is full, and older checkpoints are intact; or another process writes into
+        InterruptedRun: Ctrl-C; the state reached is saved.
+        StorageError: the disk is full (older checkpoints stay intact), or another process is writing to
             `run_dir`.
     """
     config = FitConfig() if config is None else config
@@ -142,7 +142,7 @@ def _train(
     optimiser = outer_optimiser(config)
     trained, static = eqx.partition(learner, eqx.is_inexact_array)
     state = _State(trained, optimiser.init(trained), trained, jnp.asarray(jnp.inf), jnp.asarray(0))
-    # Weakly typed leaves would compile the first chunk twice.
+    # With weakly typed leaves, the first chunk would be compiled twice.
     state = jax.tree.map(lambda leaf: jnp.asarray(leaf, leaf.dtype), state)
     done, mark = 0, _mark(learner, config, sampler, checker)
     earlier_s = 0.0
@@ -153,7 +153,7 @@ def _train(
     history = folder.history() if folder is not None else []
     run_chunk = _compile_chunk(static, optimiser, config)
     validate = _compile_validation(static, config)
-    # An argument of the compiled chunk, so that all seeds share one program.
+    # Passed as an argument to the compiled chunk, so that all seeds share one program.
     base = jax.random.key(config.seed)
     saved_at, saved_step = time.monotonic(), done
 
@@ -190,7 +190,7 @@ def _train(
                 if checker is not None:
                     new_state, loss = validate(new_state, checker)
                     metrics["validation"] = float(loss)
-                # Stopped in between, the chunk would be saved and its metrics lost.
+                # If stopped in between, the chunk would be saved but its metrics lost.
                 with ctrl_c_waits():
                     state, done = new_state, done + steps
                     history.append({"step": done, **metrics})
@@ -209,7 +209,7 @@ def _train(
             if folder is None:
                 where = "Nothing was kept: no run_dir."
             elif done:
-                where = f"Step {done} is saved; go on with resume=True (--resume)."
+                where = f"Step {done} is saved; continue with resume=True (--resume)."
             else:
                 where = "No step was done; start again with resume=True (--resume)."
             raise InterruptedRun(f"stopped by the user. {where}") from None
@@ -253,7 +253,7 @@ def _compile_chunk(static: Any, optimiser: optax.GradientTransformation, config:
         finite = jnp.isfinite(value) & jnp.isfinite(size)
         updates, moved_moments = optimiser.update(slopes, moments, trained)
         moved = optax.apply_updates(trained, updates)
-        # A batch that exploded changes nothing: one bad draw must not cost the run.
+        # A batch without finite gradients changes nothing: one bad draw must not ruin the run.
         keep = lambda new, old: jnp.where(finite, new, old)  # noqa: E731
         carry = jax.tree.map(keep, (moved, moved_moments), carry)
         parts = {name: jnp.where(finite, part, 0.0) for name, part in parts.items()}
@@ -313,23 +313,23 @@ def _check_fits(learner: Learner, sampler: Sampler, config: FitConfig) -> None:
     inputs, outputs = batch.support.x.shape[-1], batch.support.y.shape[-1]
     if (inputs, outputs) != (learner.inputs, learner.outputs):
         raise ShapeError(
-            f"the data have {inputs} input and {outputs} output columns, the learner takes {learner.inputs} "
-            f"and {learner.outputs}."
+            f"the data have {inputs} input and {outputs} output columns, but the learner takes "
+            f"{learner.inputs} and {learner.outputs}."
         )
     missing = [name for name in learner.factors if name not in batch.labels]
     if config.dependence > 0 and len(learner.factors) < 2:
         raise ConfigError(
-            f"dependence={config.dependence} keeps factors apart, and there is one alone: set it to 0."
+            f"dependence={config.dependence} keeps factors apart, but there is only one: set it to 0."
         )
     if missing and config.recombination > 0:
         raise ConfigError(
             f"the data have no label for {', '.join(missing)}; they have {', '.join(batch.labels)}. "
-            "Without labels only recombination=0 can be trained."
+            "Without labels, only recombination=0 is possible."
         )
 
 
 def _mark(learner: Learner, config: FitConfig, sampler: Sampler, checker: Sampler | None) -> str:
-    """Identifies runs that may resume each other: same start, data and settings but for when to save."""
+    """Identifies runs that may resume each other: same start, data and settings except when to save."""
     settings = dataclasses.asdict(config)
     del settings["checkpoint_seconds"]
     data = [None if part is None else _content(part) for part in (sampler, checker)]
@@ -338,7 +338,7 @@ def _mark(learner: Learner, config: FitConfig, sampler: Sampler, checker: Sample
 
 
 def _content(value: Any, within: tuple[int, ...] = ()) -> Any:
-    """What a sampler holds, however deep, as JSON values; of functions and the like their kind alone."""
+    """Everything a sampler holds, at any depth, as JSON values; functions and the like only by their kind."""
     if value is None or isinstance(value, (bool, int, float, str, np.generic)):
         return repr(value)
     if isinstance(value, jax.Array) and jnp.issubdtype(value.dtype, jax.dtypes.prng_key):
@@ -353,28 +353,29 @@ def _content(value: Any, within: tuple[int, ...] = ()) -> Any:
     if isinstance(value, (list, tuple)):
         return [_content(item, within) for item in value]
     inner = vars(value) if hasattr(value, "__dict__") and not isinstance(value, type) else {}
-    if dataclasses.is_dataclass(value):  # what they cache may be there or not
+    if dataclasses.is_dataclass(value):  # cached attributes may or may not exist
         inner = {field.name: getattr(value, field.name, None) for field in dataclasses.fields(value)}
     return [type(value).__name__, {name: _content(item, within) for name, item in inner.items()}]
 
 
 def _open_run(folder: RunFolder, state: _State, mark: str, resume: bool) -> tuple[_State, int, float]:
-    """State to start from, fresh or the newest checkpoint's, its step and the seconds it took."""
+    """State to start from (fresh or from the newest checkpoint), its step and the seconds it took."""
     there = [] if resume else folder.traces()
     if folder.checkpoints.name in there:
         raise CheckpointError(
-            f"{folder.path} already holds a run. Go on with resume=True (--resume), or choose another folder."
+            f"{folder.path} already holds a run. Continue with resume=True (--resume), or choose another "
+            "folder."
         )
     if there:
         raise CheckpointError(
             f"{folder.path} holds files that a run would replace ({', '.join(there)}). Choose another "
-            "folder, or go on with resume=True (--resume) if they are of this run."
+            "folder, or continue with resume=True (--resume) if they belong to this run."
         )
 
     def check(about: Mapping[str, Any]) -> None:
         if about.get("mark") != mark:
             raise CheckpointError(
-                f"the checkpoint in {folder.path} is of other settings or another starting point, or of "
+                f"the checkpoint in {folder.path} was made with other settings, another starting point or "
                 "other data. Resume with those in its training.json, or choose another folder."
             )
 
@@ -382,8 +383,8 @@ def _open_run(folder: RunFolder, state: _State, mark: str, resume: bool) -> tupl
     if found is None:
         if folder.model.exists():
             raise CheckpointError(
-                f"{folder.path} holds a trained model and no checkpoint to go on from; training would "
-                "replace it. Choose another folder, or move the model away."
+                f"{folder.path} holds a trained model but no checkpoint to continue from; training would "
+                "replace the model. Choose another folder, or move the model away."
             )
         folder.rewind(0)
         return state, 0, 0.0

@@ -1,4 +1,4 @@
-"""What needs no learner: mean growth curves, moved and averaged, and the spread between plots."""
+"""Controls without a learner: mean growth curves, shifted and averaged, and the spread between plots."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ Predictor = Callable[[np.ndarray], np.ndarray]
 
 @dataclasses.dataclass(frozen=True)
 class MeanCurve:
-    """Mean log weight of several plots on the days they were sampled, straight between and beyond.
+    """Mean log weight of several plots on the days they were sampled, linear between and beyond.
 
     Attributes:
-        days: in rising order, shape (days,).
+        days: in ascending order, shape (days,).
         logs: mean over plots, shape (days,).
     """
 
@@ -37,23 +37,23 @@ class MeanCurve:
         day, log = plots.x[..., 0][real].astype(np.float64), plots.y[..., 0][real].astype(np.float64)
         days, position = np.unique(day, return_inverse=True)
         if len(days) < 2:
-            raise DataError("a growth curve needs samples of at least two days.")
+            raise DataError("a growth curve needs samples from at least two days.")
         return cls(days, np.bincount(position, log) / np.bincount(position))
 
     def __call__(self, day: np.ndarray) -> np.ndarray:
-        """Log weight on a day; before the first and after the last along the nearest segment."""
+        """Log weight on a day; before the first and after the last day, extrapolate the nearest segment."""
         segment = np.clip(np.searchsorted(self.days, day) - 1, 0, len(self.days) - 2)
         slope = np.diff(self.logs) / np.diff(self.days)
         return self.logs[segment] + slope[segment] * (day - self.days[segment])
 
 
 def controls(train: FactorDataset, variety: str, year: int) -> dict[str, Predictor]:
-    """Predictions of a pair that the training plots lack, from the mean curves of those they have.
+    """Predictions of a pair that the training plots lack, from the mean curves of the other pairs.
 
     Args:
         train: plots of all other pairs.
-        variety: of the pair to predict.
-        year: of the pair to predict.
+        variety: variety of the pair to predict.
+        year: year of the pair to predict.
 
     Returns:
         "grand_mean": mean of all curves; "other_varieties": of the same year; "other_years": of the same
@@ -73,14 +73,14 @@ def controls(train: FactorDataset, variety: str, year: int) -> dict[str, Predict
 
 
 def mean_of(curves: list[MeanCurve]) -> Predictor:
-    """The mean of several curves, each counted alike."""
+    """The mean of several curves, weighted equally."""
     return lambda day: np.mean([curve(day) for curve in curves], axis=0)
 
 
 def between_plots(plots: FactorDataset) -> np.ndarray:
     """Log weights of each plot predicted by the mean curve of the others, shape (plots, n).
 
-    Plots of one pair differ by soil and sampling, so that no prediction of a plot from its labels gets much
+    Plots of one pair differ in soil and sampling, so no prediction of a plot from its labels can be much
     closer.
     """
     indices = range(len(plots))

@@ -1,4 +1,4 @@
-"""Hold a variety × year pair out, put its contexts together from the others, compare with the truth."""
+"""Hold out a variety × year pair, combine its contexts from the other pairs, compare with the truth."""
 
 from __future__ import annotations
 
@@ -29,12 +29,12 @@ from dmcm.summaries import summarise_numbers
 from dmcm.training import fit
 
 STEPS = 1_000
-"""Outer steps: leave-plots-out validation on training pairs no longer falls much after these."""
+"""Outer steps; the error on left-out plots of training pairs hardly falls after that."""
 SIZES = (1, 2)
 """Context sizes per factor. A tensor-product head can fit d + 1 labels of a factor independently of each
-other, so with three years only size 1 ties them together; size 2 shows what happens if nothing does."""
+other, so with three years only size 1 ties them together; size 2 shows what happens without that tie."""
 SHOTS = 4
-"""Own samples of a plot for few-shot adaptation: every second one, from the first."""
+"""Own samples of a plot for few-shot adaptation: every second one, starting with the first."""
 _WIDTH = 32
 _FLOOR = 1e-4
 
@@ -53,8 +53,8 @@ def train_learner(train: FactorDataset, *, size: int, seed: int, steps: int = ST
 def swap(learner: Learner, train: FactorDataset, variety: str, year: int) -> Contexts:
     """Contexts of a pair without its data.
 
-    The variety's vector is pooled from all plots of the variety in other years, the year's from all plots of
-    other varieties in the year.
+    The variety's vector is pooled from all plots of that variety in other years, the year's from all plots of
+    other varieties in that year.
     """
 
     def pooled(factor: str, label: Any) -> Contexts:
@@ -93,9 +93,9 @@ def without_learner(data: FactorDataset, variety: str, year: int) -> dict[str, d
     """Scores of the controls on a held-out pair.
 
     Returns:
-        "zero_shot": those of `controls`, all samples; "few_shot": "shifted_mean", the grand mean moved by the
-        mean difference of a plot's own few samples, and "additive", on the samples few-shot adaptation has
-        not seen; "between_plots": the mean of the other plots of the pair itself.
+        "zero_shot": those of `controls`, all samples; "few_shot": "shifted_mean", the grand mean shifted by
+        the mean difference of a plot's own few samples, and "additive", on the samples few-shot adaptation
+        has not seen; "between_plots": the mean of the other plots of the pair itself.
     """
     train, held = data.without(variety=variety, year=year), data.where(variety=variety, year=year)
     day = held.x[..., 0].astype(np.float64)
@@ -135,7 +135,7 @@ def with_learner(
 
 
 def run(out: Path, *, seeds: int = 3, steps: int = STEPS, progress: bool = True) -> dict[str, Any]:
-    """The whole experiment, every pair held out once; takes some minutes.
+    """The whole experiment, with every pair held out once; takes a few minutes.
 
     Args:
         out: JSON file of the results.
@@ -193,14 +193,14 @@ def run(out: Path, *, seeds: int = 3, steps: int = STEPS, progress: bool = True)
 
 
 def _over_seeds(values: Sequence[Any]) -> Any:
-    """Nested scores of several seeds into one: mean, 95 % interval (None for one seed) and each seed's."""
+    """Merge nested scores of several seeds: mean, 95 % interval (None for one seed) and each seed's score."""
     if isinstance(values[0], dict):
         return {key: _over_seeds([value[key] for value in values]) for key in values[0]}
     return summarise_numbers(values)
 
 
 def _mean(values: Sequence[Any]) -> Any:
-    """Nested scores of several pairs into their mean; where there are seeds, seed by seed."""
+    """Mean of nested scores of several pairs; seed by seed where there are seeds."""
     if not isinstance(values[0], dict):
         return float(np.mean(values))
     if "per_seed" in values[0]:
@@ -209,7 +209,7 @@ def _mean(values: Sequence[Any]) -> Any:
 
 
 def _wins(pairs: dict[str, Any], size: int) -> dict[str, int]:
-    """In how many pairs the swap, mean over seeds, has a smaller error in the logarithm than each control."""
+    """Number of pairs in which the swap, mean over seeds, has a smaller log error than each control."""
     return {
         name: sum(
             pair[f"context_size_{size}"]["swap"]["log"]["mean"] < pair["zero_shot"][name]["log"]

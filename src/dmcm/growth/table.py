@@ -1,6 +1,6 @@
 """The soybean table: leaf weight over the season in 48 plots, 2 varieties × 3 years.
 
-412 rows, one a sampling of a plot. Columns: `plot`; `variety`, F (Forrest, a commercial variety) or P (Plant
+412 rows, each a sampling of a plot. Columns: `plot`; `variety`, F (Forrest, a commercial variety) or P (Plant
 Introduction 416937, an experimental strain); `year`, 1988 to 1990; `day` after planting; `weight_g`, average
 leaf weight of a plant in g. Each pair of variety and year has 8 plots, each plot 8 to 10 samplings.
 
@@ -32,9 +32,9 @@ def table() -> Path:
 def load(*, shots: int | None = None) -> FactorDataset:
     """The plots as tasks: input day, output `log_weight`, the natural logarithm of the weight in grams.
 
-    The weights span three decades, and the spread between plots of one pair is a share of the weight: about
-    0.2 in the logarithm from the first sampling to the last. Squared errors in grams would see the last weeks
-    alone.
+    The weights span three decades, and the spread between plots of one pair is proportional to the weight:
+    about 0.2 in the logarithm from the first sampling to the last. Squared errors in grams would only reflect
+    the last weeks.
 
     Args:
         shots: as in `FactorDataset.from_arrays`.

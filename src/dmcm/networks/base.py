@@ -1,6 +1,6 @@
 """What every context-conditioned network offers: encode inputs once, decode with contexts."""
 
-# No `from __future__ import annotations`: Equinox does not know AbstractVar when it is text.
+# No `from __future__ import annotations`: Equinox does not recognise AbstractVar as text.
 
 from abc import abstractmethod
 from collections.abc import Callable
@@ -24,7 +24,7 @@ ACTIVATIONS: dict[str, Callable[[Array], Array]] = {
 
 
 def activation_named(name: str) -> Callable[[Array], Array]:
-    """Look an activation up.
+    """Look up an activation.
 
     Raises:
         ConfigError: no activation of that name.
@@ -37,7 +37,7 @@ def activation_named(name: str) -> Callable[[Array], Array]:
 class Network(eqx.Module):
     """f_θ(x; c_1..c_K) on standardised inputs and outputs.
 
-    `encode` holds all that does not depend on contexts, so an inner loop computes it once.
+    `encode` holds everything that does not depend on contexts, so an inner loop computes it once.
 
     Attributes:
         factors: names and context sizes the network is conditioned on.
@@ -52,7 +52,7 @@ class Network(eqx.Module):
 
     @abstractmethod
     def encode(self, x: Float[Array, "n inputs"]) -> Any:
-        """Everything that depends on x alone; leaves have leading axis n."""
+        """Everything that depends only on x; leaves have leading axis n."""
 
     @abstractmethod
     def decode(self, encoded: Any, contexts: dict[str, Float[Array, " _"]]) -> Float[Array, "n outputs"]:
@@ -64,13 +64,13 @@ class Network(eqx.Module):
         """Fewer samples with the same least-squares problem, if outputs are linear in a product of contexts.
 
         Args:
-            encoded: what `encode` gave.
+            encoded: what `encode` returned.
             y: outputs to fit.
-            root_weight: root of each sample's weight.
+            root_weight: square root of each sample's weight.
 
         Returns:
-            Encoded rows and targets, so that ‖decode(rows, c) − targets‖² is the weighted sum of squares but
-            for a constant; None if the network cannot.
+            Encoded rows and targets, such that ‖decode(rows, c) − targets‖² is the weighted sum of squares up
+            to a constant; None if the network cannot provide them.
         """
         return None
 

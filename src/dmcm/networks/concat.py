@@ -65,7 +65,7 @@ class ConcatNetwork(Network):
         return x
 
     def decode(self, encoded: Any, contexts: dict[str, Float[Array, " _"]]) -> Float[Array, "n outputs"]:
-        """Perceptron on inputs and contexts, each sample alike."""
+        """Perceptron on inputs and contexts, the same for each sample."""
         joined = jnp.concatenate([contexts[name] for name in self.factors])
         return jax.vmap(lambda row: self.perceptron(jnp.concatenate([row, joined])))(encoded)
 

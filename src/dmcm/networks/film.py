@@ -18,7 +18,7 @@ class FilmNetwork(Network):
     """Perceptron whose layer l computes act(z ⊙ Π_k (1 + γ_lk(c_k)) + Σ_k β_lk(c_k)).
 
     z is the layer's affine map; γ and β are linear in the context (FiLM, Perez et al. 2018,
-    arXiv 1709.07871, with one pair of maps a factor). With zero contexts it is a plain perceptron.
+    arXiv 1709.07871, with one pair of maps a factor). With zero contexts, this is a plain perceptron.
     """
 
     kind: ClassVar[str] = "film"

@@ -23,11 +23,12 @@ class TensorProductNetwork(Network):
     """f(x) = Σ h_m(x) W[o, m, i, j, …] u_1[i] u_2[j] … with unit vectors u_k.
 
     h are the features of a perceptron and a constant; u_k = [c_k, 1 − ‖c_k‖²/4] / (1 + ‖c_k‖²/4) puts the
-    context on the unit sphere by stereographic projection: c_k = 0 is its pole, no direction is out of reach.
+    context on the unit sphere by stereographic projection: c_k = 0 is the pole, and every direction can be
+    reached.
 
     With `normalise=False`, u_k = [c_k, 1]. Then one context can be scaled up and another down without any
-    change in f; data cannot tell a large amplitude from a large phase vector, and swapped contexts go wrong.
-    On the sphere this freedom is gone: up to sign, a product of unit vectors has one factorisation.
+    change in f: data cannot tell a large amplitude vector from a large phase vector, and swapped contexts
+    fail. The sphere removes this freedom: up to sign, a product of unit vectors has only one factorisation.
     """
 
     kind: ClassVar[str] = "tensor_product"
@@ -84,13 +85,13 @@ class TensorProductNetwork(Network):
 
     def encode(self, x: Float[Array, "n inputs"]) -> Any:
         """Weights of the context product for each sample: (n, outputs, d_1 + 1, …, d_K + 1)."""
-        # Not as the trunk's final activation, which Equinox leaves out where there is one layer.
+        # Not as the trunk's final activation, which Equinox leaves out if there is only one layer.
         features = activation_named(self.activation)(jax.vmap(self.trunk)(x))
         features = jnp.concatenate([features, jnp.ones((x.shape[0], 1))], axis=-1)
         return jnp.tensordot(features, self.head, axes=(1, 1))
 
     def decode(self, encoded: Any, contexts: dict[str, Float[Array, " _"]]) -> Float[Array, "n outputs"]:
-        """Contract one factor after the other, last first."""
+        """Contract one factor after another, the last one first."""
         for name in reversed(self.factors.names):
             encoded = encoded @ self._direction(contexts[name])
         return encoded
@@ -100,8 +101,8 @@ class TensorProductNetwork(Network):
     ) -> tuple[Any, Float[Array, "rows columns"]]:
         """As many rows as the product of all contexts has entries, from the normal equations.
 
-        In single precision that loses what lies below a thousandth or so of the outputs' scale: for noisy
-        data.
+        In single precision, this loses details below about a thousandth of the outputs' scale, so use it for
+        noisy data.
         """
         sizes = encoded.shape[2:]
         basis = (encoded * root_weight.reshape(-1, *[1] * (encoded.ndim - 1))).reshape(-1, math.prod(sizes))

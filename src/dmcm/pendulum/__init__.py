@@ -1,1 +1,1 @@
-"""Domain: driven pendulums. Three factors, and a truth that is no product of functions of them."""
+"""Domain: driven pendulums. Three factors, and a truth that is not a product of functions of them."""

@@ -1,4 +1,4 @@
-"""The comparison on pendulums: every method × every seed, trained alike."""
+"""The comparison on pendulums: every method × every seed, trained in the same way."""
 
 from __future__ import annotations
 
@@ -22,16 +22,16 @@ from dmcm.summaries import summarise_cells
 
 @dataclasses.dataclass(frozen=True)
 class PendulumConfig:
-    """What to compare, and for how long."""
+    """Compare methods on driven pendulums."""
 
     methods: tuple[str, ...] = ("all",)
-    """Names of methods; `all` for every one."""
+    """Names of methods, or `all`."""
     seeds: int = 3
     """Seeds 0, 1, … of initial weights and training batches."""
     steps: int = 15_000
     """Outer steps a seed, the same for all methods."""
     out: Path = Path("runs/pendulum")
-    """Folder with a run folder per method and seed; those already finished are not run again."""
+    """Folder with a run folder per method and seed; finished ones are not run again."""
     results: Path | None = None
     """File for the table, e.g. results/pendulum.json."""
     test_seed: int = protocol.TEST_SEED
@@ -52,7 +52,7 @@ def run_pendulum(config: PendulumConfig, *, progress: bool = True) -> dict[str, 
     Can be stopped and started again at any time.
 
     Raises:
-        DmcmError: settings out of range, or as `fit`.
+        DmcmError: settings out of range, or as for `fit`.
     """
     names = config.names()
     setting = {

@@ -1,9 +1,9 @@
-"""The pendulum family: the angle of a driven, damped pendulum over time, by three factors.
+"""The pendulum family: the angle of a driven, damped pendulum over time, depending on three factors.
 
 θ'' = −d θ' − k sin θ + F cos(2 t), θ(0) = −1.5 rad, θ'(0) = 0. The factors are damping d, stiffness k and
-drive F. How stiffness shows depends on the swing, which damping and drive set, so the angle is no sum
-of few products of functions of one factor each: over the training ranges the best rank-4 expansion in
-stiffness, which is what a tensor-product head with contexts of size 3 can hold, misses about 1 % of
+drive F. The effect of stiffness depends on the swing, which damping and drive determine, so the angle is not
+a sum of a few products of functions of one factor each: over the training ranges, the best rank-4 expansion
+in stiffness, which is what a tensor-product head with contexts of size 3 can represent, misses about 1 % of
 the variance (measured in the tests). A model must approximate.
 """
 
@@ -28,9 +28,9 @@ RANGES: dict[str, tuple[float, float]] = {
 }
 """Training ranges: d in 1/s, k and F in rad/s²."""
 BLOCK: dict[str, float] = {"stiffness": 3.5, "drive": 0.75}
-"""No training task has both stiffness and drive above these: the resonance is never seen driven hard."""
+"""No training task has both stiffness and drive above these, so a strongly driven resonance is never seen."""
 SHOTS = 20
-"""Support points a task, and query points while training."""
+"""Support points a task, and query points in training."""
 STEP = 0.05
 """Time between two points of a trajectory, s: one step of the Runge–Kutta method."""
 POINTS = 161
@@ -49,7 +49,7 @@ def times() -> np.ndarray:
 def trajectories(
     damping: Float[Array, " tasks"], stiffness: Float[Array, " tasks"], drive: Float[Array, " tasks"]
 ) -> Float[Array, "tasks points"]:
-    """Angles in rad at `times`, by the classical Runge–Kutta method; exact to about 1e-4 rad."""
+    """Angles in rad at `times`, by the classical Runge–Kutta method; accurate to about 1e-4 rad."""
 
     def slope(t: Array, angle: Array, speed: Array) -> tuple[Array, Array]:
         force = drive * jnp.cos(_FREQUENCY * t)
@@ -74,13 +74,13 @@ def trajectories(
 
 
 def in_block(values: Mapping[str, ArrayLike]) -> Bool[Array, " tasks"]:
-    """Whether tasks of these factor values are held out of training."""
+    """Whether tasks with these factor values are held out of training."""
     high = [jnp.asarray(values[name]) > limit for name, limit in BLOCK.items()]
     return jnp.all(jnp.stack(high), axis=0)
 
 
 def scaler() -> Scaler:
-    """Moments of uniform times and of trajectories with all factors uniform, block ignored."""
+    """Moments of uniform times and of trajectories with all factors uniform, ignoring the block."""
     last = STEP * (POINTS - 1)
     moments = (last / 2, last / np.sqrt(12), _MOMENTS["mean"], _MOMENTS["std"])
     return Scaler(*(jnp.full((1,), value) for value in moments))
@@ -98,7 +98,7 @@ class PendulumSampler(eqx.Module):
     shots: int = eqx.field(static=True, default=SHOTS)
 
     def scaler(self) -> Scaler:
-        """The family's."""
+        """The family's scaler."""
         return scaler()
 
     def sample(self, key: PRNGKeyArray) -> Batch:

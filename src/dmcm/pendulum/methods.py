@@ -8,14 +8,14 @@ from dmcm.pendulum.family import RANGES
 from dmcm.studies import Method
 
 SIZE = 3
-"""Numbers in the context of each factor; a single context has as many as all together."""
+"""Context size of each factor; a single context is as large as all of them together."""
 PRECISION = 1.0
-"""Prior precision contexts start from; tuned on validation tasks."""
+"""Initial prior precision of contexts; tuned on validation tasks."""
 _EACH = dict.fromkeys(RANGES, SIZE)
 _ONE = {"task": SIZE * len(RANGES)}
 _LM: dict[str, Any] = {"kind": "levenberg_marquardt", "steps": 32, "training_steps": 6, "restarts": True}
 _LM_DEEP: dict[str, Any] = {**_LM, "training_steps": 2}
-"""For networks whose Jacobian runs through every layer, which makes a step ten times dearer."""
+"""For networks whose Jacobian runs through every layer, which makes a step ten times as expensive."""
 _TENSOR: dict[str, Any] = {"kind": "tensor_product", "width": 64, "activation": "tanh"}
 _CONCAT: dict[str, Any] = {"kind": "concat", "width": 40, "activation": "tanh"}
 _FILM: dict[str, Any] = {"kind": "film", "width": 40, "activation": "tanh"}

@@ -25,7 +25,7 @@ VALIDATION_SEED = 7
 TASKS = 1_000
 """Test tasks a split."""
 PROBED = 500
-"""Of them those that probes read, at most."""
+"""Most test tasks that probes use."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -49,7 +49,7 @@ def draw_tasks(split: str, *, seed: int = TEST_SEED, tasks: int = TASKS, shots: 
     """Tasks of a split. Donors lie outside the block and inside the training ranges.
 
     Raises:
-        ConfigError: no such split.
+        ConfigError: an unknown split.
     """
     if split not in SPLITS:
         raise ConfigError(unknown_name("split", split, SPLITS))
@@ -72,8 +72,8 @@ def task_errors(learner: Learner, contexts: Contexts, tasks: TestTasks) -> np.nd
 def zero_shot_contexts(learner: Learner, tasks: TestTasks) -> dict[str, Contexts]:
     """Contexts without any point of the tasks, by the way they were put together.
 
-    A model with all factors has one way, "shared". A single vector cannot be taken apart, so it is given
-    a chance for each donor's vector, and for their mean.
+    A model with all factors has one way, "shared". A single vector cannot be taken apart, so it gets one
+    chance with each donor's vector, and one with their mean.
     """
     adapted = {name: learner.adapt_samples(points) for name, points in tasks.donors.items()}
     if set(learner.factors) == set(RANGES):
@@ -84,12 +84,12 @@ def zero_shot_contexts(learner: Learner, tasks: TestTasks) -> dict[str, Contexts
 
 
 def evaluate(learner: Learner, *, seed: int = TEST_SEED, tasks: int = TASKS) -> dict[str, Any]:
-    """Errors per split, few-shot and zero-shot, and what each context tells about each factor.
+    """Errors per split, few-shot and zero-shot, and what each context reveals about each factor.
 
     Returns:
         "few_shot" and "zero_shot", with mean, median and largest MSE per split; for a single-context
-        model the zero-shot figure is the best of its ways, named under "way". "probes", R² of each
-        factor from each context over the whole space of factors, negative ones as 0.
+        model, the zero-shot figure is the best of its ways, named under "way". "probes", R² of each
+        factor from each context over the whole space of factors, with negative values as 0.
     """
     few: dict[str, Any] = {}
     zero: dict[str, Any] = {}
@@ -103,7 +103,7 @@ def evaluate(learner: Learner, *, seed: int = TEST_SEED, tasks: int = TASKS) -> 
                 for way, mixed in zero_shot_contexts(learner, part).items()
             }
         )
-    # The block at its share, see `probe_parts`.
+    # Include the block in proportion to its share; see `probe_parts`.
     volume = np.prod([(RANGES[n][1] - low) / (RANGES[n][1] - RANGES[n][0]) for n, low in BLOCK.items()])
     probed = min(tasks, PROBED)
     inside = round(probed * float(volume))
@@ -115,7 +115,7 @@ def evaluate(learner: Learner, *, seed: int = TEST_SEED, tasks: int = TASKS) -> 
 def _draw_values(
     rng: np.random.Generator, tasks: int, inside: bool, given: dict[str, np.ndarray]
 ) -> dict[str, np.ndarray]:
-    """Factor values inside or outside the block; given ones stay."""
+    """Factor values inside or outside the block; given ones are kept."""
     drawn = {name: np.empty(tasks) for name in RANGES} | given
     todo = np.arange(tasks)
     while todo.size:
@@ -129,7 +129,7 @@ def _draw_values(
 def _draw_points(
     rng: np.random.Generator, values: dict[str, np.ndarray], shots: int
 ) -> tuple[Samples, np.ndarray]:
-    """Random points of each task's trajectory, and all of it."""
+    """Random points of each task's trajectory, and the whole trajectory."""
     angles = np.asarray(trajectories(**{k: jnp.asarray(v, jnp.float32) for k, v in values.items()}))
     point = rng.integers(POINTS, size=(len(angles), shots))
     x, y = STEP * point, np.take_along_axis(angles, point, axis=1)

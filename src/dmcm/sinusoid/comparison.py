@@ -1,4 +1,4 @@
-"""The comparison: every method × every seed, trained alike, measured on the frozen protocol."""
+"""The comparison: every method × every seed, trained in the same way, measured on the frozen protocol."""
 
 from __future__ import annotations
 
@@ -27,26 +27,26 @@ from dmcm.summaries import summarise_cells
 
 @dataclasses.dataclass(frozen=True)
 class ComparisonConfig:
-    """What to compare, and for how long."""
+    """Compare methods on the frozen sinusoid protocol."""
 
     methods: tuple[str, ...] = ("dmcm", "cavia")
-    """Names of methods; `all` for every one."""
+    """Names of methods, or `all`."""
     seeds: int = 5
     """Seeds 0, 1, … of initial weights and training batches."""
     steps: int = 30_000
     """Outer steps a seed, the same for all methods."""
     optimiser: str = "muon"
-    """Of the outer loop of all methods: muon or adam."""
+    """Optimiser of the outer loop of all methods: muon or adam."""
     out: Path = Path("runs/comparison")
-    """Folder with a run folder per method and seed; those already finished are not run again."""
+    """Folder with a run folder per method and seed; finished ones are not run again."""
     results: Path | None = None
-    """File for the table, e.g. results/sinusoid.json. Methods that it has already of the same protocol, and
-    that are not compared now, stay with the command that made them."""
+    """File for the table, e.g. results/sinusoid.json. Other methods already in it, measured by the same
+    protocol, are kept together with the command that made them."""
     test_seed: int = protocol.TEST_SEED
     """Seed of the test tasks; use another one (7) while tuning."""
     details: bool = False
-    """Also measure other numbers of inner steps, and look into the contexts: probes, swap and clamp test,
-    error by number of points."""
+    """Also measure other numbers of inner steps, and examine the contexts: probes, swap and clamp test, error
+    by number of points."""
 
     def names(self) -> tuple[str, ...]:
         """Methods to run.
@@ -63,10 +63,10 @@ class ComparisonConfig:
 def compare(config: ComparisonConfig, *, progress: bool = True) -> dict[str, Any]:
     """Train and measure; returns the table in the layout of results/sinusoid.json.
 
-    Can be stopped and started again at any time: finished seeds are read, a half-trained one is resumed.
+    Can be stopped and started again at any time: finished seeds are read, and a half-trained one is resumed.
 
     Raises:
-        DmcmError: as `fit`, unknown methods, or a file for results that holds something else.
+        DmcmError: as for `fit`, unknown methods, or a results file that holds something else.
     """
     names, setting = config.names(), {"protocol": describe_protocol(config)}
     earlier = earlier_table(config.results, setting)
@@ -91,7 +91,7 @@ def compare(config: ComparisonConfig, *, progress: bool = True) -> dict[str, Any
 
 
 def run_cell(name: str, seed: int, config: ComparisonConfig, *, progress: bool = True) -> dict[str, Any]:
-    """One method and seed: train unless that was done, then measure."""
+    """One method and seed: train if not yet done, then measure."""
 
     def measure(learner: Learner) -> dict[str, Any]:
         measures = {"measures": protocol.evaluate(learner, seed=config.test_seed)}
@@ -116,7 +116,7 @@ def run_cell(name: str, seed: int, config: ComparisonConfig, *, progress: bool =
 def inner_step_curve(learner: Learner, test_seed: int) -> dict[str, Any]:
     """The measures with multiples of the inner steps at use; empty for solvers without steps.
 
-    On fewer tasks than the table's, because the solver's time grows with the steps.
+    Uses fewer tasks than the table, because the solver's time grows with the steps.
     """
     solver = learner.solver
     if not isinstance(solver, (LevenbergMarquardt, GradientDescent)):
@@ -157,7 +157,7 @@ def summarise(method: Method, cells: list[dict[str, Any]]) -> dict[str, Any]:
 
 
 def describe_protocol(config: ComparisonConfig) -> dict[str, Any]:
-    """The protocol's figures, for the results file."""
+    """The protocol's settings, for the results file."""
     return {
         "family": "y = A sin(x - phi)",
         "train": {

@@ -21,7 +21,7 @@ INPUT = (-5.0, 5.0)
 BLOCK = (2.5, math.pi / 2)
 """No training task has both A and φ above these."""
 SHOTS = 10
-"""Support points a task, and query points while training."""
+"""Support points a task, and query points in training."""
 
 
 class SinusoidSampler(eqx.Module):
@@ -38,7 +38,7 @@ class SinusoidSampler(eqx.Module):
     shots: int = eqx.field(static=True, default=SHOTS)
 
     def scaler(self) -> Scaler:
-        """Scale in closed form: x uniform; of y the root mean square for a phase uniform over the circle."""
+        """Scale in closed form: uniform x; root mean square of y for phases uniform over the circle."""
         low, high = AMPLITUDE
         square = (high**3 - low**3) / (3 * (high - low)) / 2
         return Scaler(

@@ -1,4 +1,4 @@
-"""What the contexts of a trained model carry on sinusoids, and how its error falls with the shots."""
+"""What the contexts of a trained model carry on sinusoids, and how its error falls with more shots."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ from dmcm.sinusoid.protocol import (
 from dmcm.summaries import summarise_errors
 
 SHOTS = (1, 2, 3, 4, 5, 6, 8, 10, 15, 20, 30, 50)
-"""Support points a task of the shots curve."""
+"""Numbers of support points in the shots curve."""
 TASKS = 500
-"""Tasks of a split that the measures take."""
+"""Tasks of each split that the measures use."""
 
 
 def all_measures(learner: Learner, *, seed: int = VALIDATION_SEED, tasks: int = TASKS) -> dict[str, Any]:
@@ -67,9 +67,9 @@ def angle_between(first: np.ndarray, second: np.ndarray) -> np.ndarray:
 def swap_test(
     learner: Learner, *, seed: int = VALIDATION_SEED, tasks: int = TASKS
 ) -> dict[str, dict[str, dict[str, float]]]:
-    """Amplitude and phase read off predictions after one factor's context came from another task.
+    """Amplitude and phase read off predictions with one factor's context taken from another task.
 
-    See `dmcm.metrics.swap_test` for the figures. Tasks are outside the held-out block, as all donors
+    See `dmcm.metrics.swap_test` for the figures. Tasks are outside the held-out block, like all donors
     of the protocol; their mixtures may lie inside it.
 
     Raises:
@@ -89,7 +89,7 @@ def swap_test(
 def probe_table(
     learner: Learner, *, seed: int = VALIDATION_SEED, tasks: int = TASKS
 ) -> dict[str, dict[str, float]]:
-    """R² of A and φ read off each context, with the held-out block at its share of the plane.
+    """R² of A and φ read off each context, on tasks with the held-out block at its share of the plane.
 
     Returns:
         `{context: {"amplitude": R², "phase": R²}}`, see `dmcm.metrics.probe_parts`.
@@ -98,7 +98,7 @@ def probe_table(
     share *= (PHASE[1] - BLOCK[1]) / (PHASE[1] - PHASE[0])
     inside = round(tasks * share)
     counts = {"seen": tasks - inside, "unseen_pair": inside}
-    # As many tasks are drawn as everywhere else, so that adaptation is not compiled again.
+    # As many tasks as everywhere else are drawn, so that adaptation is not compiled again.
     drawn = {split: draw_tasks(split, seed=seed, tasks=tasks) for split in counts}
     truth = {split: {"amplitude": part.amplitude, "phase": part.phase} for split, part in drawn.items()}
     return metrics.probe_parts(
@@ -131,7 +131,7 @@ def shots_curve(
 ) -> dict[str, dict[str, dict[str, float]]]:
     """Few-shot error on seen tasks and unseen pairs by the number of support points.
 
-    Each task's points are the first of one long draw, so that the curve is of the same tasks.
+    Each task's points are the first of one long draw, so that the whole curve uses the same tasks.
 
     Returns:
         `{split: {shots: {"mean": …, "median": …, "max": …}}}`.
@@ -141,7 +141,7 @@ def shots_curve(
         drawn = draw_tasks(split, seed=seed, tasks=tasks, shots=max(shots))
         curve[split] = {}
         for count in shots:
-            # Weights hide the other points: shapes stay the same, and one compilation serves all.
+            # Weights hide the other points, so shapes stay the same and one compilation suffices.
             weight = jnp.zeros_like(drawn.support.weight).at[:, :count].set(1.0)
             support = Samples(drawn.support.x, drawn.support.y, weight)
             few = dataclasses.replace(drawn, support=support)

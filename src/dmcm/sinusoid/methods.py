@@ -12,19 +12,19 @@ from dmcm.learner import Learner
 from dmcm.sinusoid.family import AMPLITUDE, PHASE
 
 TOTAL_SIZE = 6
-"""Context numbers a task, the same for every method that has contexts."""
+"""Total context size of a task, the same for every method with contexts."""
 _TWO = {"amplitude": TOTAL_SIZE // 2, "phase": TOTAL_SIZE // 2}
 _ONE = {"task": TOTAL_SIZE}
 _LM: dict[str, Any] = {"kind": "levenberg_marquardt", "steps": 32, "training_steps": 6, "restarts": True}
 _LM_DEEP: dict[str, Any] = {**_LM, "training_steps": 2, "restarts": False}
-"""For networks whose Jacobian runs through every layer, which makes a step ten times dearer."""
+"""For networks whose Jacobian runs through every layer, which makes a step ten times as expensive."""
 _GD: dict[str, Any] = {"kind": "gradient_descent", "steps": 5, "rate": 0.3}
 _ENCODER: dict[str, Any] = {"kind": "set_encoder"}
 _TENSOR: dict[str, Any] = {"kind": "tensor_product", "width": 64, "activation": "tanh"}
 _CONCAT: dict[str, Any] = {"kind": "concat", "width": 40, "activation": "tanh"}
 _FILM: dict[str, Any] = {"kind": "film", "width": 40, "activation": "tanh"}
 LEARNING_RATES: Mapping[str, float] = {"muon": 1e-2, "adam": 6e-3}
-"""Of the outer loop of all methods, by optimiser: what suits nearly all of them (results/tuning.json)."""
+"""Rates of the outer loop by optimiser, suitable for nearly all methods (results/tuning.json)."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -103,15 +103,15 @@ METHODS: dict[str, Method] = {
         0.0,
     ),
 }
-"""All methods by name; `method_named` gives them their outer loop."""
+"""All methods by name; `method_named` adds the outer loop's settings."""
 
 
 def method_named(name: str, optimiser: str = "muon") -> Method:
-    """Look a method up.
+    """Look up a method.
 
     Args:
-        name: of the method.
-        optimiser: of its outer loop, a name in `LEARNING_RATES`.
+        name: name of the method.
+        optimiser: optimiser of its outer loop, a name in `LEARNING_RATES`.
 
     Raises:
         ConfigError: no method or optimiser of that name.

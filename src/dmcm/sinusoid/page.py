@@ -32,19 +32,19 @@ from dmcm.storage import read_json
 CONTROL = "control"
 """Folder, inside a run, of a second run to compare with."""
 EXPECTED_STEPS = 20_000
-"""Outer steps of the figures to expect."""
+"""Outer steps after which `EXPECTED` holds."""
 EXPECTED: dict[str, dict[str, float | None]] = {
     "few_shot": {"seen": 1.2e-6, "unseen_pair": 6.1e-6, "range": None},
     "zero_shot": {"seen": 2.0e-6, "unseen_pair": 1.0e-5, "range": None},
 }
 """Mean errors of method "dmcm" after `EXPECTED_STEPS` steps with seed 0, by measure and split.
 
-None where a few tasks rule the mean: beyond the training range it differs tenfold between seeds.
+None where a few tasks dominate the mean: beyond the training range it differs tenfold between seeds.
 """
 
 
 def write_report(folder: RunFolder, about: Mapping[str, Any]) -> None:
-    """Draw and write `report.html` from what lies in the run folder.
+    """Draw and write `report.html` from the files in the run folder.
 
     Raises:
         StorageError: the run has no model or no metrics, or they cannot be read.
@@ -54,7 +54,7 @@ def write_report(folder: RunFolder, about: Mapping[str, Any]) -> None:
 
 
 def build_page(folder: RunFolder, about: Mapping[str, Any]) -> Page:
-    """The page of a run; errors as `write_report`."""
+    """The page of a run; raises the same errors as `write_report`."""
     metrics, learner = folder.read_metrics(), load_learner(folder.model)
     control = read_control(folder)
     method = method_named(about["method"])
@@ -78,12 +78,11 @@ def build_page(folder: RunFolder, about: Mapping[str, Any]) -> Page:
         Section(
             "Ten points are enough",
             (
-                "Few-shot adaptation: the network stays as it is, and only the contexts are fitted to ten "
-                "points.",
+                "Few-shot adaptation: the network stays fixed; only the contexts are fitted to ten points.",
                 Picture.of(
                     pictures.fitted_picture(learner),
-                    "Points given, prediction on top of the pale truth. Upper row: pairs like those of "
-                    "training; lower row: pairs of amplitude and phase that training never showed.",
+                    "The given points, and the prediction on top of the pale truth. Upper row: pairs like "
+                    "those in training; lower row: pairs of amplitude and phase that training never saw.",
                     "Fitted curves",
                 ),
             ),
@@ -93,8 +92,8 @@ def build_page(folder: RunFolder, about: Mapping[str, Any]) -> Page:
             (
                 Picture.of(
                     pictures.plane_picture(learner),
-                    "One dot a task. The frame holds the pairs kept out of training. Left, each task gave "
-                    "its own ten points; right, its amplitude and its phase came from two other tasks.",
+                    "One dot a task. The frame marks the pairs kept out of training. Left, contexts from ten "
+                    "points of the task itself; right, amplitude and phase contexts from two other tasks.",
                     "Errors over amplitude and phase",
                 ),
             ),
@@ -111,7 +110,7 @@ def build_page(folder: RunFolder, about: Mapping[str, Any]) -> Page:
     ]
     if control is not None:
         other = control[1]["protocol"]["zero_shot"]["unseen_pair"]["mean"]
-        items.append((show_cell(other), "the same for a single context, trained alike"))
+        items.append((show_cell(other), "the same for a single context, trained in the same way"))
     return Page(
         "Sinusoids, one context for each factor" if has_both_factors(learner) else "Sinusoids",
         f"y = A·sin(x − φ), where amplitude A and phase φ vary from task to task. {method.title}; "
@@ -133,19 +132,19 @@ def error_table(
     caption = "Mean over tasks; lower is better, the best is bold."
     if control is not None:
         caption += (
-            " A single context cannot be taken apart: its zero-shot figure is the best of three ways to use "
-            "two."
+            " A single context cannot be taken apart: its zero-shot figure is the best of three ways to "
+            "combine two."
         )
     return _split_table(rows, caption)
 
 
 def expected_tables(about: Mapping[str, Any]) -> tuple[Table, ...]:
-    """The errors to expect of a run, where they are known."""
+    """The errors to expect of a run, if they are known."""
     if (about["method"], about["steps"]) != ("dmcm", EXPECTED_STEPS):
         return ()
     caption = (
-        "What this command gave where it was written, with seed 0. Another processor rounds differently, "
-        "which training amplifies: up to a few times more or less is no cause for concern."
+        "The authors' result of this command, with seed 0. Another processor rounds differently, which "
+        "training amplifies: errors a few times higher or lower are no cause for concern."
     )
     row = _error_row("to expect of DMCM", {"protocol": _as_protocol(EXPECTED)}, "mean")
     return (_split_table([row], caption),)
@@ -156,11 +155,11 @@ def median_table(
     metrics: Mapping[str, Any],
     control: tuple[Learner, Mapping[str, Any], Mapping[str, Any]] | None = None,
 ) -> Table:
-    """As `error_table`, medians."""
+    """Like `error_table`, with medians."""
     rows = [_error_row(method_named(about["method"]).title, metrics, "median")]
     if control is not None:
         rows.append(_error_row(method_named(control[2]["method"]).title, control[1], "median"))
-    return _split_table(rows, "Median over tasks: what a typical task sees, without the few that go wrong.")
+    return _split_table(rows, "Median over tasks: the error of a typical task, without the few that fail.")
 
 
 def _as_protocol(means: Mapping[str, Mapping[str, float | None]]) -> dict[str, Any]:
@@ -201,10 +200,9 @@ def _swap(learner: Learner, control: tuple[Learner, Any, Any] | None) -> Section
     names = {"a": "A", "b": "B", "mixed": "the mix"}
     errors = ", ".join(f"{show_number(example.error(key))} ({name})" for key, name in names.items())
     blocks: list[Block] = [
-        "Situation A has a large amplitude, situation B a late phase. Each gave ten points, and from them "
-        "the model took a context for the amplitude and one for the phase. Put together, A's amplitude and "
-        "B's phase predict a third sinusoid. Nobody gave a point of it, and no training task had such a "
-        "pair.",
+        "Situation A has a large amplitude, situation B a late phase. From ten points of each, the model "
+        "found a context for the amplitude and one for the phase. Put together, A's amplitude and B's phase "
+        "predict a third sinusoid. The model saw no point of it, and no training task had such a pair.",
         Picture.of(
             pictures.swap_picture(example, other),
             f"Prediction on top of the pale truth. Mean squared errors: {errors}.",
@@ -230,8 +228,8 @@ def _contexts(learner: Learner, metrics: Mapping[str, Any]) -> Section:
             Table(
                 ("R² of a probe", "amplitude", "phase"),
                 rows,
-                "How much of each factor a kernel regression reads off a context it was not trained on: 1 "
-                "is all, 0 none.",
+                "How much of each factor a kernel regression reads off contexts it was not trained on: 1 is "
+                "everything, 0 nothing.",
             )
         )
     if "swap" in metrics:
@@ -243,9 +241,9 @@ def _contexts(learner: Learner, metrics: Mapping[str, Any]) -> Section:
             Table(
                 ("swap test", "amplitude is off by", "phase is off by"),
                 rows,
-                "One context replaced by another task's: the swapped factor should follow the donor, the "
-                "other stay. Root mean squares in units of the factor's standard deviation over tasks, so "
-                "1 is as bad as a constant.",
+                "One context is replaced by another task's: the swapped factor should follow the donor, the "
+                "other should stay. Root mean squares in units of the factor's standard deviation over "
+                "tasks, so 1 is as bad as a constant.",
             )
         )
     if "clamp" in metrics:
@@ -276,8 +274,8 @@ def _shots(metrics: Mapping[str, Any]) -> Section:
         blocks.append(
             Picture.of(
                 pictures.inner_steps_picture(metrics["inner_steps"]),
-                "Errors against the number of inner steps taken at use. Flat lines are good: contexts that "
-                "depend on how long one looked for them do not mix.",
+                "Errors against the number of inner steps at use. Flat lines are good: contexts that depend "
+                "on the length of the search for them do not mix.",
                 "Error against the number of inner steps",
             )
         )

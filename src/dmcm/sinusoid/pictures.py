@@ -1,4 +1,4 @@
-"""Pictures of sinusoid models: the swap, fitted curves, contexts, errors over the factor plane."""
+"""Figures of sinusoid models: the swap, fitted curves, contexts, errors over the factor plane."""
 
 from __future__ import annotations
 
@@ -40,19 +40,19 @@ from dmcm.sinusoid import protocol
 from dmcm.sinusoid.family import AMPLITUDE, BLOCK, INPUT, PHASE, SHOTS
 
 PICTURE_SEED = 11
-"""Seed of the tasks that are drawn; neither trained nor tested on."""
+"""Seed of the tasks shown in figures; neither trained nor tested on."""
 BLOCK_SHARE = (AMPLITUDE[1] - BLOCK[0]) / (AMPLITUDE[1] - AMPLITUDE[0]) * (1 - BLOCK[1] / PHASE[1])
 """Share of the plane that the held-out block takes."""
 TASKS = 500
-"""Tasks drawn of a split, as many as `measures` takes."""
+"""Tasks drawn of a split, as many as in `measures`."""
 SPLIT_NAMES = {"seen": "seen", "unseen_pair": "unseen pair", "range": "out of range"}
-"""What the splits are called in tables and pictures."""
+"""Names of the splits in tables and figures."""
 _NAMES = {"amplitude": "amplitude A", "phase": "phase φ (rad)"}
 
 
 @dataclasses.dataclass(frozen=True)
 class Situation:
-    """One sinusoid and the few points known of it.
+    """One sinusoid and a few known points of it.
 
     Attributes:
         amplitude: A.
@@ -96,7 +96,7 @@ class SwapExample:
 
 
 def draw(split: str, *, seed: int = PICTURE_SEED) -> protocol.TestTasks:
-    """Tasks of a split to draw, always as many: one compilation serves all pictures."""
+    """Tasks of a split for figures, always the same number, so that one compilation serves all figures."""
     return protocol.draw_tasks(split, seed=seed, tasks=TASKS)
 
 
@@ -107,9 +107,9 @@ def make_situation(amplitude: float, phase: float, seed: int) -> Situation:
 
 
 def swap_example(learner: Learner) -> SwapExample:
-    """Adapt to a large amplitude and to a late phase, then mix: a pair no training task had.
+    """Adapt to a large amplitude and to a late phase, then mix them into a pair that no training task had.
 
-    A model with one context for both cannot be taken apart; it gets the mean of the two vectors.
+    A model with one context for both factors cannot take it apart; it gets the mean of the two vectors.
     """
     a, b = make_situation(4.2, 0.5, PICTURE_SEED), make_situation(1.2, 2.4, PICTURE_SEED + 1)
     samples = as_samples(np.stack([a.x, b.x]), np.stack([a.y, b.y]), 1, 1)
@@ -160,7 +160,7 @@ def swap_picture(example: SwapExample, control: SwapExample | None = None) -> Fi
 
 
 def fitted_picture(learner: Learner) -> Figure:
-    """Three seen tasks and three of the held-out block, each fitted to its own ten points."""
+    """Three seen tasks and three from the held-out block, each fitted to its own ten points."""
     grid = protocol.grid()
     with house_style():
         figure, axes = panels(2, 3, height=5.2, sharex=True, sharey=True)
@@ -191,8 +191,8 @@ def fitted_picture(learner: Learner) -> Figure:
 def contexts_picture(learner: Learner) -> Figure:
     """Each factor's context on its two main axes, coloured by the true amplitude and by the true phase.
 
-    Tasks cover the whole plane evenly: outside the held-out block alone, a large A goes with a small φ,
-    and a clean context would seem to leak.
+    Tasks cover the whole plane evenly. If they lay only outside the held-out block, a large A would imply a
+    small φ, and a clean context would seem to leak.
     """
     tasks = {split: draw(split) for split in ("seen", "unseen_pair")}
     inside = round(TASKS * BLOCK_SHARE / (1 - BLOCK_SHARE))
@@ -246,10 +246,10 @@ def plane_picture(learner: Learner) -> Figure:
 
 
 def inner_steps_picture(curve: Mapping[str, Any]) -> Figure:
-    """Errors against the number of inner steps taken at use.
+    """Errors against the number of inner steps at use.
 
     Args:
-        curve: measures as `protocol.evaluate` gives them, by number of steps.
+        curve: measures from `protocol.evaluate`, by number of steps.
     """
     lines = {
         ("few_shot", "seen"): ("few-shot, seen", BLUE, "-"),
@@ -268,7 +268,7 @@ def shots_picture(curve: Mapping[str, Any]) -> Figure:
     """Few-shot error against the number of support points.
 
     Args:
-        curve: as `measures.shots_curve` gives it.
+        curve: result of `measures.shots_curve`.
     """
     drawn = {}
     for split, colour in (("seen", BLUE), ("unseen_pair", GREEN)):
@@ -279,7 +279,7 @@ def shots_picture(curve: Mapping[str, Any]) -> Figure:
 
 
 def _error_lines(lines: Mapping[tuple[str, str, str], Mapping[str, float | None]], name: str) -> Figure:
-    """Errors over a count, both logarithmic; each line by its label, colour and style."""
+    """Errors over a count, on logarithmic axes; each line is given by its label, colour and style."""
     with house_style():
         figure, axes = panels(1, 1, height=3.1)
         axis = axes[0, 0]

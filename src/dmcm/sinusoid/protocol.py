@@ -64,10 +64,10 @@ class TestTasks:
 def draw_tasks(split: str, *, seed: int = TEST_SEED, tasks: int = TASKS, shots: int = SHOTS) -> TestTasks:
     """Tasks of a split.
 
-    Donors lie outside the block, and inside the training range in the factor they do not give.
+    Donors lie outside the block, and within the training range in the factor they do not provide.
 
     Raises:
-        ConfigError: no such split.
+        ConfigError: an unknown split.
     """
     if split not in SPLITS:
         raise ConfigError(unknown_name("split", split, SPLITS))
@@ -135,8 +135,8 @@ def few_shot_contexts(learner: Learner, tasks: TestTasks) -> Contexts:
 def zero_shot_contexts(learner: Learner, tasks: TestTasks) -> dict[str, Contexts]:
     """Contexts without any point of the tasks, by the way they were put together.
 
-    A model with both factors has one way, "shared". A single vector cannot be taken apart, so it is
-    given three chances: either donor's vector, or their mean.
+    A model with both factors has one way, "shared". A single vector cannot be taken apart, so it gets
+    three chances: either donor's vector, or their mean.
     """
     from_amplitude = learner.adapt_samples(
         tasks.amplitude_donor, truth=truth_for(learner, tasks, "amplitude_donor")
@@ -157,8 +157,8 @@ def evaluate(
 ) -> dict[str, dict[str, dict[str, Any]]]:
     """Mean and median MSE per split, few-shot and zero-shot.
 
-    For a single-context model the zero-shot figure is the best of its three ways (see `zero_shot_contexts`),
-    named under "way".
+    For a single-context model, the zero-shot figure is the best of its three ways (see
+    `zero_shot_contexts`), named under "way".
     """
     few: dict[str, dict[str, Any]] = {}
     zero: dict[str, dict[str, Any]] = {}

@@ -23,15 +23,15 @@ from dmcm.studies import fit_config
 from dmcm.training import fit
 
 KIND = "sinusoid"
-"""What `config.json` of these runs says under "kind"."""
+"""Value of "kind" in the `config.json` of these runs."""
 
 
 @dataclasses.dataclass(frozen=True)
 class SingleConfig:
-    """Which method to train, from which seed and for how long."""
+    """Train one method with one seed."""
 
     method: str = "dmcm"
-    """Name of the method; a wrong one lists all."""
+    """Name of the method; an unknown name lists all."""
     seed: int = 0
     """Seed of initial weights and training batches."""
     steps: int = 30_000
@@ -39,10 +39,10 @@ class SingleConfig:
     out: Path = Path("runs/sinusoid")
     """Run folder."""
     resume: bool = False
-    """Go on from the newest checkpoint in the run folder."""
+    """Continue from the newest checkpoint in the run folder."""
 
     def about(self) -> dict[str, Any]:
-        """What `config.json` holds.
+        """The content of `config.json`.
 
         Raises:
             ConfigError: an unknown method.
@@ -65,8 +65,8 @@ def train(config: SingleConfig, *, progress: bool = True) -> Learner:
 
     Raises:
         ConfigError: an unknown method or settings out of range.
-        CheckpointError: the folder holds a run, and `resume` is off or it is another one.
-        DmcmError: as `fit`.
+        CheckpointError: the folder holds a run, and `resume` is off or it is a different one.
+        DmcmError: as for `fit`.
     """
     settings = fit_config(method_named(config.method), config.seed, config.steps)
     settings.check()
@@ -89,7 +89,7 @@ def measure(folder: RunFolder, *, contexts: bool = True, inner_steps: bool = Tru
 
     Args:
         folder: a run with a trained model.
-        contexts: also look into its contexts: probes, swap and clamp test, error by number of points.
+        contexts: also examine its contexts: probes, swap and clamp test, error by number of points.
         inner_steps: also measure with other numbers of inner steps.
 
     Raises:

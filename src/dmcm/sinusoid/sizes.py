@@ -1,4 +1,4 @@
-"""Study: how large must a context be? The method at several context sizes per factor."""
+"""Study of how large a context must be: the method at several context sizes per factor."""
 
 from __future__ import annotations
 
@@ -22,20 +22,20 @@ from dmcm.summaries import summarise_cells
 
 @dataclasses.dataclass(frozen=True)
 class SizesConfig:
-    """Which context sizes to train, and for how long."""
+    """Study how large a context must be."""
 
     sizes: tuple[int, ...] = (1, 2, 3, 4, 6)
-    """Numbers in the context of each of the two factors."""
+    """Context sizes, the same for both factors."""
     method: str = "dmcm"
-    """Method whose sizes are varied; it needs a context per factor."""
+    """Method to vary; it needs a context per factor."""
     seeds: int = 3
     """Seeds 0, 1, … of initial weights and training batches."""
     steps: int = 30_000
     """Outer steps a seed."""
     optimiser: str = "muon"
-    """Of the outer loop: muon or adam."""
+    """Optimiser of the outer loop: muon or adam."""
     out: Path = Path("runs/sizes")
-    """Folder with a run folder per size and seed; those already finished are not run again."""
+    """Folder with a run folder per size and seed; finished ones are not run again."""
     results: Path | None = None
     """File for the table, e.g. results/sizes.json."""
     test_seed: int = protocol.TEST_SEED
@@ -48,7 +48,7 @@ class SizesConfig:
         if not self.sizes or min(self.sizes) < 1 or len(set(self.sizes)) < len(self.sizes):
             raise ConfigError(f"sizes={self.sizes}: give different whole numbers of at least 1.")
         if len(method_named(self.method, self.optimiser).factors) < 2:
-            raise ConfigError(f"method '{self.method}' has no context per factor to vary the size of.")
+            raise ConfigError(f"method '{self.method}' has no context per factor whose size could be varied.")
 
 
 def context_size_study(config: SizesConfig, *, progress: bool = True) -> dict[str, Any]:
@@ -57,7 +57,7 @@ def context_size_study(config: SizesConfig, *, progress: bool = True) -> dict[st
     Can be stopped and started again at any time.
 
     Raises:
-        DmcmError: settings out of range, or as `fit`.
+        DmcmError: settings out of range, or as for `fit`.
     """
     config.check()
     setting = {

@@ -3,8 +3,8 @@
 Seen pairs are edges of a bipartite graph of labels. For f(A_i) + g(φ_j), or a product after taking
 logarithms, the second difference y_ij − y_i'j − y_ij' + y_i'j' is zero, so an unseen pair follows from
 seen ones along a path between its labels: swaps are identified inside a connected component, and across
-components only up to a constant of each. What a network predicts there is its own habit, not the data:
-a smooth one ties components whose labels lie between each other's, not those far apart.
+components only up to one constant per component. There, predictions come from the network's bias, not from
+the data: a smooth network ties components with interleaved labels together, but not those far apart.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ from dmcm.errors import ConfigError, unknown_name
 from dmcm.sinusoid.family import AMPLITUDE, PHASE
 
 LABELS = 14
-"""Amplitudes, and phases, of the grid. The least with a connected support of 15 % of the pairs
-(29 of 196; a tree over 28 labels takes 27) that also splits into equal halves."""
+"""Number of amplitudes, and of phases, in the grid: the smallest that allows a connected support of 15 % of
+the pairs (29 of 196; a tree over 28 labels takes 27) and splits into equal halves."""
 LAYOUTS = ("connected", "blocks", "interleaved")
 """`connected`: any label reaches any other. The other two have two components that share no label:
 low amplitudes with low phases and high with high (`blocks`), or every other label (`interleaved`)."""
@@ -53,14 +53,14 @@ def draw_support(layout: str, share: float, seed: int) -> np.ndarray:
 
     Args:
         layout: a name in `LAYOUTS`.
-        share: of all pairs of the grid, in (0, 1].
-        seed: of the random pairs.
+        share: share of all pairs of the grid, in (0, 1].
+        seed: seed of the random pairs.
 
     Returns:
         Seen pairs, boolean, shape (amplitudes, phases).
 
     Raises:
-        ConfigError: no such layout, or a share too small to connect its components, or too large for them.
+        ConfigError: an unknown layout, or a share too small to connect its components, or too large for them.
     """
     part = components(layout)
     count = round(share * LABELS**2)

@@ -42,8 +42,8 @@ _ANCHORS = 12
 class SupportSampler(eqx.Module):
     """Batches of the seen pairs of a grid, with fresh points in every draw.
 
-    All pairs if they are few. Else random pairs, each with another of its amplitude and another of its
-    phase where the support has one: 36 tasks in all.
+    If there are few pairs, a batch holds all. Otherwise it holds 36 tasks: random pairs, each with another
+    pair of the same amplitude and one of the same phase if the support has one.
 
     Attributes:
         row: amplitude label of each seen pair, shape (pairs,).
@@ -59,7 +59,7 @@ class SupportSampler(eqx.Module):
         self.row, self.column = jnp.asarray(row), jnp.asarray(column)
 
     def scaler(self) -> Scaler:
-        """The family's: a grid over the same ranges has nearly its moments."""
+        """The family's scaler: a grid over the same ranges has nearly the same moments."""
         return SinusoidSampler().scaler()
 
     def sample(self, key: PRNGKeyArray) -> Batch:
@@ -95,12 +95,12 @@ class SupportSampler(eqx.Module):
 
 @dataclasses.dataclass(frozen=True)
 class SupportConfig:
-    """Which supports to train on, and for how long."""
+    """Study how many pairs training must see, and which."""
 
     layouts: tuple[str, ...] = LAYOUTS
-    """How the seen pairs hang together; see `dmcm.sinusoid.support.LAYOUTS`."""
+    """How the seen pairs are connected; see `dmcm.sinusoid.support.LAYOUTS`."""
     shares: tuple[float, ...] = (1.0, 0.7, 0.5, 0.3, 0.15)
-    """Shares of the pairs to see; a layout of two components has at most a half and skips the rest."""
+    """Shares of the pairs to see; layouts with two components have at most half and skip larger shares."""
     methods: tuple[str, ...] = ("dmcm",)
     """Methods to train; dmcm_no_recombination shows what the recombined loss adds."""
     seeds: int = 3
@@ -108,9 +108,9 @@ class SupportConfig:
     steps: int = 20_000
     """Outer steps a seed."""
     optimiser: str = "muon"
-    """Of the outer loop: muon or adam."""
+    """Optimiser of the outer loop: muon or adam."""
     out: Path = Path("runs/support")
-    """Folder with a run folder per support and seed; those already finished are not run again."""
+    """Folder with a run folder per support and seed; finished ones are not run again."""
     results: Path | None = None
     """File for the table, e.g. results/support.json."""
     test_seed: int = protocol.TEST_SEED
@@ -127,7 +127,7 @@ class SupportConfig:
         for method in self.methods:
             method_named(method, self.optimiser)
         if len({f"{share:.0%}" for share in self.shares}) < len(self.shares):
-            raise ConfigError(f"shares={self.shares}: give shares that differ by a percent at least.")
+            raise ConfigError(f"shares={self.shares}: give shares that differ by at least a percent.")
         pairs = [(name, share) for name in self.layouts for share in self.shares]
         fitting = [(name, share) for name, share in pairs if share <= largest_share(name) or share > 1]
         for name, share in fitting:
@@ -146,7 +146,7 @@ def run_support(config: SupportConfig, *, progress: bool = True) -> dict[str, An
     Can be stopped and started again at any time.
 
     Raises:
-        DmcmError: settings out of range, or as `fit`.
+        DmcmError: settings out of range, or as for `fit`.
     """
     cases = config.cases()
     setting = {
@@ -194,7 +194,7 @@ def support_cell(
     *,
     progress: bool = True,
 ) -> dict[str, Any]:
-    """One method, support and seed: train unless that was done, then measure."""
+    """One method, support and seed: train if not yet done, then measure."""
     seen = draw_support(layout, share, seed)
     return run_cell(
         method_named(method, config.optimiser),
@@ -209,9 +209,9 @@ def support_cell(
 
 
 def splits(seen: np.ndarray, layout: str) -> dict[str, np.ndarray]:
-    """Pairs by what training says about them, boolean, shape (amplitudes, phases); empty ones left out.
+    """Pairs by their relation to training, boolean, shape (amplitudes, phases); empty splits are left out.
 
-    `seen`; `within`, unseen pairs whose labels are in one component; `across`, in two.
+    `seen`; `within`, unseen pairs with both labels in one component; `across`, with labels in two components.
     """
     part = components(layout)
     together = part[:, None] == part[None, :]
@@ -224,7 +224,7 @@ def draw_tasks(
 ) -> protocol.TestTasks:
     """Test tasks of random pairs, with donors of their labels from seen pairs.
 
-    A donor is another pair than the task's own where its label was seen in another.
+    A donor differs from the task's own pair if its label was seen in another pair.
 
     Args:
         pairs: pairs to draw from, boolean, shape (amplitudes, phases).
@@ -236,7 +236,7 @@ def draw_tasks(
     row, column = chosen[:, 0], chosen[:, 1]
 
     def donor(candidates: np.ndarray, own: np.ndarray) -> np.ndarray:
-        """Another label with which each task's label was seen, from candidates (tasks, labels)."""
+        """Another label that each task's label was seen with, from candidates (tasks, labels)."""
         score = np.where(candidates, rng.random(candidates.shape) + 1, 0)
         score[np.arange(tasks), own] = np.minimum(score[np.arange(tasks), own], 0.5)
         return np.argmax(score, axis=1)

@@ -23,31 +23,31 @@ from dmcm.storage import write_json
 from dmcm.studies import chosen_methods, run_cell
 
 LEARNING_RATES = (1e-3, 3e-3, 6e-3, 1e-2)
-"""Peaks of the learning rate that are tried."""
+"""Peak learning rates to try."""
 LOSSES: dict[str, dict[str, float | None]] = {
     "plain": {"outlier_scale": None, "clip": 1.0},
     "robust": {"outlier_scale": 1e-5, "clip": 0.01},
 }
-"""Outer losses that are tried: every error in full, or tasks far above the rest held down."""
+"""Outer losses to try: every error in full, or with tasks far above the rest limited."""
 JUDGED = ("seen", "unseen_pair")
-"""Splits that count; the range split is reported as it falls."""
+"""Splits that count towards the score; the range split does not."""
 
 
 @dataclasses.dataclass(frozen=True)
 class TuningConfig:
-    """Which methods to tune, and for how long."""
+    """Tune the outer-loop settings of each method on validation tasks."""
 
     methods: tuple[str, ...] = ("dmcm", "cavia")
-    """Names of methods; `all` for every one."""
+    """Names of methods, or `all`."""
     seeds: int = 2
     """Seeds 0, 1, … of initial weights and training batches."""
     steps: int = 10_000
     """Outer steps a seed."""
     out: Path = Path("runs/tuning")
-    """Folder with a run folder per method, settings and seed; those already finished are not run again."""
+    """Folder with a run folder per method, settings and seed; finished ones are not run again."""
     results: Path | None = None
-    """File for the table, e.g. results/tuning.json. Methods that it has already of the same settings, and
-    that are not tuned now, stay with the command that made them."""
+    """File for the table, e.g. results/tuning.json. Other methods already in it, tuned with the same
+    settings, are kept together with the command that made them."""
 
     def names(self) -> tuple[str, ...]:
         """Methods to tune.
@@ -61,12 +61,12 @@ class TuningConfig:
 def tune(config: TuningConfig, *, progress: bool = True) -> dict[str, Any]:
     """Train and judge each method with each setting; returns the table in the layout of results/tuning.json.
 
-    A setting's score is the geometric mean of the mean errors few-shot and zero-shot on seen tasks and unseen
-    pairs, over the seeds; the lowest is best. Test tasks take no part. Can be stopped and started again at
+    A setting's score is the geometric mean of the mean few-shot and zero-shot errors on seen tasks and unseen
+    pairs, over the seeds; the lowest is best. Test tasks are not used. Can be stopped and started again at
     any time.
 
     Raises:
-        DmcmError: settings out of range, as `fit`, or a file for results that holds something else.
+        DmcmError: settings out of range, as for `fit`, or a results file that holds something else.
     """
     names = config.names()
     alike = {
@@ -119,7 +119,7 @@ def settings(method: Method) -> Iterator[tuple[str, Method]]:
 
 
 def score(measures: Mapping[str, Any]) -> float:
-    """Geometric mean of the four mean errors; infinite if one of them is no number."""
+    """Geometric mean of the four mean errors; infinite if one of them is not a number."""
     means = [measures[kind][split]["mean"] for kind in ("few_shot", "zero_shot") for split in JUDGED]
     if any(mean is None for mean in means):
         return math.inf

@@ -1,4 +1,4 @@
-"""What every inner loop offers: contexts from a support set, whatever the way."""
+"""Interface of every inner loop: contexts from a support set."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class Solver(eqx.Module):
         """Contexts of all factors of the network.
 
         Args:
-            network: the conditioned network, its weights fixed here.
+            network: the conditioned network, with fixed weights.
             prior: where contexts start and how far they may move.
             support: standardised samples of one task.
             given: contexts to hold as they are; all other factors are found.
@@ -49,7 +49,7 @@ class Solver(eqx.Module):
         """Constructor arguments as JSON values."""
 
     def check_fits(self, network: Network) -> None:
-        """Raise unless this solver is made for the network's factors and columns; most fit any.
+        """Raise unless this solver is made for the network's factors and columns; most solvers fit any.
 
         Raises:
             FactorError: it is made for other factors.

@@ -17,15 +17,15 @@ from dmcm.priors import Prior
 from dmcm.samples import Samples
 from dmcm.solvers.base import Solver, Values, objective
 
-# Steps that are compiled one after the other rather than as a loop, whose second derivatives keep more.
+# Number of steps to unroll; the second derivatives of a loop need more memory.
 _UNROLLED = 5
 
 
 class GradientDescent(Solver):
     """CAVIA's inner loop (Zintgraf et al. 2019, arXiv 1810.03642) on the objective of the LM solver.
 
-    Learned step sizes are one positive number per step and context dimension (Meta-SGD's idea, Li et al.
-    2017, arXiv 1707.09835). At use, steps beyond those trained repeat the last one's sizes.
+    Learned step sizes are one positive number per step and context dimension (as in Meta-SGD, Li et al. 2017,
+    arXiv 1707.09835). At use, steps beyond those trained use the sizes of the last trained step.
 
     Attributes:
         log_rate: per factor, natural logarithm of the step sizes, shape (training_steps, size).
@@ -96,7 +96,7 @@ class GradientDescent(Solver):
         """See `Solver.check_fits`: step sizes are per factor and context dimension."""
         sizes = {name: rates.shape[-1] for name, rates in self.log_rate.items()}
         if sizes != network.factors.sizes:
-            raise FactorError(f"the step sizes are for {sizes}, the network has {network.factors.sizes}.")
+            raise FactorError(f"the step sizes are for {sizes}, but the network has {network.factors.sizes}.")
 
     def spec(self) -> dict[str, Any]:
         """Constructor arguments as JSON values."""

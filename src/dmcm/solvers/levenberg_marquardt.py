@@ -16,16 +16,17 @@ from dmcm.priors import Prior
 from dmcm.samples import Samples
 from dmcm.solvers.base import Solver, Values, objective
 
-# A bold first step can throw a context to the far side of its sphere, where slopes vanish and nothing
-# brings it back; from here the first step is short and six accepted ones are as good as undamped.
+# A long first step can throw a context to the far side of its sphere, where slopes vanish and nothing
+# brings it back. With this damping the first step is short, and after six accepted steps there is practically
+# no damping.
 _DAMPING_START = 10.0
 _DAMPING_LEAST = 1e-8
 _DAMPING_SCALE = 1e-3
-# In units of a context's length; single precision tells no smaller one apart.
+# Relative to a context's length; single precision does not resolve a smaller one.
 _SLIGHT_STEP = 1e-6
-# Damping up to which a step is as long as it would be without.
+# Damping up to which a step is practically as long as without damping.
 _DAMPING_SLIGHT = 1e-2
-# Pooling gives every task factors of its own; a restart for each would cost as many solves as tasks.
+# Pooling gives every task its own factors; a restart for each would cost as many solves as there are tasks.
 _MOST_FLIPPED_ALONE = 4
 
 _State = tuple[Array, Array, Array]
@@ -36,26 +37,26 @@ class LevenbergMarquardt(Solver):
     """Steps (JᵀJ/n + Λ + μ·(Λ + 10⁻³)) δ = −∇ from the prior mean; only those that lower the objective count.
 
     μ shrinks tenfold after an accepted step and grows tenfold after a refused one (Marquardt 1963). The outer
-    gradient flows through the unrolled steps. More steps at use than in training cost little and settle the
-    slow tasks; because the safeguard lets the objective only fall, taking more of them does not drift. A task
-    that has settled, a step being a millionth of its context, takes no more where it is alone (`adapt`); in a
-    batch all take as many.
+    gradient flows through the unrolled steps. Taking more steps at use than in training costs little and lets
+    slow tasks settle; since the safeguard only lets the objective fall, extra steps cause no drift. A single
+    task (`adapt`) takes no more steps once it has settled, i.e. once a step is a millionth of its context; in
+    a batch, all tasks take the same number.
 
     A few samples often allow several contexts, such as a negative amplitude with the opposite phase, and a
-    descent ends in whichever valley it met first. With `restarts` it starts again at use on the other side
-    of the prior mean, for all factors together and, where two to four move, for each alone, and the lowest
-    objective wins. That pays where data are exact and the prior tells the valleys apart. Where noise decides
-    between them, contexts of two tasks may come from different valleys and no longer mix; one descent, as in
-    training, is safer there.
+    descent ends in whichever valley it meets first. With `restarts`, the solver starts again at use on the
+    other side of the prior mean, for all factors together and, if two to four move, for each alone; the
+    lowest objective wins. This pays off if data are exact and the prior tells the valleys apart. If noise
+    decides between them, contexts of two tasks may come from different valleys and no longer mix; a single
+    descent, as in training, is then safer.
 
     Attributes:
-        steps: steps at use, of each start.
-        training_steps: steps unrolled while training, from the prior mean alone.
+        steps: steps at use, from each start.
+        training_steps: steps unrolled in training, from the prior mean alone.
         safeguard: accept only steps that lower the objective; False is plain undamped Gauss–Newton.
-        restarts: start again at use; without the safeguard, which compares objectives, never.
-        condensed: first condense the samples into the few rows that determine the fit, where the network can
-            (`TensorProductNetwork`). Steps then cost the same for ten samples or ten thousand; single
-            precision keeps about three digits of the outputs, so it is for noisy data.
+        restarts: start again at use; has no effect without the safeguard, which compares objectives.
+        condensed: first condense the samples into the few rows that determine the fit, if the network can
+            (`TensorProductNetwork`). Steps then cost the same for ten samples or ten thousand, but single
+            precision keeps only about three digits of the outputs, so use it for noisy data.
     """
 
     kind: ClassVar[str] = "levenberg_marquardt"
@@ -131,7 +132,7 @@ class LevenbergMarquardt(Solver):
             candidate = flat - move
             reached = cost(candidate)
             better = reached < lowest
-            # A step that damping has shortened says nothing of how far it is, unless none goes further down.
+            # A step shortened by damping does not show how far the minimum is, unless no step goes lower.
             settled = _is_slight(move, flat) & (~better | (damping <= _DAMPING_SLIGHT))
             damping = jnp.where(
                 better, jnp.maximum(damping * 0.1, _DAMPING_LEAST), jnp.maximum(damping, 1e-4) * 10
@@ -139,7 +140,7 @@ class LevenbergMarquardt(Solver):
             return (jnp.where(better, candidate, flat), jnp.where(better, reached, lowest), damping), settled
 
         def stepped(state: _State) -> tuple[_State, Bool[Array, ""]]:
-            # A model in single precision stays so where JAX runs in double.
+            # A model in single precision stays in single precision where JAX runs in double.
             moved, settled = step(state)
             return jax.tree.map(lambda new, old: new.astype(old.dtype), moved, state), settled
 
@@ -163,12 +164,12 @@ class LevenbergMarquardt(Solver):
 
         flat, lowest = descend(first)
         if self.restarts and self.safeguard and not training:
-            # One after the other, or all would take as many steps as the slowest.
+            # One after another; in a batch, all would take as many steps as the slowest.
             others, reached = jax.lax.map(descend, _mirrored(flat, first, start))
             best = jnp.nanargmin(reached)
             better = reached[best] < lowest
             flat, lowest = jnp.where(better, others[best], flat), jnp.where(better, reached[best], lowest)
-        # No step can lower an objective that overflowed; the start must not pass for an answer.
+        # No step can lower an objective that overflowed; the start must not be returned as a solution.
         flat = jnp.where(jnp.isfinite(lowest), flat, jnp.nan)
         return {**given, **unravel(flat)}
 
@@ -188,7 +189,7 @@ def _is_slight(move: Float[Array, " d"], flat: Float[Array, " d"]) -> Bool[Array
 
 
 def _mirrored(flat: Float[Array, " d"], mean: Float[Array, " d"], start: Values) -> Float[Array, "starts d"]:
-    """Contexts reflected at the prior mean: of all factors together, and of each alone if they are few."""
+    """Contexts reflected at the prior mean: of all factors together and, if there are few, of each alone."""
     owner = jnp.concatenate([jnp.full(value.shape, i) for i, value in enumerate(start.values())])
     flips = [jnp.ones_like(owner, bool)]
     if 1 < len(start) <= _MOST_FLIPPED_ALONE:
@@ -201,7 +202,7 @@ def _solve(
 ) -> Float[Array, " d"]:
     """Solve (JᵀJ + D) z = b through R of [J; √D], which exists even where JᵀJ + D is singular in float32.
 
-    Differentiated as a linear system, so the factorisation itself never is.
+    Differentiated as a linear system; the factorisation itself is never differentiated.
     """
     stacked = jnp.concatenate([jacobian, jnp.diag(jnp.sqrt(diagonal))])
     upper = jax.lax.stop_gradient(jnp.linalg.qr(jax.lax.stop_gradient(stacked), mode="r"))

@@ -21,8 +21,8 @@ from dmcm.solvers.base import Solver, Values
 class SetEncoder(Solver):
     """c_k = ρ_k(mean over samples of φ_k([x, y])): one deep set per factor.
 
-    (Zaheer et al. 2017, arXiv 1703.06114.) The mean makes it blind to the order of the samples and to
-    duplicates of the whole set. The prior is not used.
+    (Zaheer et al. 2017, arXiv 1703.06114.) Because of the mean, neither the order of the samples nor
+    duplicating the whole set matters. The prior is not used.
     """
 
     kind: ClassVar[str] = "set_encoder"
@@ -94,11 +94,13 @@ class SetEncoder(Solver):
     def check_fits(self, network: Network) -> None:
         """See `Solver.check_fits`."""
         if self.factors != network.factors:
-            raise FactorError(f"the encoder is made for {self.factors}, the network for {network.factors}.")
+            raise FactorError(
+                f"the encoder is made for {self.factors}, but the network for {network.factors}."
+            )
         if (self.inputs, self.outputs) != (network.inputs, network.outputs):
             raise ShapeError(
-                f"the encoder reads {self.inputs} input and {self.outputs} output columns, the network has "
-                f"{network.inputs} and {network.outputs}."
+                f"the encoder reads {self.inputs} input and {self.outputs} output columns, but the network "
+                f"has {network.inputs} and {network.outputs}."
             )
 
     def spec(self) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Errors of a model on labelled tasks: few-shot, swapped, and on a combination that was held out."""
+"""Errors of a model on labelled tasks: few-shot, swapped, and on a held-out combination."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from dmcm.summaries import summarise_errors
 from dmcm.tabular.runs import TableSplit
 
 POOLED_MOST = 48
-"""Most tasks pooled into one label's context; of more, these many evenly spaced ones are taken."""
+"""Most tasks pooled into one label's context; if there are more, this many evenly spaced ones are used."""
 _SPLITS = 5
 _DONOR_DRAWS = 8
 
@@ -39,7 +39,7 @@ def measure_table(learner: Learner, split: TableSplit) -> dict[str, Any]:
 
 
 def few_shot_errors(learner: Learner, data: FactorDataset, *, seed: int = 0) -> dict[str, Any]:
-    """Error of each task on samples it was not adapted to, mean over five random supports.
+    """Error of each task on samples it was not adapted to, mean over five random support sets.
 
     Returns:
         "mean", "median" and "max" over tasks, and "tasks", the error of each.
@@ -56,11 +56,12 @@ def few_shot_errors(learner: Learner, data: FactorDataset, *, seed: int = 0) -> 
 def swap_errors(learner: Learner, data: FactorDataset, *, seed: int = 0) -> dict[str, Any]:
     """Error of each task under contexts of other tasks with the same labels, mean over random donors.
 
-    Each factor's context comes from a donor of its own, adapted to all of its samples. Tasks that lack
+    Each factor's context comes from its own donor, adapted to all of that donor's samples. Tasks that lack
     a donor for some factor are left out and counted.
 
     Returns:
-        As `few_shot_errors`, and "without_donor"; the figures are missing if no task has donors.
+        As `few_shot_errors`, plus "without_donor", the number of tasks left out; the figures are missing if
+        no task has donors.
     """
     rng = np.random.default_rng(seed)
     contexts = learner.adapt_samples(data.samples())
@@ -86,15 +87,16 @@ def swap_errors(learner: Learner, data: FactorDataset, *, seed: int = 0) -> dict
 def held_out_errors(
     learner: Learner, train: FactorDataset, held_out: FactorDataset, *, seed: int = 0
 ) -> dict[str, Any]:
-    """Errors on held-out tasks: by swap without a sample of them, few-shot, and of two mean curves.
+    """Errors on held-out tasks: swapped without any of their samples, few-shot, and of two mean curves.
 
     Returns:
-        "zero_shot": contexts pooled from the training tasks that carry the same label, factor by factor.
+        "zero_shot": contexts pooled from the training tasks with the same label, factor by factor.
         "few_shot": adapted to own samples, as `few_shot_errors`.
         "mean_curve": the mean of all training tasks' fitted curves.
         "label_curve": the same over training tasks that share at least one label with the task.
-        "pooled": how many tasks each factor's context was pooled from, by label.
-        Figures are over the tasks that training tasks could give one for, and missing where there is none.
+        "pooled": number of tasks each factor's context was pooled from, by label.
+        Each figure covers the held-out tasks for which the training tasks allow it; it is missing if there
+        are none.
     """
     curves = learner.adapt_samples(train.samples())
     found: dict[str, dict[int, float]] = {"zero_shot": {}, "mean_curve": {}, "label_curve": {}}
@@ -105,7 +107,7 @@ def held_out_errors(
         mix = {}
         shares = np.zeros(len(train), bool)
         for name in learner.factors:
-            # By the label itself: data that were made apart number their labels apart.
+            # Match by the label itself: separately built data sets number their labels differently.
             label, known = held_out.label(name, i), train.levels[name]
             code = known.index(label) if label in known else -1
             carriers = np.flatnonzero(train.labels[name] == code)
@@ -140,13 +142,13 @@ def held_out_errors(
 
 
 def pool_label(learner: Learner, carriers: FactorDataset, factor: str) -> Contexts:
-    """One factor's context from all tasks that carry its label (at most `POOLED_MOST` of them)."""
+    """One factor's context from all tasks with its label (at most `POOLED_MOST` of them)."""
     chosen = pooled_positions(len(carriers))
     return learner.adapt_pooled([carriers.task(i) for i in chosen], shared=factor)
 
 
 def pooled_positions(carriers: int) -> list[int]:
-    """Which of a label's tasks are pooled: all, or `POOLED_MOST` evenly spread ones."""
+    """Positions of a label's tasks to pool: all, or `POOLED_MOST` evenly spaced ones."""
     chosen = np.linspace(0, carriers - 1, min(carriers, POOLED_MOST)).round().astype(int)
     return np.unique(chosen).tolist()
 

@@ -28,18 +28,18 @@ from dmcm.tabular.runs import TableConfig, TableSplit, read_own, split_tasks
 
 
 def write_report(folder: RunFolder, about: Mapping[str, Any]) -> None:
-    """Draw and write `report.html` from what lies in the run folder and the run's table.
+    """Draw and write `report.html` from the files in the run folder and the run's table.
 
     Raises:
         StorageError: the run has no model or metrics, they cannot be read, or its table is gone.
-        DmcmError: as `TableConfig.read`.
+        DmcmError: as for `TableConfig.read`.
     """
     with stored_values(folder):
         write_page(folder, build_page(folder, about))
 
 
 def build_page(folder: RunFolder, about: Mapping[str, Any]) -> Page:
-    """The page of a run; errors as `write_report`."""
+    """The page of a run; raises the same errors as `write_report`."""
     config = TableConfig.from_about(about)
     data = read_own(config, about)
     split = split_tasks(config, data)
@@ -75,12 +75,12 @@ def build_page(folder: RunFolder, about: Mapping[str, Any]) -> Page:
         items.append(
             (
                 show_cell(metrics["swap"]["mean"]),
-                "with every context taken from other tasks of the same label",
+                "with every context taken from other tasks with the same label",
             )
         )
     zero = metrics.get("held_out", {}).get("zero_shot", {}).get("mean")
     if zero is not None:
-        items.append((show_cell(zero), "on the held-out combination, without a sample of it"))
+        items.append((show_cell(zero), "on the held-out combination, without any of its samples"))
     return Page(
         f"{config.table.name}: {', '.join(data.output_names)}",
         f"{len(data)} tasks, {int(data.weight.sum()):,} samples; one context for each of "
@@ -92,7 +92,7 @@ def build_page(folder: RunFolder, about: Mapping[str, Any]) -> Page:
 
 
 def combination_table(data: FactorDataset, split: TableSplit | None = None) -> Table:
-    """How many tasks each combination of labels has, and how many of them are for what where that differs."""
+    """Number of tasks of each combination of labels and, where they differ, how the tasks are used."""
     names = data.factor_names
     parts = {} if split is None else {"held out": split.held_out, "choose the model": split.validation}
     apart = {use: part.combinations() for use, part in parts.items() if part is not None}
@@ -114,8 +114,8 @@ def error_table(metrics: Mapping[str, Any], tasks: str = "training tasks") -> Ta
     """All errors a table run measured, mean and median over tasks.
 
     Args:
-        metrics: of `tabular.measures`.
-        tasks: what those are that are not held out.
+        metrics: measures from `tabular.measures`.
+        tasks: what to call the tasks that are not held out.
     """
     held = metrics.get("held_out", {})
     rows = [
@@ -130,16 +130,16 @@ def error_table(metrics: Mapping[str, Any], tasks: str = "training tasks") -> Ta
     return Table(
         ("error", "mean", "median"),
         cells,
-        "Over tasks. 0 is perfect, 1 what the mean of training's samples comes to on these.",
+        "Over tasks. 0 is perfect, 1 as bad as predicting the mean of the training samples.",
     )
 
 
 def _errors_text() -> str:
     return (
         "Few-shot: a task's contexts are fitted to some of its samples and tested on the rest. Swapped: "
-        "every context comes from another task with the same label. Zero-shot: a label's context is fitted "
-        "to all training tasks that carry the label, then mixed. The mean curves are what one could do "
-        "without contexts."
+        "every context comes from another task with the same label. Zero-shot: each label's context is "
+        "fitted to all training tasks with that label, and the contexts are then mixed. The mean curves need "
+        "no contexts."
     )
 
 
@@ -150,8 +150,8 @@ def _held_out(
     assert split.held_out is not None
     blocks: list[Block] = [
         f"Held out: {', '.join(f'{name} {label}' for name, label in config.hold_out.items())}. The model "
-        "never trained on these tasks. It predicts them from contexts of other tasks that share one label "
-        "each."
+        "never trained on these tasks. It predicts them from contexts of other tasks, each of which shares "
+        "one label with them."
     ]
     if learner.inputs == 1 and "zero_shot" in metrics.get("held_out", {}):
         names = split.held_out.factor_names
@@ -159,7 +159,7 @@ def _held_out(
             (labels, split.held_out.where(**dict(zip(names, labels, strict=True))))
             for labels in split.held_out.combinations()
         ]
-        # A label that no training task carries has no context to mix.
+        # A label without training tasks has no context to mix.
         known = [
             (labels, own)
             for labels, own in combinations
@@ -169,12 +169,13 @@ def _held_out(
             blocks.append(
                 Picture.of(
                     held_out_picture(learner, split.train, own, 0),
-                    "Left, the training tasks each context was pooled from. Right, their mix against what "
-                    "was measured there, and the mean curve that needs no contexts.",
+                    "Left, the training tasks each context was pooled from. Right, the prediction from their "
+                    "mix, the measurements of the held-out combination, and the mean curve of all training "
+                    "tasks, which needs no contexts.",
                     f"Held out: {', '.join(str(label) for label in labels)}, predicted by a swap",
                 )
             )
-    return Section("A combination nobody trained on", tuple(blocks))
+    return Section("A combination outside training", tuple(blocks))
 
 
 def _fitted(learner: Learner, data: FactorDataset) -> Section:

@@ -1,4 +1,4 @@
-"""Pictures of models of a table: contexts by label, fitted curves, the swap on a held-out combination."""
+"""Figures of models of a table: contexts by label, fitted curves, the swap on a held-out combination."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ def fitted_picture(learner: Learner, data: FactorDataset, output: int) -> Figure
 
 
 def held_out_picture(learner: Learner, train: FactorDataset, held_out: FactorDataset, output: int) -> Figure:
-    """Where each pooled context comes from, and the prediction of the combination nobody trained on."""
+    """The source of each pooled context, and the prediction of the combination outside training."""
     labels = {name: held_out.label(name, 0) for name in learner.factors}
     carriers = {
         name: train.subset(np.flatnonzero(train.labels[name] == held_out.labels[name][0]).tolist())

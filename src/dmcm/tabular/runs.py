@@ -26,7 +26,7 @@ NETWORKS = ("tensor_product", "film", "concat")
 SOLVERS = ("levenberg_marquardt", "gradient_descent", "set_encoder")
 """Inner loops that a table can be learned with."""
 KIND = "table"
-"""What `config.json` of these runs says under "kind"."""
+"""Value of "kind" in the `config.json` of these runs."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -38,13 +38,13 @@ class TableConfig:
     factors: Mapping[str, int]
     """Label columns and their context sizes."""
     inputs: tuple[str, ...] = ()
-    """Input columns; NPZ files name none."""
+    """Input columns; not for NPZ files."""
     outputs: tuple[str, ...] = ()
-    """Output columns; NPZ files name none."""
+    """Output columns; not for NPZ files."""
     task: str | None = None
     """Column that names the task of a row; None makes one task of each combination of labels."""
     hold_out: Mapping[str, str] = dataclasses.field(default_factory=dict)
-    """Labels whose tasks are kept out of training and predicted by swap."""
+    """Labels whose tasks are kept out of training and predicted with swapped contexts."""
     shots: int | None = None
     """Support samples a task."""
     network: str = "tensor_product"
@@ -56,18 +56,18 @@ class TableConfig:
     depth: int = 2
     """Hidden layers."""
     validation_fraction: float = 0.0
-    """Share of the training tasks that only choose the best parameters."""
+    """Share of the training tasks that are used only to choose the best parameters."""
     fit: FitConfig = dataclasses.field(default_factory=FitConfig)
     """Settings of the outer loop."""
 
     def about(self) -> dict[str, Any]:
-        """What `config.json` holds."""
+        """The content of `config.json`."""
         values = dataclasses.asdict(self) | {"kind": KIND, "table": str(self.table.resolve())}
         return json.loads(json.dumps(values, default=str))
 
     @classmethod
     def from_about(cls, about: Mapping[str, Any]) -> TableConfig:
-        """Read back what `about` gave.
+        """Rebuild a configuration from what `about` returned.
 
         Raises:
             ConfigError: it is incomplete, or of another kind of run.
@@ -79,28 +79,28 @@ class TableConfig:
             return cls(**values | {"table": Path(values["table"]), "fit": FitConfig(**values["fit"])})
         except (KeyError, TypeError) as error:
             raise ConfigError(
-                f"the run's config.json is not one of a table run: {error} is missing or wrong."
+                f"the run's config.json is not that of a table run: {error} is missing or wrong."
             ) from error
 
     def read(self, table: Path | None = None) -> FactorDataset:
         """The tasks of the run's table, or of another one with the same columns.
 
         Raises:
-            ConfigError: no input or output column was named, or one of an NPZ file.
-            DmcmError: as `FactorDataset.from_table` and `FactorDataset.from_npz`.
+            ConfigError: no input or output column was named, or columns were named for an NPZ file.
+            DmcmError: as for `FactorDataset.from_table` and `FactorDataset.from_npz`.
         """
         path = self.table if table is None else table
         if path.suffix.lower() == ".npz":
             if self.inputs or self.outputs or self.task is not None:
                 raise ConfigError(
-                    f"{path.name} is an NPZ file, which names no columns: leave --inputs, --outputs and "
-                    "--task out."
+                    f"{path.name} is an NPZ file, which has no column names: leave out --inputs, --outputs "
+                    "and --task."
                 )
             data = FactorDataset.from_npz(path, shots=self.shots)
             missing = [name for name in self.factors if name not in data.factor_names]
             if missing:
                 labelled = ", ".join(data.factor_names)
-                raise DataError(f"{path.name} has no array label_{missing[0]}; it is labelled by {labelled}.")
+                raise DataError(f"{path.name} has no array label_{missing[0]}; it has labels of {labelled}.")
             return dataclasses.replace(
                 data,
                 labels={name: data.labels[name] for name in self.factors},
@@ -120,11 +120,11 @@ class TableConfig:
 
 @dataclasses.dataclass(frozen=True)
 class TableSplit:
-    """The tasks of a run by what they are for.
+    """The tasks of a run by their use.
 
     Attributes:
-        train: tasks learned from.
-        validation: tasks that choose the best parameters, or None.
+        train: tasks to learn from.
+        validation: tasks for choosing the best parameters, or None.
         held_out: tasks kept out of both, or None.
     """
 
@@ -147,29 +147,29 @@ def read_own(config: TableConfig, about: Mapping[str, Any]) -> FactorDataset:
     """The tasks of a run's own table, as they were when it was trained.
 
     Args:
-        config: of the run.
-        about: what its `config.json` holds.
+        config: configuration of the run.
+        about: content of its `config.json`.
 
     Raises:
         DataError: the table has changed since.
-        DmcmError: as `TableConfig.read`.
+        DmcmError: as for `TableConfig.read`.
     """
     data = config.read()
     if about.get("data") not in (None, data_digest(data)):
         raise DataError(
-            f"{config.table} has changed since this run was trained on it, so its figures would be of "
-            f"something else. Bring the table back or train again; `dmcm evaluate RUN {config.table.name}` "
-            "measures the run on it as on another table."
+            f"{config.table} has changed since this run was trained on it, so the figures would not be those "
+            f"of this run. Restore the table or train again; `dmcm evaluate RUN {config.table.name}` "
+            "measures the run on the changed table as on any other."
         )
     return data
 
 
 def split_tasks(config: TableConfig, data: FactorDataset) -> TableSplit:
-    """Take the held-out combination and the validation tasks away, the same ones each time.
+    """Set the held-out combination and the validation tasks aside, the same ones each time.
 
     Raises:
         DataError: an unknown label, or nothing left to learn from.
-        ConfigError: training settings out of range, or a fraction outside [0, 1) or of no task.
+        ConfigError: training settings out of range, or a fraction outside [0, 1) or too small for one task.
     """
     config.fit.check()
     if not 0 <= config.validation_fraction < 1:
@@ -186,10 +186,10 @@ def split_tasks(config: TableConfig, data: FactorDataset) -> TableSplit:
         )
     if count == 0:
         raise ConfigError(
-            f"validation_fraction={config.validation_fraction} of {len(train)} tasks is none; at least "
-            f"{1 / len(train):.2g} is one task."
+            f"validation_fraction={config.validation_fraction} of {len(train)} tasks is no task; use at "
+            f"least {1 / len(train):.2g} for one task."
         )
-    # A task of every combination stays in training before a second one of any is taken away.
+    # Taken from the combinations with the most tasks left, so that each keeps one in training if possible.
     rng = np.random.default_rng(config.fit.seed)
     turn = np.zeros(len(train), int)
     seen: dict[tuple[int, ...], int] = {}
@@ -218,15 +218,15 @@ def train_table(
 
     Args:
         config: what to learn, and how.
-        data: all tasks of the table, by whose hash the run knows it again.
-        split: the same by what they are for.
+        data: all tasks of the table; the run recognises the table by their hash.
+        split: the same tasks by their use.
         out: the run folder.
-        resume: go on from the newest checkpoint there.
+        resume: continue from the newest checkpoint there.
 
     Raises:
         ConfigError: settings out of range or unknown kinds.
         CheckpointError: the folder holds another run.
-        DmcmError: as `fit`.
+        DmcmError: as for `fit`.
     """
     if config.network not in NETWORKS:
         raise ConfigError(unknown_name("network", config.network, NETWORKS))
@@ -238,8 +238,8 @@ def train_table(
     network = build_network(config.network, key=network_key, width=config.width, depth=config.depth, **sizes)
     learner = Learner(network, build_solver(config.solver, key=solver_key, **sizes), factors)
     if config.fit.patience and split.validation is None:
-        raise ConfigError("patience needs validation tasks to stop on: add --validation-fraction 0.2, say.")
-    # What cannot be learned from is refused before the folder is claimed.
+        raise ConfigError("patience needs validation tasks to stop on: add e.g. --validation-fraction 0.2.")
+    # Data that cannot be learned from are refused before the folder is claimed.
     flat = np.concatenate([split.train.task(i)[1] for i in range(len(split.train))])
     if constant := [n for n, s in zip(split.train.output_names, np.ptp(flat, axis=0), strict=True) if s == 0]:
         raise DataError(
@@ -251,7 +251,7 @@ def train_table(
             split.validation.sampler()
         except DataError as error:
             raise DataError(
-                f"among the validation tasks, {error} Take a larger --validation-fraction."
+                f"among the validation tasks, {error} Use a larger --validation-fraction."
             ) from error
     folder = RunFolder(out)
     with sole_writer(folder.path):
