@@ -1,1 +1,1 @@
-"""Speed and quality against peers; run by hand, never a part of the tests."""
+"""Speed and quality against peers; run by hand, never as part of the tests."""

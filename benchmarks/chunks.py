@@ -16,7 +16,7 @@ from dmcm.training import _compile_chunk, _State
 
 
 def chunk_runner(learner: Learner, sampler: Sampler, config: FitConfig) -> Callable[[], None]:
-    """A call that does `config.chunk` outer steps and goes on where the last ended; the first compiles."""
+    """A call that does `config.chunk` outer steps, from where the last one ended; the first compiles."""
     learner = eqx.tree_at(
         lambda tree: tree.scaler, learner, sampler.scaler(), is_leaf=lambda leaf: leaf is None
     )

@@ -29,11 +29,11 @@ TASK_GRIDS = ((6, 6), (8, 9), (12, 12), (16, 18), (24, 24), (32, 36))
 
 
 def adapt_milliseconds(calls: int) -> dict[str, dict[str, float]]:
-    """Latency of `adapt` of ten points: NumPy arrays in, contexts ready, all checks and Python included.
+    """Latency of `adapt` to ten points, from NumPy arrays to contexts, including all checks and Python.
 
     Returns:
-        Of a trained learner with the default solver, and with the one of the sinusoid table, which starts
-        again from the mirrored contexts.
+        Of a trained learner with the default solver, and with the one of the sinusoid table, which restarts
+        from the mirrored contexts.
     """
     config = FitConfig(steps=ADAPTER_STEPS, chunk=500, optimiser="muon")
     trained = fit(build_method(METHOD, 0), SinusoidSampler(), config, progress=False).learner
@@ -81,7 +81,7 @@ def resident_megabytes() -> float:
 
 
 def tasks_line(rounds: int) -> dict[str, Any]:
-    """Milliseconds an outer step by tasks a batch, and the least-squares line through the medians."""
+    """Milliseconds per outer step by tasks per batch, and the least-squares line through the medians."""
     runs = {}
     for rows, columns in TASK_GRIDS:
         steps = max(5, 3_600 // (rows * columns))

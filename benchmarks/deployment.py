@@ -4,8 +4,8 @@
 
 The loop of `dmcm.quadruped.deployment` walks the told policy that comes with the package; its network runs on
 one thread. The robot is a stand-in without physics: its clock jumps to the next control step, and its joints
-go half of the way to their targets. So the numbers are those of the loop's own work, in Python and
-onnxruntime, and hold nothing of a robot's connection. Nothing else should run on the machine meanwhile.
+go half of the way to their targets. So the figures cover the loop's own work, in Python and onnxruntime, but
+not a robot's connection. Nothing else should run on the machine meanwhile.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ class Options:
     """What is measured."""
 
     steps: int = 5_000
-    """Control steps of walking; all count, the first too."""
+    """Control steps of walking; all count, including the first."""
     out: Path | None = Path("results/deployment.json")
     """File for the numbers."""
 

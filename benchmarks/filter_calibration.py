@@ -1,12 +1,11 @@
-"""Whether the streaming filter's intervals on robots' logs cover, and how much wider noise must be for that.
+"""Coverage of the streaming filter's intervals on robots' logs, and the noise that makes it right.
 
     python -m benchmarks.filter_calibration
 
-Two logs of each robot of training on flat ground are filtered, sample by sample, and the two vectors
-compared with the interval of their difference. The filter takes the errors of samples as independent, which
-those of neighbours in a log are not. So the noise is multiplied by what makes 95 % of the numbers of half of
-the robots lie within, and the other half say whether that holds. Needs the models of `dmcm quadruped
-dynamics`.
+Two logs of each training robot on flat ground are filtered, sample by sample, and the two vectors are
+compared with the interval of their difference. The filter assumes that the errors of samples are independent,
+which those of neighbours in a log are not. So the noise is scaled until 95 % of the numbers of half of the
+robots lie within, and the other half test the scale. Needs the models of `dmcm quadruped dynamics`.
 """
 
 from __future__ import annotations
@@ -59,7 +58,7 @@ def judged(own: ContextFilter, logs: Sequence[tuple[Windows, np.ndarray]]) -> di
     differences, deviations = apart(own, logs)
     ratios = np.abs(differences) / (1.96 * deviations)
     first, rest = ratios[: ROBOTS // 2], ratios[ROBOTS // 2 :]
-    # The prior's weight follows the noise, so a factor of the noise is one of the deviations, and no more.
+    # The prior's weight follows the noise, so a factor of the noise is just a factor of the deviations.
     factor = float(np.quantile(first, 0.95))
     return {
         "coverage": float(np.mean(rest < 1)),

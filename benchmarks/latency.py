@@ -1,4 +1,4 @@
-"""How long one call takes, again and again."""
+"""How long one call takes, measured repeatedly."""
 
 from __future__ import annotations
 
@@ -13,11 +13,12 @@ WARM_UP = 20
 
 
 def call_milliseconds(call: Callable[..., Any], arguments: Iterable[tuple[Any, ...]]) -> dict[str, float]:
-    """Milliseconds until the result is ready, all checks and Python included.
+    """Milliseconds until the result is ready, including all checks and Python.
 
     Args:
         call: returns arrays.
-        arguments: of each call; making them does not count, nor do the first `WARM_UP` but as `first_call`.
+        arguments: of each call; making them is not timed, and the first `WARM_UP` calls only give
+            `first_call`.
     """
     times = []
     for own in arguments:

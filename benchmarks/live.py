@@ -50,7 +50,7 @@ CHANGES = {
 
 
 class Changing:
-    """Changes all bodies once, and lets a filter look on."""
+    """Changes all bodies once, and updates a filter."""
 
     def __init__(self, after: list[RobotProperties], live: LiveVectors | None):
         self._after, self._live, self._steps = after, live, 0

@@ -51,7 +51,7 @@ class BatchPool(eqx.Module):
 
 @dataclasses.dataclass(frozen=True)
 class Candidate:
-    """Something to time: `run` does `steps` outer steps, with so many PyTorch threads if it is PyTorch."""
+    """Something to time: `run` does `steps` outer steps, with this many PyTorch threads if it is PyTorch."""
 
     name: str
     run: Callable[[], None]
@@ -80,7 +80,7 @@ def draw_pool(seed: int = 0) -> tuple[BatchPool, list[TorchBatch]]:
 
 
 def build_learner(inner_steps: int, pool: BatchPool) -> dmcm.Learner:
-    """CAVIA in this library: one factor, concatenation, fixed step size, no prior to speak of."""
+    """CAVIA in this library: one factor, concatenation, fixed step size, practically no prior."""
     factors = dmcm.Factors(task=CONTEXT)
     network = dmcm.ConcatNetwork(
         factors, 1, 1, width=HIDDEN[0], depth=len(HIDDEN), activation="relu", key=jax.random.key(0)
@@ -218,7 +218,7 @@ def compiled_candidate(inner_steps: int, threads: int) -> Candidate:
 
 
 def time_rounds(candidates: list[Candidate], *, rounds: int, seconds: float) -> dict[str, list[float]]:
-    """Milliseconds an outer step, one figure a round, in which each candidate has a turn of `seconds`."""
+    """Milliseconds per outer step, one figure per round, in which each candidate has a turn of `seconds`."""
 
     def turn(candidate: Candidate, least: float) -> float:
         if candidate.threads is not None:

@@ -1,4 +1,4 @@
-"""The matrix products of one outer step of CAVIA and nothing else: no way of writing the step takes less.
+"""Only the matrix products of one outer step of CAVIA: no way of writing the step takes less time.
 
 With R = tasks × shots rows and two hidden layers of H units, nearly all work is products of (R, H) by (H, H).
 A query pass has three: forward, back to the first layer, and for the slope by the weights. An inner step has
@@ -53,7 +53,7 @@ def jax_products(inner_steps: int) -> Candidate:
 
 
 def torch_products(inner_steps: int, threads: int) -> Candidate:
-    """By PyTorch, into memory that is there already."""
+    """By PyTorch, into preallocated memory."""
     rows, weight = (torch.from_numpy(array) for array in _rows_and_weight())
     other = torch.empty_like(rows)
 

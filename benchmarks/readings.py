@@ -1,10 +1,10 @@
-"""How well a stand-in robot's P gain is read out of its log: by seconds, by ground, by size of the gap.
+"""How well a stand-in robot's P gain is estimated from its log: by seconds, ground and size of the gap.
 
     python -m benchmarks.readings
 
 Policies are those of `dmcm quadruped train-policy`, models those of `dmcm quadruped dynamics`, in their usual
-folders. A reading is what a policy matches joint targets to: that of the published robot where the vector is
-not believed. Beside it stands least squares of measured torques, with the controller's law known.
+folders. A reading is the gain that a policy matches joint targets to: that of the published robot where the
+vector is not trusted. Least squares of measured torques, with the controller's law known, is given beside it.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""How far two logs of the same simulated robot agree on its vector, and whether its intervals say so.
+"""How well two logs of the same simulated robot agree on its vector, and whether its intervals cover that.
 
 python -m benchmarks.robot_fit
 """

@@ -1,8 +1,7 @@
-"""How fast the quadruped is simulated against bare mj_step, and how it walks: results/simulation.json.
+"""Speed of the quadruped's simulation against bare mj_step, and how it walks: results/simulation.json.
 
 Run as `python -m benchmarks.simulation`. Ratios come from one run and are of CPU time on one thread: in every
-round the
-same states are stepped by a plain loop over mj_step and by the code under test.
+round the same states are stepped by a plain loop over mj_step and by the code under test.
 """
 
 from __future__ import annotations

@@ -42,9 +42,9 @@ class Options:
 
 
 def measure_meta_steps(options: Options, console: Console) -> dict[str, Any]:
-    """Ratios of time a meta-step, PyTorch over this library and over its matrix products alone.
+    """Ratios of time per meta-step, PyTorch over this library and over its matrix products alone.
 
-    Of a peer's numbers of threads, and of ways to make the products, the fastest counts.
+    The fastest of a peer's numbers of threads counts, and the fastest way to make the products.
     """
     agreement = {str(steps): meta_step.check_agreement(steps) for steps in INNER_STEPS}
     console.print(
@@ -87,7 +87,7 @@ def measure_meta_steps(options: Options, console: Console) -> dict[str, Any]:
 
 
 def measure(options: Options, console: Console) -> dict[str, Any]:
-    """All figures. What competes comes first, before the long training warms the machine."""
+    """All figures. Comparisons come first, before the long training warms up the machine."""
     results: dict[str, Any] = {"conditions": conditions()}
     results |= measure_meta_steps(options, console)
     adapting = costs.adapt_milliseconds(options.adapt_calls)
@@ -124,7 +124,7 @@ def conditions() -> dict[str, Any]:
 
 
 def show(results: dict[str, Any], console: Console) -> None:
-    """One line a target, then the lines behind them."""
+    """One line per target, then the figures behind them."""
     table = Table("what", "measured", "target", "reached")
 
     def row(what: str, measured: str, target: str, reached: bool) -> None:
@@ -161,8 +161,8 @@ def show(results: dict[str, Any], console: Console) -> None:
     fit = f"{line['fixed']:.2f} + {line['per_task'] * 1e3:.1f}e-3 n ms, R² {line['r2']:.4f}"
     row("outer step of n tasks", fit, "linear (R² ≥ 0.99)", line["r2"] >= 0.99)
     console.print(table)
-    console.print("ms a meta-step:", {name: round(ms, 3) for name, ms in results["meta_step_ms"].items()})
-    console.print("ms an outer step by tasks:", {n: round(ms, 2) for n, ms in line["milliseconds"].items()})
+    console.print("ms per meta-step:", {name: round(ms, 3) for name, ms in results["meta_step_ms"].items()})
+    console.print("ms per outer step by tasks:", {n: round(ms, 2) for n, ms in line["milliseconds"].items()})
 
 
 def main(options: Options) -> None:

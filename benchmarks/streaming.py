@@ -2,9 +2,9 @@
 
     python -m benchmarks.streaming
 
-Tasks are drawn from the model itself: contexts from the prior, inputs as spread as in training, and noise
-of the size of one standard deviation of the outputs. So coverage is that of the filter's linearisation, not
-of a model that is wrong.
+Tasks are drawn from the model itself: contexts from the prior, inputs as spread as in training, and noise of
+the size of one standard deviation of the outputs. So coverage tests the filter's linearisation, not whether
+the model is wrong.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ CALLS = 1_000
 
 
 def sample_milliseconds(own: ContextFilter, x: np.ndarray, y: np.ndarray) -> dict[str, float]:
-    """From the arrays of one sample to the state after it, all checks and Python included."""
+    """From the arrays of one sample to the state after it, including all checks and Python."""
     state = own.start()
     rows = (call % len(x) for call in range(CALLS + WARM_UP))
     return call_milliseconds(lambda u, v: own.update(state, u, v).mean, ((x[row], y[row]) for row in rows))
@@ -52,7 +52,7 @@ def drawn(learner: Learner, own: ContextFilter, noise: np.ndarray, seed: int) ->
 
 
 def judged(learner: Learner, own: ContextFilter, noise: np.ndarray) -> dict[str, float]:
-    """Over tasks: share of true numbers in their 95 % intervals, and how far from the batch solution."""
+    """Over tasks: share of true numbers in their 95 % intervals, and the distance from the batch solution."""
     inside, apart, wrong, batch_wrong = [], [], [], []
     for task in range(TASKS):
         moved, x, y = drawn(learner, own, noise, task)

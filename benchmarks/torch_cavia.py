@@ -1,9 +1,9 @@
 """CAVIA in PyTorch, twice: a Python loop over tasks, and torch.func under torch.compile.
 
-Our own code. The loop is built the way CAVIA code of 2019 is (Zintgraf et al., arXiv 1810.03642): one
-model that carries its context, one task after the other, an inner gradient that keeps its graph, a second
-backward pass through it, gradients summed by hand, one Adam step. The compiled one is what PyTorch offers
-today for the same sums.
+Our own code. The loop is built like CAVIA code of 2019 (Zintgraf et al., arXiv 1810.03642): one model that
+carries its context, one task after the other, an inner gradient that keeps its graph, a second backward pass
+through it, gradients summed by hand, one Adam step. The compiled version is what PyTorch offers today for the
+same computation.
 """
 
 from __future__ import annotations

@@ -1,10 +1,10 @@
-"""Run a walking policy from an ONNX file, with numpy and onnxruntime alone.
+"""Run a walking policy from an ONNX file, with only numpy and onnxruntime.
 
     dmcm quadruped export-policy --out policy.onnx
     python examples/run_policy.py policy.onnx
 
-A policy that is told vectors needs their numbers after the file's name. On a robot, replace
-`read_sensors` and send the joint targets to its joint controllers every `control_period_s`.
+A policy that reads vectors needs their numbers after the file's name. On a robot, replace `read_sensors` and
+send the joint targets to its joint controllers every `control_period_s`.
 """
 
 import json
@@ -19,7 +19,7 @@ STEPS = 5
 
 
 def read_sensors(contract):
-    """A robot that stands: trunk frame x forward, y left, z up; joints and legs in the contract's order."""
+    """A standing robot: trunk frame x forward, y left, z up; joints and legs in the contract's order."""
     return {
         "gyro_rad_s": np.zeros(3),
         "gravity_direction": np.array([0.0, 0.0, -1.0]),
@@ -44,7 +44,7 @@ def observe(sensors, previous_action, phase, contract):
 
 
 def row(parts, names):
-    """Parts one after the other, as one row in single precision."""
+    """Concatenated parts, as one row in single precision."""
     return np.concatenate([parts[name] for name in names]).astype(np.float32)[None]
 
 
@@ -73,7 +73,7 @@ def gait_joints(phase, contract):
 
 
 def matched(targets, sensors, shares, contract):
-    """Targets from which a robot's own P and D gains make the torques that nominal ones make of `targets`."""
+    """Targets with which a robot's own P and D gains give the torques of nominal gains and `targets`."""
     stiffness, damping = shares
     speeds = sensors["joint_speeds_rad_s"]
     angles = sensors["joint_angles_rad"] + contract["gain_lead_s"] * speeds
@@ -86,10 +86,12 @@ def main(path, vectors):
     session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
     contract = json.loads(session.get_modelmeta().custom_metadata_map["dmcm"])
     if contract["format"] != 3:
-        sys.exit(f"{path} has a contract of format {contract['format']}, this example reads 3.")
+        sys.exit(f"{path} has a contract of format {contract['format']}; this example reads 3.")
     wanted = sum(size for _, size in contract["vectors"])
     if len(vectors) != wanted:
-        sys.exit(f"{path} is told {contract['vectors']}: give {wanted} numbers, not {len(vectors)}.")
+        sys.exit(
+            f"{path} reads the vectors {contract['vectors']}: give {wanted} numbers, not {len(vectors)}."
+        )
     names = [name for name, _ in contract["observation"]]
     stride = contract["past_stride_steps"]
     phase, action, past = 0.0, np.zeros(12), []
@@ -110,7 +112,7 @@ def main(path, vectors):
         targets = np.clip(targets, *np.array(contract["joint_limits_rad"]).T)
         if gains:
             targets = matched(targets, sensors, gains[0], contract)
-        # Here a robot gives the targets to its joint controllers and waits for the next control step.
+        # Here a robot sends the targets to its joint controllers and waits for the next control step.
         print(f"{step * contract['control_period_s']:.2f} s, joint targets in rad:")
         for name, target in zip(contract["joints"], targets, strict=True):
             print(f"  {name:<8} {target:9.6f}")

@@ -1,4 +1,4 @@
-"""What every test runs under: shapes and types checked, no display, the same examples each time."""
+"""Conditions of all tests: shapes and types are checked, no display, the same examples each time."""
 
 import os
 import pathlib

@@ -1,4 +1,4 @@
-"""Use an installed DMCM as a stranger would: adapt to two situations, mix, predict a third; fit a table."""
+"""Use an installed DMCM as a new user would: adapt to two situations, mix, predict a third; fit a table."""
 
 import contextlib
 import importlib.util

@@ -1,4 +1,4 @@
-"""Install the built wheel and sdist, each away from the sources in its own environment; use them.
+"""Install the built wheel and sdist, each in its own environment away from the sources, and use them.
 
     python tests/smoke_archives.py dist
 

@@ -1,4 +1,4 @@
-"""The context bank gives back what was put in, and nothing that was damaged, edited or of another model."""
+"""The context bank returns what was put in, and refuses what is damaged, edited or of another model."""
 
 import json
 import shutil

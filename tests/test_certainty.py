@@ -1,4 +1,4 @@
-"""Tests of how sure fitted contexts are: against closed forms and many simulated data sets."""
+"""Tests of the certainty of fitted contexts: against closed forms and many simulated data sets."""
 
 import equinox as eqx
 import jax.numpy as jnp

@@ -1,4 +1,4 @@
-"""The command kept beside results makes the same settings again."""
+"""The command stored with results gives the same settings again."""
 
 import dataclasses
 import importlib

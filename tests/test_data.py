@@ -1,4 +1,4 @@
-"""Labelled tasks: what goes in, what is refused, and batches that split and donate as they should."""
+"""Labelled tasks: what goes in, what is refused, and batches with correct splits and donors."""
 
 import equinox as eqx
 import jax

@@ -1,4 +1,4 @@
-"""README and docs show only figures that are in the results files."""
+"""README and docs only show figures that are in the results files."""
 
 import json
 import re

@@ -1,4 +1,4 @@
-"""adapt and predict: what they equal, what they refuse, and the fingerprint that ties contexts to models."""
+"""adapt and predict: correct results, what they refuse, and the fingerprint that ties contexts to models."""
 
 import copy
 import os

@@ -1,4 +1,4 @@
-"""Probes, swap and clamp tests against cases whose answer is known."""
+"""Probes, swap and clamp tests against cases with known answers."""
 
 import jax
 import jax.numpy as jnp

@@ -1,4 +1,4 @@
-"""Grid, recordings, and the folder they are kept in: the same bits however collected, and damage refused."""
+"""Grid, recordings, and the folder that stores them: equal bits however collected, and damage refused."""
 
 import dataclasses
 import hashlib

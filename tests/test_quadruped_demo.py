@@ -1,4 +1,4 @@
-"""The robot's demonstration: the model against its parts, vectors from where they must come, the page."""
+"""The robot's demonstration: the model against its parts, the origin of vectors, the page."""
 
 import dataclasses
 import json

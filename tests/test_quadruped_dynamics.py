@@ -1,4 +1,4 @@
-"""Samples, donors, batches and measures of the dynamics comparison, against counting by hand."""
+"""Samples, donors, batches and measures of the dynamics comparison, against hand calculation."""
 
 import dataclasses
 import json

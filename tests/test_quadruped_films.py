@@ -1,4 +1,4 @@
-"""Films of policies side by side: frames, panes, falls, and the GIF they end up in."""
+"""Films of policies side by side: frames, panes, falls, and the resulting GIF."""
 
 import io
 

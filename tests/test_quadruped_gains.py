@@ -1,4 +1,4 @@
-"""Gains that are read out of vectors, and joint targets that make up for them."""
+"""Gains that are estimated from vectors, and joint targets that compensate for them."""
 
 import dataclasses
 

@@ -1,4 +1,4 @@
-"""What policies are told beside what they sense: vectors, the past, and where both enter the networks."""
+"""What policies are given besides what they sense: vectors, the past, and where both enter the networks."""
 
 import equinox as eqx
 import jax

@@ -1,4 +1,4 @@
-"""Vectors that are filtered while robots walk: the same as a filter over the recording afterwards."""
+"""Vectors that are filtered while robots walk: equal to a filter over the recording afterwards."""
 
 import dataclasses
 

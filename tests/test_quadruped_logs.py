@@ -1,4 +1,4 @@
-"""Logs: what was written comes back, what was resampled has a closed form, every fault is told by name."""
+"""Logs: what was written is read back, resampling against closed forms, every fault reported by name."""
 
 import copy
 import dataclasses

@@ -1,4 +1,4 @@
-"""Policies that are told robot and ground: vectors in banks, training, the suite, and what is refused."""
+"""Policies that are given vectors of robot and ground: banks, training, the suite, and what is refused."""
 
 import dataclasses
 import json

@@ -1,4 +1,4 @@
-"""The report of a dynamics comparison: pictures show the table's numbers, the page stands alone."""
+"""The report of a dynamics comparison: pictures show the table's numbers, the page is self-contained."""
 
 import base64
 import importlib

@@ -1,4 +1,4 @@
-"""Tests of adapting to a robot's log: outputs left out, warnings that come when they must, the command."""
+"""Tests of adapting to a robot's log: outputs left out, warnings when they are due, the command."""
 
 import dataclasses
 

@@ -1,4 +1,4 @@
-"""Tests of the transfer study: its robots, what is asked for, its tables, vectors without the truth."""
+"""Tests of the transfer study: its robots, its settings, its tables, vectors without the truth."""
 
 import dataclasses
 import types

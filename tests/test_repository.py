@@ -1,4 +1,4 @@
-"""The repository holds itself to its own rules."""
+"""The repository follows its own rules."""
 
 import ast
 import graphlib

@@ -1,4 +1,4 @@
-"""Tables that keep what an earlier command measured."""
+"""Tables keep what an earlier command measured."""
 
 import copy
 

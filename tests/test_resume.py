@@ -1,4 +1,4 @@
-"""Runs that are killed, stopped or run out of disk go on as if nothing had been."""
+"""Runs that are killed, stopped or out of disk space continue as if nothing had happened."""
 
 import dataclasses
 import errno

@@ -1,7 +1,7 @@
 """The sinusoid family, its protocol, measures, methods and comparison.
 
-Measures are checked on a model that is right by construction: its two contexts of size one are the
-amplitude and the phase. Mixed with one another on purpose, every measure must show it.
+Measures are checked on a model that is right by construction: its two contexts of size one are the amplitude
+and the phase. When the two are entangled on purpose, every measure must show it.
 """
 
 import dataclasses

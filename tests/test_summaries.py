@@ -1,4 +1,4 @@
-"""Figures of many tasks, seeds and episodes, against closed forms and known spreads."""
+"""Figures over many tasks, seeds and episodes, against closed forms and known spreads."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""Tables in and out: what is read is what was written, and every flaw is named by column, row and value."""
+"""Tables in and out: what is written is read back, and every flaw is named by column, row and value."""
 
 import csv
 import io

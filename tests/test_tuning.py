@@ -1,4 +1,4 @@
-"""Tuning: which settings are tried, how they are judged, that test tasks take no part."""
+"""Tuning: which settings are tried, how they are judged, and that test tasks are not used."""
 
 import dataclasses
 import json

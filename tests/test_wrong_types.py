@@ -1,4 +1,4 @@
-"""Arguments of a wrong type, as a user gives them: without the annotations that the other tests check."""
+"""Arguments of a wrong type, as a user may give them, without the type checks of the other tests."""
 
 import subprocess
 import sys

@@ -54,7 +54,7 @@ class PolicyStudy:
     sources: tuple[str, ...] = ("all",)
     """What policies are given: names of methods and their variants; `all` for every one."""
     seeds: int = 3
-    """Number of seeds of policies: 0, 1, …"""
+    """Number of seeds (0, 1, …) of policies."""
     suite: SuiteConfig = dataclasses.field(default_factory=SuiteConfig)
     """Size of the suite."""
     results: Path | None = None

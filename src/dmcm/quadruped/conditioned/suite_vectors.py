@@ -47,7 +47,7 @@ class VectorMaker:
         walker: the policy that collected the training data.
         suite: its size.
         dynamics: folder of the dynamics models.
-        seeds: number of seeds of those models: 0, 1, …
+        seeds: number of seeds (0, 1, …) of those models.
         folder: where the vectors are kept.
     """
 

@@ -27,7 +27,7 @@ class PolicySweep:
     dmcm_told, oracle_told; `all` for every one. Some use the actor of another, as dmcm uses that of vanilla,
     so the other is trained too."""
     seeds: int = 3
-    """Number of seeds of policies: 0, 1, …; each uses the dynamics models of its own seed."""
+    """Number of seeds (0, 1, …) of policies; each uses the dynamics models of its own seed."""
     training: PolicyTraining = dataclasses.field(default_factory=PolicyTraining)
     """How each is trained; the sweep sets its method and seed."""
     out: Path = Path("runs/quadruped-policies")

@@ -42,7 +42,7 @@ class DynamicsConfig:
     methods: tuple[str, ...] = ("all",)
     """Names of methods; `all` for every one."""
     seeds: int = 3
-    """Number of seeds of weights and batches: 0, 1, …"""
+    """Number of seeds (0, 1, …) of weights and batches."""
     steps: int = 2_400
     """Outer steps per method and seed; the base network takes three times as many."""
     windows: WindowConfig = dataclasses.field(default_factory=WindowConfig)

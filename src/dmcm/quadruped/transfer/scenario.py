@@ -94,7 +94,7 @@ class TransferConfig:
     ways: tuple[str, ...] = ("all",)
     """What policies are given (see the documentation); `all` for every way."""
     seeds: int = 3
-    """Number of seeds of policies and their dynamics models: 0, 1, …"""
+    """Number of seeds (0, 1, …) of policies and their dynamics models."""
     robots: int = 20
     """Stand-in robots, all outside training; each walks once on each ground."""
     seconds: float = 8.0

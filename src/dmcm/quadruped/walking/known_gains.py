@@ -70,7 +70,7 @@ def matched_targets(
     shares: np.ndarray,
     table: RobotTable,
 ) -> np.ndarray:
-    """Joint targets that give these controllers the torques that published ones give with other targets.
+    """Joint targets with which these controllers give the torques of published ones with other targets.
 
     P' (q' − q) − D' v = P (q* − q) − D v, with q* wanted and P', D' the robot's own gains:
     q' = q + (q* − q) P / P' + v (D' − D) / P'. Speeds v are those of the decision; angles q those that joints
