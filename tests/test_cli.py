@@ -448,7 +448,7 @@ def test_fit_errors(plants, tmp_path, capsys):
     assert "there is no solver 'newton'" in fails(capsys, *good, "--solver", "newton")
     assert "learning_rate=-1.0" in fails(capsys, *good, "--learning-rate", "-1")
     assert "--validation-fraction" in fails(capsys, *good, "--patience", "3")
-    assert "is none" in fails(capsys, *good, "--validation-fraction", "0.01")
+    assert "is no task" in fails(capsys, *good, "--validation-fraction", "0.01")
     assert "leaves none to learn from" in fails(capsys, *good, "--validation-fraction", "0.99")
     assert "--steps is given twice" in fails(capsys, *good, "--steps", "2", "--steps=3")
     assert "label of 'year'" in fails(capsys, *good, "--hold-out", "year=2020")

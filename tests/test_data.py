@@ -199,7 +199,7 @@ def spoiled(arrays, i, value):
         (
             (spoiled(GOOD_X, 2, NAN), GOOD_Y, LABELS),
             DataError,
-            "task 2 has NaN.*in x, first in row 1, column 0",
+            "task 2 has NaN.*in x, the first in row 1, column 0",
         ),
         ((GOOD_X, spoiled(GOOD_Y, 1, np.inf), LABELS), DataError, "task 1 has NaN, infinite.* in y"),
         ((GOOD_X, spoiled(GOOD_Y, 1, 1e200), LABELS), DataError, "too large values in y"),
