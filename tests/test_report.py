@@ -238,7 +238,7 @@ def test_learning_curves_take_what_there_is():
     history = [{"step": 500 * i, "own": 1.0 / i, "recombined": 0.0, "validation": 2.0} for i in (1, 2)]
     texts = svg_texts(to_svg(learning_curves(history)))
     assert "own contexts" in texts
-    assert "validation (own + w · recombined)" in texts
+    assert "validation, all parts of the loss" in texts
     assert "recombined contexts" not in texts
 
 
