@@ -72,7 +72,7 @@ def test_the_page_holds_every_method_and_condition(table, tmp_path):
 def test_a_page_without_dmcm_and_films_lacks_their_sections(table):
     less = {**table, "methods": {"vanilla": table["methods"]["vanilla"]}, "differences": {}, "gait": {}}
     titles = [section.title for section in build_page(less, []).sections]
-    assert titles == ["What was compared", "How often they succeed", "Way, speed and energy", "This run"]
+    assert titles == ["What was compared", "How often they succeed", "Distance, speed and energy", "This run"]
 
 
 def test_a_page_of_variants_alone_shows_them(table):
