@@ -77,7 +77,7 @@ def ratios(options: Options) -> dict[str, Any]:
     times: dict[str, list[float]] = {"raw": [], "physics": [], "environment": []}
     resets = 0
     for step in range(options.rounds + 20):
-        # Enough noise that robots fall and start anew all the time.
+        # Enough noise that robots fall and restart all the time.
         action = np.asarray(mean_action(policy, observation)) + rng.normal(0, 1.0, (options.robots, 12))
         bare = raw.seconds()
         before = simulation.snapshot()

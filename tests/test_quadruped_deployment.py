@@ -583,7 +583,7 @@ def test_commands_are_asked_for_by_the_time_of_walking(controller):
 @pytest.mark.parametrize(
     ("command", "match"),
     [
-        ((50.0, 0.0, 0.0), "go at 50 m/s, 1.5 are"),
+        ((50.0, 0.0, 0.0), "go at 50 m/s; at most 1.5"),
         ((0.0, -2.0, 0.0), "go at 2 m/s"),
         ((0.0, 0.0, -45.0), "turn at 45"),
     ],

@@ -765,7 +765,7 @@ def test_mapping_files_that_cannot_be_read(tmp_path):
 
 
 def test_mapping_of_another_robot_is_refused(walk, load):
-    with pytest.raises(DataError, match="for the robot a1, and the table is of go1"):
+    with pytest.raises(DataError, match="for the robot a1, but the table is of go1"):
         load(flat(walk), dataclasses.replace(FLAT, robot="a1"))
 
 
@@ -826,7 +826,7 @@ def test_files_that_are_no_logs(tmp_path, name, content):
 
 def test_folder_without_bags_is_told(tmp_path):
     (tmp_path / "metadata.yaml").write_text("")
-    with pytest.raises(StorageError, match=r"holds no \.mcap file, but metadata\.yaml"):
+    with pytest.raises(StorageError, match=r"holds no \.mcap file, only metadata\.yaml"):
         load_log(tmp_path, ROS2, GO1)
 
 
@@ -907,7 +907,7 @@ def test_lists_of_motors_and_places_in_lists(walk, tmp_path):
         ({"field": "motor_state.position"}, "no field 'position'. Valid: q, dq"),
         ({"field": "motors.q"}, "no field 'motors'. Valid: motor_state, quaternion.*motor_state"),
         ({"field": "motor_state.20.q"}, "the list has 14 entries"),
-        ({"field": "motor_state"}, "is no number or list of numbers. It has q, dq"),
+        ({"field": "motor_state"}, "is not a number or a list of numbers. It has q, dq"),
         ({"field": "quaternion"}, "has 4 numbers, but .*names 14"),
         ({"topic": "/low_stat"}, "no topic '/low_stat'.*Did you mean '/low_state'"),
     ],

@@ -72,7 +72,7 @@ def test_the_page_holds_every_method_and_condition(table, tmp_path):
 def test_a_page_without_dmcm_and_films_lacks_their_sections(table):
     less = {**table, "methods": {"vanilla": table["methods"]["vanilla"]}, "differences": {}, "gait": {}}
     titles = [section.title for section in build_page(less, []).sections]
-    assert titles == ["What was compared", "How often they succeed", "Way, speed and energy", "This run"]
+    assert titles == ["What was compared", "How often they succeed", "Distance, speed and energy", "This run"]
 
 
 def test_a_page_of_variants_alone_shows_them(table):
@@ -112,5 +112,5 @@ def test_the_gait_is_measured_along_the_way_from_one_vector_to_another():
     assert 0.04 < np.mean(found["foot_lift_m"]) < 0.2
     assert 0.4 < np.mean(found["speed_m_s"]) < 0.6
     assert 0.3 < np.mean(found["foot_duty"]) < 0.9
-    with pytest.raises(ShapeError, match="reads 55 numbers, not 54"):
+    with pytest.raises(ShapeError, match="reads 55 numbers, but its observations have 54"):
         gait_along(policy, GO1, np.zeros(3), np.ones(3), threads=1)

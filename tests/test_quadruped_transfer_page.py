@@ -145,7 +145,7 @@ def test_the_page_needs_no_other_file(tmp_path):
 
 
 def test_falls_are_a_share_of_the_episodes_of_all_seeds(page):
-    (shown,) = section(page, "Falls, way, speed and energy")
+    (shown,) = section(page, "Falls, distance, speed and energy")
     for name, share, *_ in shown.rows:
         assert share == pytest.approx(100 * TABLE["methods"][name][ALL]["falls"] / (3 * 48))
 
@@ -168,7 +168,7 @@ def test_a_page_without_dmcm_and_film_lacks_what_is_about_them():
     assert titles(page) == [
         "What was compared",
         "How often they succeed",
-        "Falls, way, speed and energy",
+        "Falls, distance, speed and energy",
         "The reality gap",
         "This run",
     ]

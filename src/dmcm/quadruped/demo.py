@@ -72,7 +72,7 @@ QUANTITIES: Mapping[str, Quantity] = {
     "height_change_1s": Quantity("climb", "cm", lambda values: 100 * values),
     "pitch_1s": Quantity("pitch", "°", lambda values: -np.degrees(np.arcsin(np.clip(values, -1, 1)))),
 }
-"""Outputs that are shown: the first three tell robots apart, the last two grounds."""
+"""Outputs that are shown: the first three distinguish robots, the last two grounds."""
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

@@ -45,7 +45,7 @@ def error_table(demo: Demo, *, relative: bool = False) -> Table:
 def walk_table(walk: WalkDemo) -> Table:
     """Outcomes of the episodes on the stairs, one row per way of `TOLD`."""
     count = len(next(iter(walk.walks.values())).fell)
-    columns = ("policy", f"climbed (of {count})", "fell", "way (m)")
+    columns = ("policy", f"climbed (of {count})", "fell", "path (m)")
     rows = [
         [title, walk.climbed(way), int(walk.walks[way].fell.sum()), float(walk.walks[way].path_m.mean())]
         for way, title in TOLD.items()

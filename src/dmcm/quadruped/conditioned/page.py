@@ -36,11 +36,11 @@ def build_page(table: Mapping[str, Any], films: Sequence[Film]) -> Page:
         Section("How often they succeed", _success(table)),
         Section("Side by side", tuple(films)),
         Section("What the vectors do", _vectors(table)),
-        Section("Way, speed and energy", _numbers(table)),
+        Section("Distance, speed and energy", _numbers(table)),
         Section("This run", (Facts({"command": table["command"], **table["environment"]}, "settings"),)),
     ]
     return Page(
-        "Policies that are told robot and ground",
+        "Policies that are given vectors of robot and ground",
         "Walking policies that differ in what they are given besides what they sense, and in how they use "
         "it. All walk with bodies outside training, on easy and on hard ground, by their mean action. "
         f"{seeds} {'seed' if seeds == 1 else 'seeds'}, {table['suite']['episodes']} robots per condition, "
@@ -69,7 +69,7 @@ def _compared(table: Mapping[str, Any]) -> tuple[Block, ...]:
         f"An episode succeeds without a fall and with at least {100 * table['suite']['enough']:.0f} % of the "
         "commanded distance.",
         Table(
-            ("name", "what the policy is told"),
+            ("name", "what the policy is given"),
             [[name, title] for name, title in table["titles"].items()],
             "A log is 20 seconds of walking. A robot's vector comes from its log on flat ground, a ground's "
             "from a log of the nominal robot there.",
@@ -161,7 +161,7 @@ def _numbers(table: Mapping[str, Any]) -> tuple[Block, ...]:
         "told",
         "condition",
         "falls, % of episodes",
-        "way before a fall, m",
+        "distance before a fall, m",
         "velocity error, m/s",
         "energy, J/m",
     )

@@ -69,7 +69,7 @@ class RobotFit:
     by less than the root of the sum of both squared half-widths, 95 times in 100. It does not say how wrong
     the model is about this robot."""
     spread: np.ndarray
-    """Standard deviation of each number between robots of training, shape (size,)."""
+    """Standard deviation of each number between training robots, shape (size,)."""
     samples: int
     """Samples that it was fitted to."""
     delay_steps: int

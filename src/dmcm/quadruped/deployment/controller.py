@@ -66,8 +66,8 @@ class Controller:
         self.table = load_robot(self.contract.robot if robot is None else robot)
         if differing := _differing(self.contract, self.table):
             raise StorageError(
-                f"{path} was exported with {', '.join(differing)} different from those of the robot "
-                f"{self.table.name} in this version. Name the robot's table, or export again: {EXPORT_AGAIN}"
+                f"{path} was exported with another {', '.join(differing)} than the robot {self.table.name} "
+                f"has in this version. Name the robot's table, or export again: {EXPORT_AGAIN}"
             )
         contract = self.contract
         self._gait = Gait(

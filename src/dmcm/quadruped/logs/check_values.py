@@ -131,7 +131,9 @@ def _phase(samples: Mapping[str, np.ndarray]) -> list[Finding]:
         return [Finding("units", "refused", text)]
     falls_back = (np.diff(phase) < -0.5 * (high - low)).sum()
     if falls_back > 1 and high - low < 0.5:
-        text = f"gait_phase repeatedly runs from {low:.3g} to {high:.3g} but should run from 0 to 1: unit?"
+        text = (
+            f"gait_phase runs from {low:.3g} to {high:.3g} again and again but should run from 0 to 1: unit?"
+        )
         return [Finding("units", "refused", text)]
     return []
 

@@ -28,7 +28,7 @@ Stamp = Literal["header", "log"]
 
 @dataclasses.dataclass(frozen=True)
 class Clock:
-    """Which times are believed."""
+    """Which times are used."""
 
     column: str | None = None
     """In a table: the column of times. Columns that hold dates need no unit."""
@@ -77,7 +77,7 @@ class LogMapping:
     sources: Mapping[str, Source]
     """By names of `MAPPED`."""
     clock: Clock = dataclasses.field(default_factory=Clock)
-    """Which times are believed."""
+    """Which times are used."""
     robot: str | None = None
     """Name of the robot the mapping is for; None for any."""
     joint_names: Mapping[str, str] = dataclasses.field(default_factory=dict)

@@ -112,6 +112,6 @@ def _numbers(column: pl.Series, path: Path) -> np.ndarray:
         return np.full(len(column), np.nan)
     else:
         raise DataError(
-            f"{path.name}: column '{column.name}' holds {column.dtype} values; a log is made of numbers."
+            f"{path.name}: column '{column.name}' holds {column.dtype} values; a log must hold numbers."
         )
     return numbers.fill_null(np.nan).to_numpy().astype(np.float64)

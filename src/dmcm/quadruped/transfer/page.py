@@ -44,7 +44,7 @@ def build_page(table: Mapping[str, Any], films: Sequence[Film]) -> Page:
         Section("How often they succeed", (*_bars(table), success, *_differences(table))),
         Section("Less data, other gaps", (*_curves(table), *others)),
         Section("Side by side", tuple(films)),
-        Section("Falls, way, speed and energy", (_numbers(table),)),
+        Section("Falls, distance, speed and energy", (_numbers(table),)),
         Section("The reality gap", _gap(table)),
         Section("This run", (Facts({"command": table["command"], **table["environment"]}, "settings"),)),
     ]
@@ -78,7 +78,7 @@ def _compared(table: Mapping[str, Any]) -> tuple[Block, ...]:
         f"{seeds} {'seed' if seeds == 1 else 'seeds'}. An episode succeeds without a fall and with at least "
         f"{ENOUGH:.0%} of the commanded distance.",
         Table(
-            ("name", "what the policy is told"),
+            ("name", "what the policy is given"),
             [[name, title] for name, title in table["titles"].items()],
             "A log is 20 seconds of walking. A log on the ground itself exists only once the robot is there.",
         ),
@@ -132,7 +132,13 @@ def _numbers(table: Mapping[str, Any]) -> Table:
         # Falls are counted over all seeds, episodes per seed.
         falls = cell["falls"] / (cell["episodes"] * cell["seeds"])
         rows.append([name, 100 * falls, cell["distance_m"], cell["velocity_rmse"], cell["energy_j_per_m"]])
-    heads = ("told", "falls, % of episodes", "way before a fall, m", "velocity error, m/s", "energy, J/m")
+    heads = (
+        "told",
+        "falls, % of episodes",
+        "distance before a fall, m",
+        "velocity error, m/s",
+        "energy, J/m",
+    )
     return Table(heads, rows, "Means over grounds and seeds.")
 
 

@@ -1,1 +1,1 @@
-"""Robots told to walk: a gait, an environment, the policy that corrects the gait, and its training."""
+"""Walking robots: a gait, an environment, the policy that corrects the gait, and its training."""
