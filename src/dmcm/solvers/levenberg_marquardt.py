@@ -20,6 +20,8 @@ from dmcm.solvers.base import Solver, Values, objective
 # brings it back; from here the first step is short and six accepted ones are as good as undamped.
 _DAMPING_START = 10.0
 _DAMPING_LEAST = 1e-8
+# Where a settled task refuses step after step; without an end damping would overflow and slopes be NaN.
+_DAMPING_MOST = 1e12
 _DAMPING_SCALE = 1e-3
 # In units of a context's length; single precision tells no smaller one apart.
 _SLIGHT_STEP = 1e-6
@@ -35,11 +37,11 @@ _State = tuple[Array, Array, Array]
 class LevenbergMarquardt(Solver):
     """Steps (JᵀJ/n + Λ + μ·(Λ + 10⁻³)) δ = −∇ from the prior mean; only those that lower the objective count.
 
-    μ shrinks tenfold after an accepted step and grows tenfold after a refused one (Marquardt 1963). The outer
-    gradient flows through the unrolled steps. More steps at use than in training cost little and settle the
-    slow tasks; because the safeguard lets the objective only fall, taking more of them does not drift. A task
-    that has settled, a step being a millionth of its context, takes no more where it is alone (`adapt`); in a
-    batch all take as many.
+    μ shrinks tenfold after an accepted step and grows tenfold, to 10¹² at most, after a refused one
+    (Marquardt 1963). The outer gradient flows through the unrolled steps. More steps at use than in training
+    cost little and settle the slow tasks; because the safeguard lets the objective only fall, taking more of
+    them does not drift. A task that has settled, a step being a millionth of its context, takes no more where
+    it is alone (`adapt`); in a batch all take as many.
 
     A few samples often allow several contexts, such as a negative amplitude with the opposite phase, and a
     descent ends in whichever valley it met first. With `restarts` it starts again at use on the other side
@@ -133,9 +135,9 @@ class LevenbergMarquardt(Solver):
             better = reached < lowest
             # A step that damping has shortened says nothing of how far it is, unless none goes further down.
             settled = _is_slight(move, flat) & (~better | (damping <= _DAMPING_SLIGHT))
-            damping = jnp.where(
-                better, jnp.maximum(damping * 0.1, _DAMPING_LEAST), jnp.maximum(damping, 1e-4) * 10
-            )
+            shrunk = jnp.maximum(damping * 0.1, _DAMPING_LEAST)
+            grown = jnp.minimum(jnp.maximum(damping, 1e-4) * 10, _DAMPING_MOST)
+            damping = jnp.where(better, shrunk, grown)
             return (jnp.where(better, candidate, flat), jnp.where(better, reached, lowest), damping), settled
 
         def stepped(state: _State) -> tuple[_State, Bool[Array, ""]]:
