@@ -101,8 +101,9 @@ def test_copies_of_one_task_say_what_the_task_says(kind):
     x, y = sine(1.5, 0.5)
     model = learner(solver=solver(kind), prior=Prior(FACTORS, precision=1e-5))
     alone = model.adapt(x, y)["amplitude"]
-    for copies in (1, 4):
-        pooled = model.adapt_pooled([(x, y)] * copies, shared="amplitude")["amplitude"]
+    long = (np.tile(x, (20, 1)), np.tile(y, (20, 1)))
+    for copies in ([(x, y)], [(x, y)] * 4, [(x, y), (x, y), long]):
+        pooled = model.adapt_pooled(copies, shared="amplitude")["amplitude"]
         np.testing.assert_allclose(pooled, alone, rtol=1e-3, atol=1e-3)
 
 

@@ -109,11 +109,13 @@ def solve_pooled(
         ),
     )
     if isinstance(solver, GradientDescent):
-        # A private vector sees one task's slope divided by the number of tasks; larger steps compensate.
-        rates = {
-            new: solver.log_rate[old] + (0.0 if new.endswith(".all") else log_tasks)
-            for new, old in origin.items()
-        }
+        # A private vector sees its task's slope times the task's share of all samples; larger steps compensate.
+        counts = jnp.sum(supports.weight, axis=-1)
+        longer = jnp.log(jnp.sum(counts) / jnp.maximum(counts, 1.0))
+        rates = {}
+        for new, old in origin.items():
+            rate, suffix = solver.log_rate[old], new.rpartition(".")[2]
+            rates[new] = rate if suffix == "all" else rate + longer[int(suffix)].astype(rate.dtype)
         solver = eqx.tree_at(lambda s: s.log_rate, solver, rates)
     joined = jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:]), supports)
     found = solver.solve(pool, pooled_prior, joined, {f"{name}.all": v for name, v in given.items()})

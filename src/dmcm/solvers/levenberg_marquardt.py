@@ -21,6 +21,8 @@ from dmcm.solvers.base import Solver, Values, objective
 # no damping.
 _DAMPING_START = 10.0
 _DAMPING_LEAST = 1e-8
+# Where a settled task refuses step after step; without an end damping would overflow and slopes be NaN.
+_DAMPING_MOST = 1e12
 _DAMPING_SCALE = 1e-3
 # Relative to a context's length; single precision does not resolve a smaller one.
 _SLIGHT_STEP = 1e-6
@@ -36,8 +38,8 @@ _State = tuple[Array, Array, Array]
 class LevenbergMarquardt(Solver):
     """Steps (JᵀJ/n + Λ + μ·(Λ + 10⁻³)) δ = −∇ from the prior mean; only those that lower the objective count.
 
-    μ shrinks tenfold after an accepted step and grows tenfold after a refused one (Marquardt 1963). The outer
-    gradient flows through the unrolled steps. Taking more steps at use than in training costs little and lets
+    μ shrinks tenfold after an accepted step and grows tenfold, to at most 10¹², after a refused one (Marquardt
+    1963). The outer gradient flows through the unrolled steps. Taking more steps at use than in training costs little and lets
     slow tasks settle; since the safeguard only lets the objective fall, extra steps cause no drift. A single
     task (`adapt`) takes no more steps once it has settled, i.e. once a step is a millionth of its context; in
     a batch, all tasks take the same number.
@@ -134,9 +136,9 @@ class LevenbergMarquardt(Solver):
             better = reached < lowest
             # A step shortened by damping does not show how far the minimum is, unless no step goes lower.
             settled = _is_slight(move, flat) & (~better | (damping <= _DAMPING_SLIGHT))
-            damping = jnp.where(
-                better, jnp.maximum(damping * 0.1, _DAMPING_LEAST), jnp.maximum(damping, 1e-4) * 10
-            )
+            shrunk = jnp.maximum(damping * 0.1, _DAMPING_LEAST)
+            grown = jnp.minimum(jnp.maximum(damping, 1e-4) * 10, _DAMPING_MOST)
+            damping = jnp.where(better, shrunk, grown)
             return (jnp.where(better, candidate, flat), jnp.where(better, reached, lowest), damping), settled
 
         def stepped(state: _State) -> tuple[_State, Bool[Array, ""]]:
