@@ -434,6 +434,19 @@ def test_files_of_something_else_are_not_replaced(plants, tmp_path, capsys):
     assert [path.name for path in out.iterdir()] == ["report.html"]
 
 
+@pytest.mark.parametrize("config", ['{"name": "my web app"}', "[1]", "// mine", '{"kind": "table"}'])
+def test_a_config_of_something_else_is_not_taken_for_a_run_s(plants, tmp_path, capsys, config):
+    out = tmp_path / "project"
+    out.mkdir()
+    mine = {"config.json": config, "training.json": "mine", "metrics.jsonl": "mine", "metrics.json": "mine"}
+    for name, text in mine.items():
+        (out / name).write_text(text)
+    use = ("fit", plants, *FIT, *TINY, "--steps", "1", "--out", out)
+    for more in ((), ("--resume",)):
+        assert "holds files that a run would replace" in fails(capsys, *use, *more)
+    assert {path.name: path.read_text() for path in out.iterdir()} == mine
+
+
 def test_fit_errors(plants, tmp_path, capsys):
     out = tmp_path / "run"
     use = ("fit", plants, "--task", "plot", "--inputs", "day", "--outputs", "weight_g", "--out", out)
