@@ -706,6 +706,39 @@ def test_help_into_a_pipe_that_closes_is_no_error():
     assert (done.returncode, done.stderr) == (0, "")
 
 
+@pytest.mark.parametrize("everything", [False, True])
+def test_a_command_whose_output_is_closed_says_that_it_stopped(everything):
+    """Its exit code, too, must tell that it did not come to its end."""
+    code = (
+        "import sys, dmcm.cli.contexts as command; from dmcm.cli import main; "
+        "command.run = lambda config: print('x', flush=True); sys.exit(main(['contexts', 'bank']))"
+    )
+    reader, writer = os.pipe()
+    os.close(reader)
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        env={**os.environ, "PYTHONPATH": str(ROOT / "src")},
+        stdout=writer,
+        stderr=writer if everything else subprocess.PIPE,
+        text=True,
+    )
+    os.close(writer)
+    assert done.returncode == app.CLOSED
+    if not everything:
+        assert done.stderr == (
+            "stopped: the output was closed. If a training had begun, --resume continues it.\n"
+        )
+
+
+def test_streams_that_were_closed_before_the_start_are_no_error(monkeypatch):
+    for name in ("stdout", "stderr"):
+        monkeypatch.setattr(sys, name, None)
+    assert main(["--help"]) == 0
+    assert main(["no-such"]) == 2
+    for stream in (sys.stdout, sys.stderr):
+        stream.close()
+
+
 def test_public_names_are_where_the_package_says():
     tree = ast.parse(Path(dmcm.__file__).read_text())
     (checked,) = (node for node in tree.body if isinstance(node, ast.If))

@@ -107,6 +107,16 @@ def encode_labels(
     return codes, levels
 
 
+def is_label(level: Any, label: Any) -> bool:
+    """Whether a label, perhaps as someone typed it, is this one: "1" is 1.0, but not the text "01"."""
+    if level == label or str(level) == str(label):
+        return True
+    try:
+        return isinstance(level, (int, float)) and level == float(label)
+    except (TypeError, ValueError):
+        return False
+
+
 def _is_missing(value: Any) -> bool:
     """Nothing, no text, no finite number, or what says that it equals nothing, as pandas' NA does."""
     try:
