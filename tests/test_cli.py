@@ -434,6 +434,19 @@ def test_files_of_something_else_are_not_replaced(plants, tmp_path, capsys):
     assert [path.name for path in out.iterdir()] == ["report.html"]
 
 
+@pytest.mark.parametrize("config", ['{"name": "my web app"}', "[1]", "// mine", '{"kind": "table"}'])
+def test_a_config_of_something_else_is_not_taken_for_a_run_s(plants, tmp_path, capsys, config):
+    out = tmp_path / "project"
+    out.mkdir()
+    mine = {"config.json": config, "training.json": "mine", "metrics.jsonl": "mine", "metrics.json": "mine"}
+    for name, text in mine.items():
+        (out / name).write_text(text)
+    use = ("fit", plants, *FIT, *TINY, "--steps", "1", "--out", out)
+    for more in ((), ("--resume",)):
+        assert "holds files that a run would replace" in fails(capsys, *use, *more)
+    assert {path.name: path.read_text() for path in out.iterdir()} == mine
+
+
 def test_fit_errors(plants, tmp_path, capsys):
     out = tmp_path / "run"
     use = ("fit", plants, "--task", "plot", "--inputs", "day", "--outputs", "weight_g", "--out", out)
@@ -691,6 +704,39 @@ def test_help_into_a_pipe_that_closes_is_no_error():
     )
     os.close(writer)
     assert (done.returncode, done.stderr) == (0, "")
+
+
+@pytest.mark.parametrize("everything", [False, True])
+def test_a_command_whose_output_is_closed_says_that_it_stopped(everything):
+    """Its exit code, too, must tell that it did not come to its end."""
+    code = (
+        "import sys, dmcm.cli.contexts as command; from dmcm.cli import main; "
+        "command.run = lambda config: print('x', flush=True); sys.exit(main(['contexts', 'bank']))"
+    )
+    reader, writer = os.pipe()
+    os.close(reader)
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        env={**os.environ, "PYTHONPATH": str(ROOT / "src")},
+        stdout=writer,
+        stderr=writer if everything else subprocess.PIPE,
+        text=True,
+    )
+    os.close(writer)
+    assert done.returncode == app.CLOSED
+    if not everything:
+        assert done.stderr == (
+            "stopped: the output was closed. If a training had begun, --resume continues it.\n"
+        )
+
+
+def test_streams_that_were_closed_before_the_start_are_no_error(monkeypatch):
+    for name in ("stdout", "stderr"):
+        monkeypatch.setattr(sys, name, None)
+    assert main(["--help"]) == 0
+    assert main(["no-such"]) == 2
+    for stream in (sys.stdout, sys.stderr):
+        stream.close()
 
 
 def test_public_names_are_where_the_package_says():

@@ -132,6 +132,9 @@ def test_selections():
     assert data.where(load="2").task_names == ("task 2", "task 3")
     assert data.without(robot="a", load=2).task_names == ("task 0", "task 1", "task 3")
     assert data.where().task_names == data.task_names
+    doses = dataset(labels={"dose": [1, 2.5, 1, 2.5], "plate": ["01", "1", "01", "1"]})
+    assert doses.where(dose="1").task_names == doses.where(dose=1).task_names == ("task 0", "task 2")
+    assert doses.where(dose="2.50", plate="1").task_names == ("task 1", "task 3")
     some = data.subset([3, -4])
     assert some.task_names == ("task 3", "task 0")
     np.testing.assert_array_equal(some.task(0)[0], data.task(3)[0])

@@ -363,6 +363,26 @@ def test_labels_that_are_one_number_in_two_ways_are_refused(written, one, other)
     assert len(FactorDataset.from_table(written("plot,x,y\n" + lettered), **use)) == 3
 
 
+def test_numbers_among_words_are_not_written_in_two_ways_either(written):
+    use = {"factors": ("dose",), "inputs": ("x",), "outputs": ("y",)}
+
+    def read(*labels):
+        rows = "".join(f"{label},{i},{i}\n" for label in labels for i in range(3))
+        return FactorDataset.from_table(written("dose,x,y\n" + rows), **use).levels["dose"]
+
+    with pytest.raises(DataError, match=r"'1' and '1.0', which are one number"):
+        read("control", "1", "1.0")
+    assert read("control", "1", "01", "2.5") == ("01", "1", "2.5", "control")
+    assert read("A1", "1E1", "10") == ("10", "1E1", "A1")
+
+
+def test_a_table_with_semicolons_and_decimal_commas_is_told_about_its_separator(written):
+    with pytest.raises(StorageError, match=r"does the suffix.*decimal points"):
+        FactorDataset.from_table(
+            written("dose;x;y\n1;0,5;2,5\n2;1,5;3,5\n"), factors="dose", inputs="x", outputs="y"
+        )
+
+
 def test_durations_are_no_labels(written):
     lasts = pl.Series([1, 2, 3, 4], dtype=pl.Duration)
     path = written(as_parquet(lasts=lasts, x=[1.0, 2, 3, 4], y=[1.0, 2, 3, 4]), "table.parquet")

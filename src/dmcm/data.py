@@ -25,6 +25,7 @@ from dmcm.task_arrays import (
     check_task,
     column_names,
     encode_labels,
+    is_label,
     matched_tasks,
     pad_tasks,
     split_tasks,
@@ -351,9 +352,7 @@ class FactorDataset:
         chosen = np.ones(len(self), bool)
         for factor, label in labels.items():
             self._check_factor(factor)
-            matches = [
-                i for i, level in enumerate(self.levels[factor]) if level == label or str(level) == str(label)
-            ]
+            matches = [i for i, level in enumerate(self.levels[factor]) if is_label(level, label)]
             if not matches:
                 raise DataError(unknown_name(f"label of '{factor}'", label, map(str, self.levels[factor])))
             chosen &= np.isin(self.labels[factor], matches)

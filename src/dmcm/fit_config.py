@@ -69,25 +69,33 @@ class FitConfig:
         is_number = lambda value: isinstance(value, (int, float)) and not isinstance(value, bool)  # noqa: E731
         if odd := [f"{name}={value!r}" for name, value in values.items() if not is_number(value)]:
             raise ConfigError(f"training settings must be numbers, not {', '.join(odd)}.")
+        positive, not_negative = "a finite number above 0", "a finite number of at least 0"
+        at_least_one, at_least_zero = "a whole number of at least 1", "a whole number of at least 0"
         limits = {
-            "steps": self.steps >= 1,
-            "learning_rate": 0 < self.learning_rate < float("inf"),
-            "prior_rate": 0 < self.prior_rate < float("inf"),
-            "warmup": self.warmup >= 0,
-            "clip": self.clip > 0,
-            "recombination": 0 <= self.recombination < float("inf"),
-            "dependence": 0 <= self.dependence < float("inf"),
-            "omission": 0 <= self.omission < float("inf"),
-            "outlier_scale": self.outlier_scale is None or 0 < self.outlier_scale < float("inf"),
-            "chunk": self.chunk >= 1,
-            "checkpoint_seconds": self.checkpoint_seconds >= 0,
-            "patience": self.patience >= 0,
-            "seed": 0 <= self.seed < 2**32,
+            "steps": (self.steps >= 1, at_least_one),
+            "learning_rate": (0 < self.learning_rate < float("inf"), positive),
+            "prior_rate": (0 < self.prior_rate < float("inf"), positive),
+            "warmup": (self.warmup >= 0, at_least_zero),
+            "clip": (self.clip > 0, "a number above 0"),
+            "recombination": (0 <= self.recombination < float("inf"), not_negative),
+            "dependence": (0 <= self.dependence < float("inf"), not_negative),
+            "omission": (0 <= self.omission < float("inf"), not_negative),
+            "outlier_scale": (
+                self.outlier_scale is None or 0 < self.outlier_scale < float("inf"),
+                f"None or {positive}",
+            ),
+            "chunk": (self.chunk >= 1, at_least_one),
+            "checkpoint_seconds": (self.checkpoint_seconds >= 0, "a number of at least 0"),
+            "patience": (self.patience >= 0, at_least_zero),
+            "seed": (0 <= self.seed < 2**32, "a whole number from 0 to 4294967295"),
         }
         for name in ("steps", "warmup", "chunk", "patience", "seed"):
-            limits[name] = limits[name] and type(getattr(self, name)) is int
-        bad = [f"{name}={getattr(self, name)!r}" for name, fine in limits.items() if not fine]
+            fine, limit = limits[name]
+            limits[name] = (fine and type(getattr(self, name)) is int, limit)
+        bad = [
+            f"{name}={getattr(self, name)!r} (valid: {limit})"
+            for name, (fine, limit) in limits.items()
+            if not fine
+        ]
         if bad:
-            raise ConfigError(
-                f"training settings out of range: {', '.join(bad)}. See FitConfig for what each means."
-            )
+            raise ConfigError(f"training settings out of range: {', '.join(bad)}.")

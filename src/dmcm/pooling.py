@@ -109,7 +109,8 @@ def solve_pooled(
         ),
     )
     if isinstance(solver, GradientDescent):
-        # A private vector sees its task's slope times the task's share of all samples; larger steps compensate.
+        # A private vector sees its task's slope times the task's share of all samples; larger steps make up
+        # for that.
         counts = jnp.sum(supports.weight, axis=-1)
         longer = jnp.log(jnp.sum(counts) / jnp.maximum(counts, 1.0))
         rates = {}

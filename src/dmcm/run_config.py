@@ -11,6 +11,9 @@ from dmcm.errors import CheckpointError, StorageError
 from dmcm.runs import RunFolder
 from dmcm.storage import read_json
 
+_EARLY = ("training.json", "metrics.jsonl")
+"""Files that a run writes before it comes to a checkpoint."""
+
 
 def claim_run(folder: RunFolder, about: Mapping[str, Any], *, resume: bool) -> None:
     """Write a run's configuration before it starts, unless the folder belongs to another run.
@@ -29,28 +32,42 @@ def claim_run(folder: RunFolder, about: Mapping[str, Any], *, resume: bool) -> N
         StorageError: its configuration cannot be read or written.
     """
     wanted = json.loads(json.dumps(about))
-    if not (folder.path / "config.json").exists():
-        if there := folder.traces():
-            raise CheckpointError(
-                f"{folder.path} holds files that a run would replace ({', '.join(there)}). Choose another "
-                "folder."
-            )
-    elif not folder.begun():
-        for name in ("training.json", "metrics.jsonl"):
-            (folder.path / name).unlink(missing_ok=True)
-    else:
+    file = folder.path / "config.json"
+    if file.exists() and folder.begun():
         if not resume:
             raise CheckpointError(
                 f"{folder.path} already holds a run. Continue with --resume (resume=True), or choose another "
                 "folder."
             )
-        other = other_settings(read_json(folder.path / "config.json"), wanted)
+        other = other_settings(read_json(file), wanted)
         if other:
             raise CheckpointError(
                 f"{folder.path} holds a run with other settings: {'; '.join(other[:4])}. Resume with the "
                 "settings in its config.json, or choose another folder."
             )
+    else:
+        if there := _of_others(folder, wanted.get("kind")):
+            raise CheckpointError(
+                f"{folder.path} holds files that a run would replace ({', '.join(there)}). Choose another "
+                "folder."
+            )
+        for name in _EARLY:
+            (folder.path / name).unlink(missing_ok=True)
     folder.write_config(wanted)
+
+
+def _of_others(folder: RunFolder, kind: Any) -> list[str]:
+    """Files that a run would replace, but for those of one of its kind that came to nothing."""
+    file, there = folder.path / "config.json", folder.traces()
+    if not file.exists():
+        return there
+    try:
+        held = read_json(file)
+    except StorageError:
+        held = None
+    if isinstance(held, dict) and held.get("kind") == kind:
+        return [name for name in there if name not in _EARLY]
+    return [file.name, *there]
 
 
 def open_run(path: Path | str) -> tuple[RunFolder, dict[str, Any]]:

@@ -189,6 +189,9 @@ def read_frame(path: Path) -> pl.DataFrame:
             frame = _parse(content, SEPARATORS[suffix], path)
     except (pl.exceptions.PolarsError, pl.exceptions.PanicException) as error:
         reason = str(error).strip().partition("\n")[0]
+        header = content.partition(b"\n")[0].decode(errors="replace")
+        if suffix in SEPARATORS and (hint := _unsplit(header.split(SEPARATORS[suffix]))):
+            raise StorageError(f"{path} cannot be read as a {suffix[1:].upper()} table.{hint}") from error
         raise StorageError(
             f"{path} cannot be read as a {suffix[1:].upper()} table: {reason}. Text must be UTF-8 with the "
             "same number of columns in each line; a truncated file must be completed first."
@@ -219,9 +222,7 @@ def _check_columns(frame: pl.DataFrame, roles: Mapping[str, Sequence[str]], path
     for role, names in roles.items():
         for name in names:
             if name not in frame.columns:
-                hint = ""
-                if len(frame.columns) == 1 and any(mark in frame.columns[0] for mark in ";\t,"):
-                    hint = " The line was not split: does the suffix (.csv, .tsv) match the separator?"
+                hint = _unsplit(frame.columns)
                 raise DataError(f"{path.name}, {role}: {unknown_name('column', name, frame.columns)}{hint}")
             if name in taken:
                 other = "twice" if taken[name] == role else f"in {taken[name]} and in"
@@ -230,6 +231,16 @@ def _check_columns(frame: pl.DataFrame, roles: Mapping[str, Sequence[str]], path
                     "has one role."
                 )
             taken[name] = role
+
+
+def _unsplit(names: Sequence[str]) -> str:
+    """A hint, after a blank, if a header looks like one that the separator did not split; else nothing."""
+    if len(names) != 1 or not any(mark in names[0] for mark in ";\t,"):
+        return ""
+    return (
+        " The line was not split: does the suffix (.csv, .tsv) match the separator? Columns are separated by "
+        "commas in .csv and by tabs in .tsv, and numbers have decimal points."
+    )
 
 
 def _at(path: Path, column: str, row: int) -> str:
@@ -287,8 +298,12 @@ def _labels(frame: pl.DataFrame, name: str, path: Path) -> list[Any]:
         )
     if column.dtype == pl.String:
         text, column = column, _as_numbers(column)
-        if column.n_unique() < text.n_unique():
-            first, second = _written_twice(text, column)
+        numbers = column
+        if column.dtype == pl.String:  # Numbers among words are held to the same.
+            text = text.filter(text.str.contains(r"^[+-]?(0|[1-9]\d{0,14})(\.\d+)?$"))
+            numbers = text.cast(pl.Float64)
+        if numbers.n_unique() < text.n_unique():
+            first, second = _written_twice(text, numbers)
             raise DataError(
                 f"{path.name}: column '{name}' has '{first}' and '{second}', which are the same number. If "
                 "they are one label, spell it one way; if they are two, prefix every value with a letter."

@@ -107,6 +107,16 @@ def encode_labels(
     return codes, levels
 
 
+def is_label(level: Any, label: Any) -> bool:
+    """Whether a label, perhaps as someone typed it, is this one: "1" is 1.0, but not the text "01"."""
+    if level == label or str(level) == str(label):
+        return True
+    try:
+        return isinstance(level, (int, float)) and level == float(label)
+    except (TypeError, ValueError):
+        return False
+
+
 def _is_missing(value: Any) -> bool:
     """Whether a label is None, empty, not finite, or a value that cannot be compared, such as pandas' NA."""
     try:

@@ -11,6 +11,7 @@ import logging
 import os
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any, NoReturn
 
 import tyro
@@ -24,6 +25,8 @@ USAGE_ERROR = 2
 """Exit code of every error a user can cause."""
 INTERRUPTED = 130
 """Exit code after Ctrl-C."""
+CLOSED = 141
+"""Exit code if the reader of the output has gone, as of a command that the system ended for it."""
 TRACEBACK = "DMCM_TRACEBACK"
 """Environment variable that lets unexpected errors through, with their traceback."""
 
@@ -92,18 +95,22 @@ def main(arguments: Sequence[str] | None = None) -> int:
         arguments: what follows `dmcm`; default: the arguments of this process.
 
     Returns:
-        The exit code: 0, 2 for user errors, 130 after Ctrl-C.
+        The exit code: 0, 2 for user errors, 130 after Ctrl-C, 141 if the output was closed on the way.
     """
     _quiet_jax()
+    given = [*(sys.argv[1:] if arguments is None else arguments)]
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:  # closed before the start, as by >&-
+            setattr(sys, name, Path(os.devnull).open("w", encoding="utf-8"))  # noqa: SIM115
     for stream in (sys.stdout, sys.stderr):
         # A terminal that cannot show, say, an ellipsis shows a question mark; it must not end a training.
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")
     try:
-        return _dispatch([*(sys.argv[1:] if arguments is None else arguments)])
+        return _dispatch(given)
     except SystemExit as stop:  # tyro has printed help, or what it could not parse
         if isinstance(stop.__context__, BrokenPipeError):  # Rich exits this way if its output was closed
-            return 0
+            return _output_closed(given)
         return stop.code if isinstance(stop.code, int) else USAGE_ERROR
     except InterruptedRun as error:
         return _end("stopped", str(error).removeprefix("stopped "), "yellow", INTERRUPTED)
@@ -112,9 +119,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except DmcmError as error:
         return _end("error", str(error), "red", USAGE_ERROR)
     except BrokenPipeError:
-        # The reader of the output is gone; Python must not complain about it on exit either.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
+        return _output_closed(given)
     except OSError as error:
         what = f"{error.filename}: " if error.filename else ""
         return _end("error", f"{what}{error.strerror or error}.", "red", USAGE_ERROR)
@@ -233,6 +238,20 @@ def _end(title: str, message: str, style: str, code: int) -> int:
     line = Text.assemble((f"{title}: ", f"bold {style}"), message)
     Console(stderr=True).print(line, soft_wrap=True)
     return code
+
+
+def _output_closed(arguments: list[str]) -> int:
+    """End after the reader of the output has gone; Python must not complain about it on exit either."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, sys.stdout.fileno())
+    if {"-h", "--help", "--version"} & set(arguments):
+        return 0
+    message = "the output was closed. If a training had begun, --resume continues it."
+    try:
+        return _end("stopped", message, "yellow", CLOSED)
+    except (BrokenPipeError, SystemExit):  # stderr goes where the output went
+        os.dup2(nowhere, sys.stderr.fileno())
+        return CLOSED
 
 
 def _quiet_jax() -> None:

@@ -15,7 +15,7 @@ from dmcm.errors import ConfigError, DataError, unknown_name
 from dmcm.npz import NpzTasks, read_npz
 from dmcm.samples import Samples, as_samples
 from dmcm.tables import column_names, read_samples, read_tasks
-from dmcm.task_arrays import check_resolution, encode_labels, matched_tasks, pad_tasks
+from dmcm.task_arrays import check_resolution, encode_labels, is_label, matched_tasks, pad_tasks
 from dmcm.task_arrays import column_names as named_columns
 
 
@@ -74,10 +74,10 @@ class Situations:
                 raise DataError(unknown_name("task", task, self.names))
             chosen = [self.names.index(task)]
         for factor, label in where.items():
-            here = [str(own) for own in self.label_column(factor)]
-            if label not in here:
-                raise DataError(unknown_name(f"label of '{factor}'", label, dict.fromkeys(here)))
-            chosen = [i for i in chosen if here[i] == label]
+            here = self.label_column(factor)
+            if not any(is_label(own, label) for own in here):
+                raise DataError(unknown_name(f"label of '{factor}'", label, dict.fromkeys(map(str, here))))
+            chosen = [i for i in chosen if is_label(here[i], label)]
         if not chosen:
             raise DataError("no task is left after this selection.")
         return self.subset(list(chosen))

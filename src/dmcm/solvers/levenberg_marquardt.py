@@ -38,11 +38,11 @@ _State = tuple[Array, Array, Array]
 class LevenbergMarquardt(Solver):
     """Steps (JᵀJ/n + Λ + μ·(Λ + 10⁻³)) δ = −∇ from the prior mean; only those that lower the objective count.
 
-    μ shrinks tenfold after an accepted step and grows tenfold, to at most 10¹², after a refused one (Marquardt
-    1963). The outer gradient flows through the unrolled steps. Taking more steps at use than in training costs little and lets
-    slow tasks settle; since the safeguard only lets the objective fall, extra steps cause no drift. A single
-    task (`adapt`) takes no more steps once it has settled, i.e. once a step is a millionth of its context; in
-    a batch, all tasks take the same number.
+    μ shrinks tenfold after an accepted step and grows tenfold, to at most 10¹², after a refused one
+    (Marquardt 1963). The outer gradient flows through the unrolled steps. Taking more steps at use than in
+    training costs little and lets slow tasks settle; since the safeguard only lets the objective fall, extra
+    steps cause no drift. A single task (`adapt`) takes no more steps once it has settled, i.e. once a step is
+    a millionth of its context; in a batch, all tasks take the same number.
 
     A few samples often allow several contexts, such as a negative amplitude with the opposite phase, and a
     descent ends in whichever valley it meets first. With `restarts`, the solver starts again at use on the
