@@ -364,6 +364,20 @@ def test_steps_are_those_of_a_controller_that_starts_late_and_trembles():
     np.testing.assert_allclose(angle, np.sin(5 * np.pi * at[numbers.astype(int)]), atol=0.02)
 
 
+@pytest.mark.parametrize("period_s", [0.0199, 0.02002, 0.0202])
+@pytest.mark.parametrize("late_s", [0.0, 0.01])
+def test_steps_follow_a_controller_that_drifts_or_is_late(period_s, late_s):
+    """Each step has the next target and the angles of its own start, for 20 s."""
+    at = 0.1 + np.arange(1000) * period_s + late_s * (np.arange(1000) // 90)
+    targets = Channel(np.round(at * 1e9).astype(np.int64), np.arange(1000.0)[:, None] + np.zeros(12))
+    data = resample([channels(500, seconds=21.0, joint_targets_rad=targets)])
+    numbers = data[:, column("joint_targets_rad")][:, 0]
+    assert len(numbers) >= 998
+    np.testing.assert_array_equal(np.diff(numbers), 1)
+    angle = data[:, column("joint_angles_rad")][:, 0]
+    np.testing.assert_allclose(angle, np.sin(5 * np.pi * at[numbers.astype(int)]), atol=0.02)
+
+
 def test_command_on_change_holds_as_long_as_it_must(walk, load):
     table = flat(walk)
     table = changed(table, "command", lambda v: np.where(np.arange(len(v))[:, None] == 0, v[0], np.nan))

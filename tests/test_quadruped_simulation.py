@@ -190,6 +190,25 @@ def test_an_action_delay_shifts_the_response_by_that_many_substeps(late, begin):
     assert np.abs(prompt_angles[1] - HOME).min() > 1e-4
 
 
+def test_a_delay_of_whole_substeps_stays_the_same_as_time_goes_on():
+    """Simulated time is rounded differently all the time; the robot is put back before each response."""
+    delays = [0.01, 0.015, 0.02, 0.03, 0.04]
+    simulation = in_the_air(*(RobotProperties(action_delay_s=delay) for delay in delays))
+    targets, found = simulation.batch.bind("ctrl"), set()
+    for _ in range(200):
+        hold(simulation, 3)
+        simulation.qpos[:, 2], simulation.qpos[:, 7:], simulation.qvel[:] = 50.0, HOME, 0.0
+        targets[:] = HOME + 0.1
+        first = np.zeros(len(delays), int)
+        for substep in range(10):
+            simulation.batch.step()
+            pull = np.abs(simulation.torques_nm).max(axis=1) > 1.0
+            first = np.where((first == 0) & pull, substep, first)
+        found.add(tuple(first.tolist()))
+        targets[:] = HOME
+    assert found == {(2, 3, 4, 6, 8)}
+
+
 def test_no_delay_is_a_delay_of_a_substep():
     simulation = in_the_air(RobotProperties(action_delay_s=0.0), RobotProperties(action_delay_s=0.005))
     for targets in wild(5, 1):
@@ -318,7 +337,8 @@ def test_a_snapshot_replays_to_the_same_bits():
     for targets in first:
         simulation.step(targets)
     kept = simulation.snapshot()
-    futures = []
+    simulation.restore(kept)
+    futures, readings = [], read(simulation)
     for _ in range(2):
         for targets in then:
             simulation.step(targets)
@@ -333,9 +353,25 @@ def test_a_snapshot_replays_to_the_same_bits():
         simulation.place(np.arange(3), np.array([2, 0, 1]), yaw_rad=1.0)
         hold(simulation, 3)
         simulation.restore(kept)
+        assert read(simulation) == readings
         assert np.array_equal(simulation.tile, [0, 1, 2])
         assert np.array_equal(simulation.properties["payload_kg"], [0, 0.5, 1])
     assert futures[0] == futures[1]
+
+
+def read(simulation):
+    """Bits of what sensors say."""
+    names = ("joint_angles_rad", "torques_nm", "foot_forces_n", "accelerometer_m_s2", "gravity_direction")
+    return [getattr(simulation, name).tobytes() for name in names]
+
+
+def test_a_snapshot_of_other_grounds_is_refused():
+    simulation = simulate(varied(2))
+    other = simulate(varied(2), ROUGH, (1, 1)).snapshot()
+    before = simulation.tile.copy(), read(simulation)
+    with pytest.raises(ConfigError, match="another arena"):
+        simulation.restore(other)
+    assert (simulation.tile.tolist(), read(simulation)) == (before[0].tolist(), before[1])
 
 
 @pytest.mark.parametrize(

@@ -21,6 +21,9 @@ _STEADY = 0.1
 """Targets that change this nearly at the control period come from a controller of that rate."""
 _FEW = 10
 """With this many changes of targets or fewer, the controller's steps cannot be told."""
+_LATEST, _AROUND = 0.55, 8
+"""A step that is later than this share of a period has left one out. Changes on either side of one that tell
+when its step was."""
 
 Interval = tuple[float, float]
 
@@ -95,10 +98,30 @@ def _steps(interval: Interval, times: np.ndarray, targets: np.ndarray) -> np.nda
     if len(changes) > _FEW and abs(np.median(np.diff(changes)) / CONTROL_PERIOD_S - 1) < _STEADY:
         half = CONTROL_PERIOD_S / 2
         own = (changes - changes[0] + half) % CONTROL_PERIOD_S - half
+        if np.ptp(own) > SAME_INSTANT_S:
+            return _followed(interval, changes)
         phase = changes[0] + float(np.median(own))
         start = phase + np.ceil((start - SAME_INSTANT_S - phase) / CONTROL_PERIOD_S) * CONTROL_PERIOD_S
     count = int(np.floor((end + SAME_INSTANT_S - start) / CONTROL_PERIOD_S)) + 1
     return start + np.arange(max(count, 0)) * CONTROL_PERIOD_S
+
+
+def _followed(interval: Interval, changes: np.ndarray) -> np.ndarray:
+    """Steps of a controller whose targets change at these times, although it drifts, trembles or is late."""
+    start, end = interval
+    # A change up to half a period late, and a little more, is still that of the next step.
+    numbers = np.cumsum(np.concatenate([[0], np.ceil(np.diff(changes) / CONTROL_PERIOD_S - _LATEST)]))
+    numbers, first = np.unique(numbers, return_index=True)
+    behind = changes[first] - changes[0] - numbers * CONTROL_PERIOD_S
+    # A median keeps what lasts, drift and lost time, and leaves out what trembles.
+    windows = np.lib.stride_tricks.sliding_window_view(
+        np.pad(behind, _AROUND, constant_values=np.nan), 2 * _AROUND + 1
+    )
+    before = np.ceil((changes[0] - start) / CONTROL_PERIOD_S) + 1
+    after = np.ceil((end - changes[-1]) / CONTROL_PERIOD_S) + 1
+    every = np.arange(-before, numbers[-1] + after + 1)
+    steps = changes[0] + every * CONTROL_PERIOD_S + np.interp(every, numbers, np.nanmedian(windows, axis=1))
+    return steps[(steps >= start - SAME_INSTANT_S) & (steps <= end + SAME_INSTANT_S)]
 
 
 def _rows(part: Mapping[str, Channel], times: Mapping[str, np.ndarray], steps: np.ndarray) -> np.ndarray:

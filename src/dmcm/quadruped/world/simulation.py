@@ -18,6 +18,7 @@ from dmcm.quadruped.body.robot_table import JOINTS, LEGS, RobotTable
 from dmcm.quadruped.world.arena import Arena
 from dmcm.quadruped.world.model import TIMESTEP_S, build_model
 from dmcm.quadruped.world.rotations import rotate_into_body, yaw_of, yaw_quaternion
+from dmcm.quadruped.world.terrain import Terrain
 
 SUBSTEPS = 4
 """Steps of the physics per control step."""
@@ -31,6 +32,7 @@ _FASTEST_RAD_S = 150.0
 class Snapshot:
     """Everything that the future of a `Simulation` depends on."""
 
+    terrains: Sequence[Terrain]
     state: np.ndarray
     tile: np.ndarray
     moved_m: np.ndarray
@@ -183,6 +185,7 @@ class Simulation:
     def snapshot(self) -> Snapshot:
         """A copy of everything the future depends on."""
         return Snapshot(
+            self.arena.terrains,
             self.batch.state.copy(),
             self.tile.copy(),
             self.moved_m.copy(),
@@ -192,9 +195,16 @@ class Simulation:
     def restore(self, snapshot: Snapshot) -> None:
         """Go back to a snapshot of this simulation.
 
+        Torques, foot forces and accelerations are then those that begin the next substep.
+
         Raises:
+            ConfigError: it has other grounds.
             ShapeError: it has another number of robots.
         """
+        if list(snapshot.terrains) != list(self.arena.terrains):
+            raise ConfigError(
+                "the snapshot is of another arena. Restore it in a simulation of its own grounds."
+            )
         if snapshot.state.shape != self.batch.state.shape:
             raise ShapeError(
                 f"the snapshot is of {len(snapshot.tile)} robots, this simulation has {self.count}."
@@ -204,6 +214,8 @@ class Simulation:
         self._write_properties(np.arange(self.count))
         self.tile[:], self.moved_m[:] = snapshot.tile, snapshot.moved_m
         self._write_friction(np.arange(self.count))
+        self.batch.state[:] = snapshot.state
+        self.batch.forward()  # so that forces and sensors belong to it; the state itself must keep its bits
         self.batch.state[:] = snapshot.state
         self.diverged[:] = False
 
@@ -278,8 +290,10 @@ class Simulation:
         fields["actuator_forcerange"][ids] = (
             published["actuator_forcerange"] * own["motor_strength"][:, None, None]
         )
-        # An action takes effect a substep after it is given; the rest of the delay goes into the history.
-        fields["actuator_delay"][ids] = np.maximum(own["action_delay_s"], TIMESTEP_S)[:, None]
+        # An action takes effect after whole substeps, at least one; half a substep less, so that it is that
+        # many however simulated time is rounded.
+        substeps = np.maximum(np.ceil(own["action_delay_s"] / TIMESTEP_S - 1e-6), 1)
+        fields["actuator_delay"][ids] = ((substeps - 0.5) * TIMESTEP_S)[:, None]
         fields["dof_frictionloss"][ids, 6:] = own["joint_friction_nm"][:, None]
         scale = own["leg_mass_scale"][:, None]
         legs = self._legs
