@@ -137,7 +137,7 @@ def test_a_learner_of_another_base_network_is_refused(model, tmp_path):
             beside.write_text(json.dumps(told))
         assert same_bits(trained_model(tmp_path, "dmcm", 0), model)
     beside.write_text(json.dumps({BASE_OF: model.learner.fingerprint()}))
-    with pytest.raises(StorageError, match="dmcm of seed 0 learned what another base network gets wrong"):
+    with pytest.raises(StorageError, match="dmcm of seed 0 was trained to correct another base network"):
         trained_model(tmp_path, "dmcm", 0)
 
 

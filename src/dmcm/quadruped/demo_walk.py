@@ -41,7 +41,7 @@ EPISODES, EPISODE_S, FILM_S = 32, 8.0, 5.0
 
 TOLD: Mapping[str, str] = {
     "nothing": "told nothing",
-    "published": "given the published robot's vector",
+    "published": "given the vector of the published robot",
     "own": "given the vector of its flat log",
 }
 """What the policies are given. All have the same actor."""
