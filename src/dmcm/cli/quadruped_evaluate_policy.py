@@ -24,7 +24,7 @@ def run(config: PolicyStudy) -> None:
     found = success_table(table, [*table["conditions"], OUTSIDE], methods)
     # There are many conditions and the method names are long: transposed, the table fits a terminal.
     conditions = zip(found.columns[1:], *(row[1:] for row in found.rows), strict=True)
-    caption = f"{found.caption} No fall and {ENOUGH:.0%} of the commanded way; mean over the grounds."
+    caption = f"{found.caption} No fall and {ENOUGH:.0%} of the commanded distance; mean over the grounds."
     show_table(Table(("condition", *methods), [list(row) for row in conditions], caption), "Success")
     if config.results is not None:
         show_path("results", config.results)

@@ -26,9 +26,9 @@ def run(config: WalkingSuite) -> None:
         ]
         for name, cell in table["cells"].items()
     ]
-    heads = ("ground", "success", "share of the way", "velocity error, m/s", "falls")
+    heads = ("ground", "success", "share of the distance", "velocity error, m/s", "falls")
     caption = (
-        "Mean action; success is no fall and half of the commanded way. Share of the way and velocity error "
+        "Mean action; success is no fall and half of the commanded distance. Share of the distance and velocity error "
         "are medians over episodes."
     )
     show_table(Table(heads, rows, caption), "Walking")

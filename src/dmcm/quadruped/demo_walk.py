@@ -99,6 +99,7 @@ def run_walk_demo(model: DynamicsModel, start: Policy, *, episodes: int = EPISOD
             seconds=EPISODE_S,
             commands=OVER_GROUND,
             guide=guide(way, episodes),
+            seed=0,
         )
         for way, policy in policies.items()
     }

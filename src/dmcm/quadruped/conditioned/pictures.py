@@ -71,6 +71,6 @@ def gait_picture(gaits: Mapping[str, Mapping[str, Sequence[float | None]]]) -> F
                 values = [np.nan if value is None else factor * value for value in found[name]]
                 axis.plot(SHARES, values, marker="o", markersize=4, label=label)
             set_title(axis, title)
-            axis.set_xlabel("share of the way")
+            axis.set_xlabel("share of the distance")
         shared_legend(figure, list(axes[0]))
     return figure
