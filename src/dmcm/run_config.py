@@ -23,7 +23,8 @@ def claim_run(folder: RunFolder, about: Mapping[str, Any], *, resume: bool) -> N
 
     Args:
         folder: where the run goes.
-        about: its configuration as JSON values; "kind" says what can read it.
+        about: its configuration as JSON values; "kind" says what can read it. Where "data", the hash of what
+            it learns from, is equal, "table" may be another place.
         resume: whether to go on with an equal run.
 
     Raises:
@@ -39,7 +40,11 @@ def claim_run(folder: RunFolder, about: Mapping[str, Any], *, resume: bool) -> N
                 f"{folder.path} already holds a run. Go on with --resume (resume=True), or choose another "
                 "folder."
             )
-        other = other_settings(read_json(file), wanted)
+        held = read_json(file)
+        compared = wanted
+        if isinstance(held, dict) and "table" in held and held.get("data", "") == wanted.get("data"):
+            compared = {**wanted, "table": held["table"]}  # equal data may have been moved
+        other = other_settings(held, compared)
         if other:
             raise CheckpointError(
                 f"{folder.path} holds a run of other settings: {'; '.join(other[:4])}. Resume with the "

@@ -33,8 +33,8 @@ def read_tasks(
 
     Rows of a task need not be neighbours; their order is kept. Label columns of numbers become ordered
     numbers, all others text. Text that would lose by it stays text: with leading zeros, or whole numbers too
-    large for 64 bits. Two ways to write one number, such as 1.1 and 1.10, are refused: they may be one label
-    or two.
+    large for 64 bits. Two ways to write one number, such as 1.1 and 1.10, are refused, among words too: they
+    may be one label or two.
 
     Args:
         path: `.csv`, `.tsv` or `.tab` (UTF-8, one header line), `.parquet` or `.pq`.
