@@ -483,6 +483,8 @@ def test_files_of_something_else_are_not_replaced(plants, tmp_path, capsys):
     for more in ((), ("--resume",)):
         assert "holds files that a run would replace (report.html)" in fails(capsys, *use, *more)
     assert [path.name for path in out.iterdir()] == ["report.html"]
+    (out / "report.html").rename(out / "environment.json")
+    assert "(environment.json)" in fails(capsys, *use)
 
 
 @pytest.mark.parametrize("config", ['{"name": "my web app"}', "[1]", "// mine", '{"kind": "table"}'])

@@ -64,15 +64,13 @@ def claim_run(folder: RunFolder, about: Mapping[str, Any], *, resume: bool) -> N
 def _of_others(folder: RunFolder, kind: Any) -> list[str]:
     """Files that a run would replace, but for those of one of its kind that came to nothing."""
     file, there = folder.path / "config.json", folder.traces()
-    if not file.exists():
-        return there
     try:
         held = read_json(file)
     except StorageError:
         held = None
     if isinstance(held, dict) and held.get("kind") == kind:
         return [name for name in there if name not in _EARLY]
-    return [file.name, *there]
+    return [name for name in (file.name, "environment.json") if (folder.path / name).exists()] + there
 
 
 def open_run(path: Path | str) -> tuple[RunFolder, dict[str, Any]]:
