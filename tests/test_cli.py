@@ -8,9 +8,11 @@ import os
 import re
 import subprocess
 import sys
+import types
 from html.parser import HTMLParser
 from pathlib import Path
 
+import jax
 import numpy as np
 import polars as pl
 import pytest
@@ -20,15 +22,18 @@ from dmcm import training
 from dmcm.bank import ContextBank
 from dmcm.cli import app, main
 from dmcm.cli.arguments import parse_pairs, parse_range, parse_sizes
+from dmcm.cli.runs import Run
 from dmcm.errors import ConfigError
 from dmcm.models import load_learner, save_learner
 from dmcm.quadruped.conditioned.widening import widen
 from dmcm.quadruped.dynamics import model as dynamics_model
 from dmcm.quadruped.walking.known_gains import GainReader
 from dmcm.quadruped.walking.policy import POLICY, load_policy, save_policy
+from dmcm.runs import RunFolder
 from dmcm.sinusoid import protocol
 from dmcm.sinusoid.demo import DemoConfig, choose_folder
 from dmcm.sinusoid.methods import METHODS
+from dmcm.tabular.runs import TableConfig
 from helpers import ROOT, robot_model
 
 VARIETIES, YEARS = ("F", "P"), (1988, 1989, 1990)
@@ -399,12 +404,58 @@ def test_a_table_that_has_changed_is_not_taken_for_the_run_s_own(plants, tmp_pat
     assert main(["evaluate", str(out)]) == 0
 
 
+def test_a_run_knows_its_table_again_wherever_it_is(plants, tmp_path, capsys):
+    own, out, moved = tmp_path / "own.csv", tmp_path / "run", tmp_path / "moved.csv"
+    own.write_bytes(plants.read_bytes())
+    use = [*FIT, *TINY, "--hold-out", "year=1990", "--steps", "1", "--out"]
+    assert main(["fit", str(own), *use, str(out)]) == 0
+    # The label that was held out alone has no context to mix.
+    page = (out / "report.html").read_text()
+    assert "A label outside training" in page
+    assert "It predicts them from contexts" not in page
+    metrics = (out / "metrics.json").read_bytes()
+    (out / "metrics.json").unlink()
+    assert "dmcm evaluate" in fails(capsys, "report", out)
+    own.rename(moved)
+    for command in ("evaluate", "report"):
+        assert "If it was moved" in fails(capsys, command, out)
+    assert main(["evaluate", str(out), str(moved)]) == 0
+    assert "training tasks, few-shot" in capsys.readouterr().out
+    assert (out / "metrics.json").read_bytes() == metrics
+    assert main(["report", str(out)]) == 0
+    assert (out / "report.html").read_text().count("A label outside training") == 1
+    moved.rename(own)
+    assert main(["fit", str(own), *use, str(out), "--resume"]) == 0
+    assert json.loads((out / "config.json").read_text())["table"] == str(own.resolve())
+    assert "Give a table with them" in fails(capsys, "evaluate", out, tmp_path / "other.npz")
+
+
 def test_inputs_are_shown_with_as_many_digits_as_tell_them_apart(table_run, bank, capsys):
     use = ["predict", str(table_run), "--bank", str(bank), "--mix", "variety=P", "year=1990", "--range"]
     for text, shown in (("day=2:2.01:0.005", "2.005"), ("day=1990.1:1990.3:0.1", "1990.2")):
         capsys.readouterr()
         assert main([*use, text]) == 0
         assert shown in capsys.readouterr().out
+
+
+def test_predictions_are_shown_whole_and_told_apart(monkeypatch, tmp_path, capsys):
+    """As many columns as fit, and digits enough to see that two values differ."""
+    monkeypatch.setenv("COLUMNS", "200")
+    y = np.tile([[1.0, 2.0]], (3, 20)) + np.arange(3)[:, None] * 1e-6
+    factors, outputs = dmcm.Factors(variety=1), tuple(f"channel_{j}" for j in range(40))
+    network = dmcm.TensorProductNetwork(factors, 1, 40, key=jax.random.key(0), width=4, depth=1)
+    learner = dmcm.Learner(network, dmcm.LevenbergMarquardt(), factors)
+    opened = Run(RunFolder(tmp_path), {}, learner, ("day",), outputs, None)
+    bank = types.SimpleNamespace(mix=lambda learner, **pairs: None)
+    monkeypatch.setattr(dmcm.Learner, "predict", lambda self, contexts, x: y)
+    monkeypatch.setattr("dmcm.cli.predict.load_run", lambda path: opened)
+    monkeypatch.setattr("dmcm.cli.predict.ContextBank", lambda path: bank)
+    assert main(["predict", "run", "--bank", "bank", "--mix", "variety=P", "--range", "day=0:2:1"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    heading, *rows = [line.split() for line in lines if line.strip() and "─" not in line][:4]
+    assert rows[1] == ["1", *["1.000001", "2.000001"] * 10][: len(heading)]
+    assert f"… and {41 - len(heading)} more columns; --out FILE.csv keeps them" in lines
+    assert max(map(len, lines)) <= 120
 
 
 def test_tasks_are_counted_by_what_they_are_for(plants, tmp_path, capsys):
@@ -432,6 +483,8 @@ def test_files_of_something_else_are_not_replaced(plants, tmp_path, capsys):
     for more in ((), ("--resume",)):
         assert "holds files that a run would replace (report.html)" in fails(capsys, *use, *more)
     assert [path.name for path in out.iterdir()] == ["report.html"]
+    (out / "report.html").rename(out / "environment.json")
+    assert "(environment.json)" in fails(capsys, *use)
 
 
 @pytest.mark.parametrize("config", ['{"name": "my web app"}', "[1]", "// mine", '{"kind": "table"}'])
@@ -842,9 +895,21 @@ def test_predict_replaces_predictions_alone(table_run, bank, plants, tmp_path, c
     assert (tmp_path / "mine.csv").read_bytes() == before
     said = fails(capsys, *mix, "--inputs", tmp_path / "grid.csv", "--out", tmp_path / "grid.csv")
     assert "would replace the inputs" in said
-    for _ in range(2):  # predictions of before are replaced
-        use = (*mix, "--inputs", tmp_path / "grid.csv", "--out", tmp_path / "out.csv")
-        assert main([str(word) for word in use]) == 0
+    out, plot = tmp_path / "out.csv", tmp_path / "plot.svg"
+    use = (*mix, "--inputs", tmp_path / "grid.csv", "--out", out, "--plot", plot)
+    assert main([str(word) for word in use]) == 0
+    first = out.read_bytes()
+    assert "--overwrite" in fails(capsys, *use)
+    for option, path in (("--out", out), ("--plot", plot)):
+        path.write_text("day,weight_g\nmine,mine\n")
+        assert "--overwrite" in fails(capsys, *mix, "--inputs", tmp_path / "grid.csv", option, path)
+        assert "mine" in path.read_text()
+    # Predictions of before are replaced when asked, through a link too.
+    link = tmp_path / "link.csv"
+    link.symlink_to(out)
+    assert main([str(word) for word in (*use[:-3], link, *use[-2:], "--overwrite")]) == 0
+    assert link.is_symlink()
+    assert out.read_bytes() == first
 
 
 def test_npz_files_name_no_columns(tmp_path, capsys):
@@ -852,6 +917,9 @@ def test_npz_files_name_no_columns(tmp_path, capsys):
     use = ("fit", tmp_path / "a.npz", "--factors", "robot=2", "--out", tmp_path / "run")
     for more in (("--inputs", "u"), ("--outputs", "v"), ("--task", "w")):
         assert "NPZ file, which has no column names" in fails(capsys, *use, *more)
+    run = TableConfig(tmp_path / "a.npz", {"robot": 2})
+    with pytest.raises(ConfigError, match="Give an NPZ file"):
+        run.read(tmp_path / "b.csv")
 
 
 def test_what_nobody_expected_ends_in_a_line_too(monkeypatch, capsys, tmp_path):

@@ -251,6 +251,11 @@ def test_many_short_tasks_are_not_all_named():
         FactorDataset.from_arrays(x, y, {"f": range(9)}, shots=2)
 
 
+def test_one_sample_tasks_are_not_told_to_lower_the_least_shots():
+    with pytest.raises(DataError, match="Add samples to, or drop, these tasks"):
+        dataset((1, 3, 3, 3), shots=1)
+
+
 def test_columns_that_single_precision_cannot_hold_are_refused():
     x, y = ragged((4, 4, 4))
     seconds = [np.column_stack([one[:, 0], 1.7e9 + np.arange(4)]) for one in x]

@@ -6,11 +6,13 @@ import re
 import xml.etree.ElementTree as ElementTree
 from html.parser import HTMLParser
 
+import jax
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from dmcm import FactorDataset, Factors, GradientDescent, Learner, TensorProductNetwork
 from dmcm.errors import ConfigError
 from dmcm.plots import (
     context_panels,
@@ -41,6 +43,7 @@ from dmcm.report import (
     write_page,
 )
 from dmcm.runs import RunFolder
+from dmcm.tabular.pictures import fitted_picture
 
 NASTY = '</td><script>alert("x")</script>&amp;\x00\x1b[31m\ud800 “é” 𝛼'
 
@@ -279,6 +282,28 @@ def test_predictions_are_sorted_along_the_input(tmp_path):
     assert (tmp_path / "p.PNG").read_bytes().startswith(b"\x89PNG")
     with pytest.raises(ConfigError, match=r"\.png, \.svg"):
         save_figure(figure, tmp_path / "p.jpg")
+
+
+def test_long_titles_and_small_numbers_are_told_in_full():
+    mixes = [f"{'variety of soybean with a long name, ' * 3}year {year}" for year in (1989, 1990)]
+    x, use = np.arange(3.0), {"input_name": "x", "output_names": ["y"]}
+    drawn = [svg_texts(to_svg(prediction_curves(x, 1e-12 * x[:, None], title=mix, **use))) for mix in mixes]
+    assert "year 1989" in " ".join(drawn[0])
+    assert "year 1990" in " ".join(drawn[1])
+    # Once, in the label: above the axis it would lie on the title.
+    assert [text for text in drawn[0] if "e\N{MINUS SIGN}12" in text] == ["y (× 1e\N{MINUS SIGN}12)"]
+
+
+def test_the_lowest_panel_of_each_column_has_numbers():
+    factors = Factors(f=1)
+    network = TensorProductNetwork(factors, 1, 1, key=jax.random.key(0), width=4, depth=1)
+    learner = Learner(network, GradientDescent(factors, steps=1), factors)
+    x, y = np.zeros((4, 4, 1)) + np.arange(4.0)[:, None], np.ones((4, 4, 1)) * np.arange(4.0)[:, None]
+    data = FactorDataset.from_arrays(x, y, {"f": [0, 1, 0, 1]})
+    figure = fitted_picture(learner, data, 0)
+    shown = [axis for axis in figure.axes if axis.get_visible()]
+    assert [axis.xaxis.get_tick_params()["labelbottom"] for axis in shown] == [False, True, True, True]
+    assert [axis.get_xlabel() for axis in shown] == ["", "x0", "x0", "x0"]
 
 
 def test_the_house_style_stays_inside():

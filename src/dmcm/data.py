@@ -335,9 +335,10 @@ class FactorDataset:
         short = [f"{self.task_names[i]} ({counts[i]})" for i in np.flatnonzero(counts < needed)]
         if short:
             more = f" and {len(short) - 5} more" if len(short) > 5 else ""
+            advice = "Lower `shots`, or drop" if self.shots > 1 else "Add samples to, or drop,"
             raise DataError(
                 f"each task needs {self.shots} support samples and one to be tested on; too few in "
-                f"{', '.join(short[:5])}{more}. Lower `shots`, or drop these tasks."
+                f"{', '.join(short[:5])}{more}. {advice} these tasks."
             )
 
     def _check_index(self, index: int) -> None:

@@ -6,6 +6,7 @@ import contextlib
 import io
 import math
 import re
+import textwrap
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -56,6 +57,7 @@ _DARK = {
     PURPLE: "#d98ccb",
 }
 _LONGEST_LABEL = 36
+_TITLE_LETTERS = 80
 _MOST_PANELS = 4
 _FONTS = "Inter, 'Helvetica Neue', 'Segoe UI', system-ui, 'DejaVu Sans', sans-serif"
 _STYLE: dict[Any, Any] = {
@@ -198,8 +200,9 @@ def prediction_curves(
         figure, axes = panels(len(output_names), 1, height=0.6 + 2.6 * len(output_names), sharex=True)
         for j, (axis, name) in enumerate(zip(axes[:, 0], output_names, strict=True)):
             axis.plot(x[order], y[order, j], color=PURPLE, marker="o" if len(x) < 3 else "")
-            axis.set_ylabel(short(name))
-        axes[0, 0].set_title(short(title))
+            set_y_label(axis, short(name))
+        # In lines rather than cut, so that two mixes never share a title.
+        axes[0, 0].set_title(textwrap.fill(plain(title), _TITLE_LETTERS))
         axes[-1, 0].set_xlabel(short(input_name))
     return figure
 
@@ -324,6 +327,16 @@ def set_title(axis: Axes, title: str, note: str = "") -> None:
         axis.annotate(
             short(note), (0, 1), (0, 8), xycoords="axes fraction", textcoords="offset points", color=MUTED
         )
+
+
+def set_y_label(axis: Axes, text: str) -> None:
+    """Name the second axis once all is drawn, with the factor of its numbers: above it there are notes."""
+    formatter = axis.yaxis.get_major_formatter()
+    formatter.set_locs(axis.get_yticks().tolist())
+    if offset := formatter.get_offset():
+        text += f" ({offset})" if offset[0] in "+-\N{MINUS SIGN}" else f" (× {offset})"
+    axis.set_ylabel(text)
+    axis.yaxis.get_offset_text().set_visible(False)
 
 
 def plain_decades(axis: Axis) -> None:

@@ -23,7 +23,8 @@ def claim_run(folder: RunFolder, about: Mapping[str, Any], *, resume: bool) -> N
 
     Args:
         folder: where the run goes.
-        about: its configuration as JSON values; "kind" says what can read it.
+        about: its configuration as JSON values; "kind" says what can read it. If "data", the hash of what it
+            learns from, is equal, "table" may have been moved.
         resume: whether to continue a run with the same configuration.
 
     Raises:
@@ -39,7 +40,11 @@ def claim_run(folder: RunFolder, about: Mapping[str, Any], *, resume: bool) -> N
                 f"{folder.path} already holds a run. Continue with --resume (resume=True), or choose another "
                 "folder."
             )
-        other = other_settings(read_json(file), wanted)
+        held = read_json(file)
+        compared = wanted
+        if isinstance(held, dict) and "table" in held and held.get("data", "") == wanted.get("data"):
+            compared = {**wanted, "table": held["table"]}  # equal data may have been moved
+        other = other_settings(held, compared)
         if other:
             raise CheckpointError(
                 f"{folder.path} holds a run with other settings: {'; '.join(other[:4])}. Resume with the "
@@ -59,15 +64,13 @@ def claim_run(folder: RunFolder, about: Mapping[str, Any], *, resume: bool) -> N
 def _of_others(folder: RunFolder, kind: Any) -> list[str]:
     """Files that a run would replace, but for those of one of its kind that came to nothing."""
     file, there = folder.path / "config.json", folder.traces()
-    if not file.exists():
-        return there
     try:
         held = read_json(file)
     except StorageError:
         held = None
     if isinstance(held, dict) and held.get("kind") == kind:
         return [name for name in there if name not in _EARLY]
-    return [file.name, *there]
+    return [name for name in (file.name, "environment.json") if (folder.path / name).exists()] + there
 
 
 def open_run(path: Path | str) -> tuple[RunFolder, dict[str, Any]]:

@@ -134,9 +134,12 @@ class RunFolder:
         Raises:
             StorageError: the run has none, or they are damaged.
         """
-        found = read_json(self.path / "metrics.json")
+        file = self.path / "metrics.json"
+        if not file.exists():
+            raise StorageError(f"{self.path} has no metrics.json yet. `dmcm evaluate {self.path}` writes it.")
+        found = read_json(file)
         if not isinstance(found, dict):
-            raise StorageError(f"{self.path / 'metrics.json'} holds no metrics: it was damaged or replaced.")
+            raise StorageError(f"{file} holds no metrics: it was damaged or replaced.")
         return found
 
     def close(self) -> None:

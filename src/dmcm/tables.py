@@ -33,8 +33,8 @@ def read_tasks(
 
     Rows of a task need not be adjacent; their order is kept. Label columns of numbers become ordered
     numbers, all others text. Numbers that would lose digits stay text: those with leading zeros, and whole
-    numbers too large for 64 bits. Two spellings of one number, such as 1.1 and 1.10, are refused, because
-    they may be one label or two.
+    numbers too large for 64 bits. Two spellings of one number, such as 1.1 and 1.10, are refused, among
+    words too, because they may be one label or two.
 
     Args:
         path: `.csv`, `.tsv` or `.tab` (UTF-8, one header line), `.parquet` or `.pq`.

@@ -11,9 +11,10 @@ from dmcm.cli.runs import Run, load_run
 from dmcm.cli.show import say, show_path, show_table
 from dmcm.errors import ConfigError
 from dmcm.sinusoid import page, single
+from dmcm.storage import write_json
 from dmcm.tabular.measures import few_shot_errors, measure_table, swap_errors
 from dmcm.tabular.page import combination_table, error_table
-from dmcm.tabular.runs import TableConfig, read_own, split_tasks
+from dmcm.tabular.runs import TableConfig, data_digest, read_own, split_tasks
 
 EXAMPLES = """
 dmcm evaluate runs/demo
@@ -26,7 +27,8 @@ dmcm evaluate runs/plants other.csv    another table with the same columns
 class EvaluateConfig:
     """Measure a run: sinusoids by the frozen protocol, tables few-shot and with swapped contexts.
 
-    Prints the errors and writes them to the run's metrics.json; errors on another table are only printed.
+    Prints the errors and writes them to the run's metrics.json; errors on another table are only printed. The
+    run's own table is recognised by what it holds, wherever it is now.
     """
 
     run: tyro.conf.Positional[Path]
@@ -57,13 +59,16 @@ def run(config: EvaluateConfig) -> None:
 
 def _evaluate_table(opened: Run, own: TableConfig, table: Path | None) -> None:
     split = None
+    data = read_own(own, opened.about) if table is None else own.read(table)
+    if table is not None and opened.about.get("data") == data_digest(data):
+        # The run's own, which may have been moved.
+        write_json(opened.folder.path / "config.json", {**opened.about, "table": str(table.resolve())})
+        table = None
     if table is None:
-        data = read_own(own, opened.about)
         split = split_tasks(own, data)
         metrics = measure_table(opened.learner, split)
         opened.folder.write_metrics(metrics)
     else:
-        data = own.read(table)
         few, swapped = few_shot_errors(opened.learner, data), swap_errors(opened.learner, data)
         metrics = {"few_shot": few, "swap": swapped}
     show_table(combination_table(data, split))

@@ -12,7 +12,7 @@ import tyro
 from dmcm.bank import ContextBank
 from dmcm.cli.arguments import parse_pairs, parse_range
 from dmcm.cli.runs import Run, load_run
-from dmcm.cli.show import say, show_path, show_table
+from dmcm.cli.show import count_fitting, say, show_path, show_table
 from dmcm.errors import ConfigError
 from dmcm.plots import check_figure_path, prediction_curves, save_figure
 from dmcm.report import Table
@@ -44,6 +44,8 @@ class PredictConfig:
     """Table to write inputs and predictions to (.csv, .tsv or .parquet)."""
     plot: Path | None = None
     """Plot to write, for models with one input (.png or .svg)."""
+    overwrite: bool = False
+    """Replace predictions and a plot of before."""
 
 
 CONFIG = PredictConfig
@@ -56,9 +58,11 @@ def run(config: PredictConfig) -> None:
         check_figure_path(config.plot)
         if len(opened.inputs) != 1:
             raise ConfigError(f"--plot draws models with one input; this one has {', '.join(opened.inputs)}.")
+        _check_free("--plot", config.plot, config.overwrite)
     names = [*opened.inputs, *opened.outputs]
     if config.out is not None:
         _check_out(config.out, config.inputs, names)
+        _check_free("--out", config.out, config.overwrite)
     pairs = parse_pairs(config.mix, "--mix", "variety=P year=1990")
     bank = ContextBank(config.bank)
     missing = [name for name in opened.learner.factors if name not in pairs]
@@ -73,27 +77,27 @@ def run(config: PredictConfig) -> None:
     y = np.asarray(opened.learner.predict(contexts, x), np.float64)
     columns = dict(zip(names, np.column_stack([x, y]).T, strict=True))
     if config.out is not None:
-        write_table(config.out, columns)
+        write_table(config.out.resolve(), columns)  # a link stays one
     if config.plot is not None:
         title = ", ".join(f"{factor} {name}" for factor, name in pairs.items())
         figure = prediction_curves(
             x[:, 0], y, input_name=opened.inputs[0], output_names=opened.outputs, title=title
         )
-        save_figure(figure, config.plot)
-    shown = zip(_told_apart(x[:_SHOWN]), y[:_SHOWN].tolist(), strict=True)
-    show_table(Table(tuple(columns), [[*inputs, *outputs] for inputs, outputs in shown]))
-    if len(x) > _SHOWN:
-        say(
-            f"… and {len(x) - _SHOWN:,} more rows" + ("" if config.out else "; --out FILE.csv keeps them"),
-            "dim",
-        )
+        save_figure(figure, config.plot.resolve())
+    rows = _told_apart(np.column_stack([x, y])[:_SHOWN])
+    fits = count_fitting(tuple(columns), rows)
+    show_table(Table(tuple(columns)[:fits], [row[:fits] for row in rows]))
+    hidden = [f"{len(x) - _SHOWN:,} more rows"] if len(x) > _SHOWN else []
+    hidden += [f"{len(names) - fits:,} more columns"] if len(names) > fits else []
+    if hidden:
+        say(f"… and {', '.join(hidden)}" + ("" if config.out else "; --out FILE.csv keeps them"), "dim")
     for label, path in (("table", config.out), ("plot", config.plot)):
         if path is not None:
             show_path(label, path)
 
 
-def _told_apart(x: np.ndarray) -> list[list[str]]:
-    """Inputs as text, each column with enough digits to tell its values apart."""
+def _told_apart(values: np.ndarray) -> list[list[str]]:
+    """Numbers as text, each column with enough digits to tell its values apart."""
 
     def texts(column: np.ndarray) -> list[str]:
         wanted, digits = len(set(column.tolist())), 4
@@ -101,7 +105,7 @@ def _told_apart(x: np.ndarray) -> list[list[str]]:
             digits += 1
         return found
 
-    return np.array([texts(column) for column in x.T]).T.tolist()
+    return np.array([texts(column) for column in values.T]).T.tolist()
 
 
 def _check_out(out: Path, inputs: Path | None, names: list[str]) -> None:
@@ -113,6 +117,12 @@ def _check_out(out: Path, inputs: Path | None, names: list[str]) -> None:
             f"--out {out} already exists, with columns {', '.join(found[:6])}, while predictions have "
             f"{', '.join(names)}. Choose another name, or delete it first."
         )
+
+
+def _check_free(option: str, path: Path, overwrite: bool) -> None:
+    """Refuse to replace a file without having been told to."""
+    if path.is_file() and not overwrite:
+        raise ConfigError(f"{option} {path} already exists. Choose another name, or replace it: --overwrite.")
 
 
 def _read_inputs(config: PredictConfig, opened: Run) -> np.ndarray:

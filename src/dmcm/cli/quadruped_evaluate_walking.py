@@ -28,8 +28,8 @@ def run(config: WalkingSuite) -> None:
     ]
     heads = ("ground", "success", "share of the distance", "velocity error, m/s", "falls")
     caption = (
-        "Mean action; success is no fall and half of the commanded distance. Share of the distance and velocity error "
-        "are medians over episodes."
+        "Mean action; success is no fall and half of the commanded distance. Share of the distance and "
+        "velocity error are medians over episodes."
     )
     show_table(Table(heads, rows, caption), "Walking")
     if config.results is not None:

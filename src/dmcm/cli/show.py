@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 
+import numpy as np
 from rich import box
+from rich.cells import cell_len
 from rich.console import Console
 from rich.table import Table as RichTable
 from rich.text import Text
@@ -27,6 +30,14 @@ def say(text: str, style: str = "") -> None:
 def show_path(label: str, path: object) -> None:
     """Print a path on its own line, never broken."""
     console().print(Text.assemble((f"{label}: ", "bold"), str(path)), soft_wrap=True)
+
+
+def count_fitting(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> int:
+    """How many of a table's columns, from the first, can be shown with no cell broken; at least one."""
+    widths = [max(map(cell_len, column)) for column in zip(columns, *rows, strict=True)]
+    # `show_table` puts a blank on either side of each cell and of the table, and one between columns.
+    ends = np.cumsum(np.asarray(widths) + 3) + 1
+    return max(1, int(np.sum(ends <= console().width)))
 
 
 def show_table(table: Table, title: str = "") -> None:

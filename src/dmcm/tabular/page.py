@@ -148,12 +148,17 @@ def _held_out(
 ) -> Section:
     """The swap as a picture, one a held-out combination (at most four)."""
     assert split.held_out is not None
+    mixed = "zero_shot" in metrics.get("held_out", {})
+    how = (
+        "It predicts them from contexts of other tasks, each of which shares one label with them."
+        if mixed
+        else "Each has a label that no training task carries, so no contexts can be mixed for it."
+    )
     blocks: list[Block] = [
         f"Held out: {', '.join(f'{name} {label}' for name, label in config.hold_out.items())}. The model "
-        "never trained on these tasks. It predicts them from contexts of other tasks, each of which shares "
-        "one label with them."
+        f"never trained on these tasks. {how}"
     ]
-    if learner.inputs == 1 and "zero_shot" in metrics.get("held_out", {}):
+    if learner.inputs == 1 and mixed:
         names = split.held_out.factor_names
         combinations = [
             (labels, split.held_out.where(**dict(zip(names, labels, strict=True))))
@@ -175,7 +180,7 @@ def _held_out(
                     f"Held out: {', '.join(str(label) for label in labels)}, predicted by a swap",
                 )
             )
-    return Section("A combination outside training", tuple(blocks))
+    return Section(f"A {'combination' if mixed else 'label'} outside training", tuple(blocks))
 
 
 def _fitted(learner: Learner, data: FactorDataset) -> Section:

@@ -23,6 +23,7 @@ from dmcm.plots import (
     house_style,
     panels,
     set_title,
+    set_y_label,
     shared_legend,
     short,
 )
@@ -127,7 +128,11 @@ def _diagonal(axis: Axes, values: np.ndarray) -> None:
 
 def _label_axes(axes: np.ndarray, data: FactorDataset, output: int) -> None:
     single = data.inputs == 1
-    for axis in axes[-1]:
-        axis.set_xlabel(short(data.input_names[0] if single else f"{data.output_names[output]}, measured"))
+    for column in axes.T:
+        lowest = [axis for axis in column if axis.get_visible()][-1]
+        lowest.set_xlabel(short(data.input_names[0] if single else f"{data.output_names[output]}, measured"))
+        lowest.tick_params(axis="x", labelbottom=True)
     for axis in axes[:, 0]:
-        axis.set_ylabel(short(data.output_names[output] if single else "predicted"))
+        set_y_label(axis, short(data.output_names[output] if single else "predicted"))
+    for axis in axes[:, 1:].flat:
+        axis.yaxis.get_offset_text().set_visible(False)

@@ -13,7 +13,7 @@ import numpy as np
 
 from dmcm.contexts import Factors
 from dmcm.data import FactorDataset
-from dmcm.errors import ConfigError, DataError, unknown_name
+from dmcm.errors import ConfigError, DataError, StorageError, unknown_name
 from dmcm.fit_config import FitConfig
 from dmcm.learner import Learner
 from dmcm.models import build_network, build_solver
@@ -86,11 +86,17 @@ class TableConfig:
         """The tasks of the run's table, or of another one with the same columns.
 
         Raises:
-            ConfigError: no input or output column was named, or columns were named for an NPZ file.
+            ConfigError: no input or output column was named, or columns were named for an NPZ file; a table
+                for a run on an NPZ file, or the reverse.
             DmcmError: as for `FactorDataset.from_table` and `FactorDataset.from_npz`.
         """
         path = self.table if table is None else table
         if path.suffix.lower() == ".npz":
+            if table is not None and self.inputs:
+                raise ConfigError(
+                    f"{path.name} is an NPZ file, which names no columns, but this run was trained on a "
+                    f"table with columns {', '.join((*self.inputs, *self.outputs))}. Give a table with them."
+                )
             if self.inputs or self.outputs or self.task is not None:
                 raise ConfigError(
                     f"{path.name} is an NPZ file, which has no column names: leave out --inputs, --outputs "
@@ -105,6 +111,11 @@ class TableConfig:
                 data,
                 labels={name: data.labels[name] for name in self.factors},
                 levels={name: data.levels[name] for name in self.factors},
+            )
+        if table is not None and not self.inputs:
+            raise ConfigError(
+                f"{path.name} is a table, but this run was trained on an NPZ file, which names no columns. "
+                "Give an NPZ file."
             )
         if not self.inputs or not self.outputs:
             raise ConfigError("name the columns: --inputs day --outputs weight_g (one or more each).")
@@ -151,9 +162,15 @@ def read_own(config: TableConfig, about: Mapping[str, Any]) -> FactorDataset:
         about: content of its `config.json`.
 
     Raises:
+        StorageError: the table is not where it was.
         DataError: the table has changed since.
         DmcmError: as for `TableConfig.read`.
     """
+    if not config.table.exists():
+        raise StorageError(
+            f"there is no file {config.table}, which this run was trained on. If it was moved, say where it "
+            f"is now with `dmcm evaluate RUN FOLDER/{config.table.name}`; the run then knows it again."
+        )
     data = config.read()
     if about.get("data") not in (None, data_digest(data)):
         raise DataError(
