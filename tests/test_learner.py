@@ -4,6 +4,7 @@ import copy
 import os
 import subprocess
 import sys
+from typing import Any
 
 import equinox as eqx
 import jax
@@ -23,7 +24,9 @@ from tests.helpers import (
 )
 
 from dmcm import Contexts, FactorDataset, Prior, share
-from dmcm.errors import ContextMismatchError, DataError, FactorError, ShapeError
+from dmcm.errors import ConfigError, ContextMismatchError, DataError, FactorError, ShapeError
+from dmcm.models import build_network
+from dmcm.networks import ConcatNetwork
 from dmcm.samples import Samples, as_samples, weighted_mean
 from dmcm.scaling import Scaler
 
@@ -316,6 +319,49 @@ def test_scalers_of_other_columns_are_refused():
             learner(scaler=Scaler.identity(*sizes))
 
 
+class Own(ConcatNetwork):
+    """A network of one's own that turns what its base gives into something else."""
+
+    turn: Any = eqx.field(static=True, default=None)
+
+    def decode(self, encoded, contexts):
+        return self.turn(super().decode(encoded, contexts))
+
+
+class Nameless(Own):
+    kind = None
+
+
+@pytest.mark.parametrize(
+    ("turn", "shape"),
+    [
+        (lambda y: y[:, 0], r"\(2,\)"),
+        (lambda y: jnp.concatenate([y, y], axis=1), r"\(2, 2\)"),
+        (lambda y: jnp.mean(y, axis=0, keepdims=True), r"\(1, 1\)"),
+        (lambda y: (y, y), "tuple"),
+    ],
+)
+def test_outputs_that_would_be_broadcast_are_refused(turn, shape):
+    def own(kind, turn):
+        plain = kind(FACTORS, 1, 1, width=4, depth=1, key=jax.random.key(0))
+        object.__setattr__(plain, "turn", turn)
+        return plain
+
+    with pytest.raises(ShapeError, match=rf"Own gives outputs of shape {shape}.*\(2, 1\)"):
+        learner(network=own(Own, turn))
+    with pytest.raises(ConfigError, match="Nameless has no name for its kind"):
+        learner(network=own(Nameless, lambda y: y))
+    assert learner(network=own(Own, lambda y: y)).outputs == 1
+
+
+def test_a_learner_can_be_built_where_jax_traces():
+    x, _ = sine()
+    many = eqx.filter_vmap(lambda key: learner(network=build_network("concat", FACTORS, 1, 1, key)))(
+        jax.random.split(jax.random.key(0), 3)
+    )
+    assert eqx.filter_vmap(lambda m: m.predict(m.prior_contexts(), x))(many).shape == (3, *x.shape)
+
+
 def test_samples_are_checked_alike_for_one_and_many():
     assert as_samples(np.zeros((2, 3, 1)), np.zeros((2, 3, 2)), 1, 2).weight.shape == (2, 3)
     with pytest.raises(ShapeError, match="and tasks"):
@@ -359,6 +405,19 @@ def test_samples_of_other_columns_are_refused(model, tasks):
     two = samples_of((x, np.concatenate([y, y], axis=1)))
     with pytest.raises(ShapeError, match="1 input and 2 output columns, but the learner takes 1 and 1"):
         model.adapt_samples(two)
+
+
+def test_samples_that_do_not_fit_each_other_are_refused(model, tasks):
+    good = samples_of(*tasks)
+    for change in (
+        lambda s: jax.tree.map(lambda leaf: leaf[0], s),
+        lambda s: eqx.tree_at(lambda s: s.weight, s, s.weight[:, :1]),
+        lambda s: eqx.tree_at(lambda s: s.y, s, s.y[:, :1]),
+    ):
+        with pytest.raises(ShapeError, match="adapt_samples takes x"):
+            model.adapt_samples(change(good))
+    with pytest.raises(DataError, match="no samples to adapt to"):
+        model.adapt_samples(jax.tree.map(lambda leaf: leaf[:, :0], good))
 
 
 def test_missing_values_and_dates_are_no_numbers(model, tasks):

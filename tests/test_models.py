@@ -159,16 +159,31 @@ def test_kinds_of_ones_own_are_never_loaded_as_ours(tmp_path):
     assert type(found.network) is Mine
     assert same_bits(eqx.filter(found, eqx.is_array), eqx.filter(saved_model, eqx.is_array))
     assert found.fingerprint() == saved_model.fingerprint()
-    with pytest.raises(StorageError, match="shape"):
+    with pytest.raises(StorageError, match=r"network: .*'width': 4.* and not .*'width': 5"):
         load_learner(tmp_path / "m", like=of_my_own(width=5))
+    ours = learner(network=network("concat", width=4), scaler=Scaler.identity(1, 1))
+    with pytest.raises(StorageError, match=r"own classes: \['Mine'\] and not \[\]"):
+        load_learner(tmp_path / "m", like=ours)
 
 
 def test_a_learner_like_the_saved_one_serves_library_kinds_too(tmp_path):
     saved_model = perturbed(learner())
     save_learner(tmp_path / "m", saved_model)
     assert load_learner(tmp_path / "m", like=learner(seed=3)).fingerprint() == saved_model.fingerprint()
-    with pytest.raises(StorageError, match="a model that does not match its fingerprint"):
+    with pytest.raises(StorageError, match=r"solver: .*levenberg_marquardt.* and not .*none"):
         load_learner(tmp_path / "m", like=learner(solver=solver("none")))
+
+
+def test_settings_of_the_learner_given_never_replace_the_stored_ones(tmp_path):
+    save_learner(tmp_path / "m", learner(prior=Prior(FACTORS, floor=0.02)))
+    with pytest.raises(StorageError, match=r"'steps': 4.* and not .*'steps': 1\b.*Build `like` with its"):
+        load_learner(tmp_path / "m", like=learner(solver=solver(steps=1), prior=Prior(FACTORS, floor=0.02)))
+    with pytest.raises(StorageError, match=r"prior: .*0\.02.* and not .*0\.5"):
+        load_learner(tmp_path / "m", like=learner(prior=Prior(FACTORS, floor=0.5)))
+    arrays, about = load_arrays(tmp_path / "m")
+    save_arrays(tmp_path / "m", arrays, {**about, "learner": "text"})
+    with pytest.raises(StorageError, match="cannot be used"):
+        load_learner(tmp_path / "m", like=learner())
 
 
 def test_unknown_kinds_are_configuration_errors():

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+from typing import Any
 
 import equinox as eqx
 import jax
@@ -16,6 +17,7 @@ from dmcm.errors import CheckpointError, ConfigError, DataError, DivergenceError
 from dmcm.networks import ConcatNetwork
 from dmcm.optimiser import outer_optimiser
 from dmcm.runs import RunFolder
+from dmcm.scaling import Scaler
 from dmcm.storage import load_arrays, tree_arrays
 
 QUICK = FitConfig(steps=7, chunk=3, learning_rate=1e-2)
@@ -69,6 +71,31 @@ class Shifted(eqx.Module):
     def sample(self, key):
         batch = self.inner.sample(key)
         return eqx.tree_at(lambda b: b.query.y, batch, batch.query.y + self.settings["shift"].by)
+
+    def scaler(self):
+        return self.inner.scaler()
+
+
+class Changed(eqx.Module):
+    """Batches of a dataset, changed as one says."""
+
+    inner: eqx.Module
+    change: Any = eqx.field(static=True)
+    moments: Any = None
+
+    def sample(self, key):
+        return self.change(self.inner.sample(key))
+
+    def scaler(self):
+        return self.inner.scaler() if self.moments is None else self.moments
+
+
+@dataclasses.dataclass
+class Unfrozen:
+    inner: eqx.Module
+
+    def sample(self, key):
+        return self.inner.sample(key)
 
     def scaler(self):
         return self.inner.scaler()
@@ -326,6 +353,59 @@ def test_data_that_do_not_fit_the_learner():
         train(plain(), partly)
     done = train(plain(), partly, FitConfig(steps=1, recombination=0.0))
     assert done.steps == 1
+
+
+@pytest.mark.parametrize(
+    ("change", "error", "message"),
+    [
+        (lambda b: (b.support, b.query), DataError, "must return a dmcm.samples.Batch, not tuple"),
+        (
+            lambda b: eqx.tree_at(lambda b: b.query.y, b, jnp.tile(b.query.y, 2)),
+            ShapeError,
+            "1 input and 2 output columns",
+        ),
+        (
+            lambda b: eqx.tree_at(lambda b: b.query.x, b, b.query.x[:, :1]),
+            ShapeError,
+            "the query samples of a batch have",
+        ),
+        (
+            lambda b: eqx.tree_at(lambda b: b.support.weight, b, b.support.weight[:1]),
+            ShapeError,
+            "the support samples of a batch have",
+        ),
+        (
+            lambda b: eqx.tree_at(lambda b: b.labels["phase"], b, b.labels["phase"] * 1.0),
+            ShapeError,
+            "labels of phase of a batch must be integers",
+        ),
+        (
+            lambda b: eqx.tree_at(lambda b: b.valid, b, b.valid * 1.0),
+            ShapeError,
+            "valid of a batch must be booleans",
+        ),
+    ],
+)
+def test_batches_that_do_not_fit_are_refused(change, error, message):
+    with pytest.raises(error, match=message):
+        train(plain(), Changed(sines().sampler(), change))
+
+
+def test_samplers_that_cannot_be_used_are_refused():
+    with pytest.raises(DataError, match=r"Unfrozen is no frozen pytree.*equinox\.Module"):
+        train(plain(), Unfrozen(sines().sampler()))
+    with pytest.raises(ShapeError, match="the scaler has 2 input"):
+        train(plain(), Changed(sines().sampler(), lambda batch: batch, Scaler.identity(2, 1)))
+
+
+def test_validation_columns_in_another_order_are_refused():
+    rng = np.random.default_rng(0)
+    x, labels = rng.normal(size=(4, 8, 2)), {"amplitude": [0, 1, 0, 1], "phase": [0, 0, 1, 1]}
+    there = FactorDataset.from_arrays(x, x, labels, input_names=["q", "u"], output_names=["a", "b"])
+    for names in ({"input_names": ["u", "q"]}, {"output_names": ["b", "a"]}):
+        turned = FactorDataset.from_arrays(x, x, labels, **names)
+        with pytest.raises(ShapeError, match="in the same order"):
+            train(learner(network=network(inputs=2, outputs=2)), there, validation=turned)
 
 
 def test_penalty_on_dependence_takes_part():

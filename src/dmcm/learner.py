@@ -14,7 +14,7 @@ from jaxtyping import Array, Float
 
 from dmcm.checks import as_names
 from dmcm.contexts import Contexts, Factors, check_compatible, check_sizes, same_model
-from dmcm.errors import ContextMismatchError, DataError, FactorError, ShapeError
+from dmcm.errors import ConfigError, ContextMismatchError, DataError, FactorError, ShapeError
 from dmcm.fingerprints import fingerprint_of
 from dmcm.networks.base import Network
 from dmcm.pooling import solve_pooled
@@ -60,8 +60,16 @@ class Learner(eqx.Module):
 
         Raises:
             FactorError: network, solver or prior is made for other factors.
-            ShapeError: solver or scaler is made for other numbers of columns.
+            ShapeError: solver or scaler is made for other numbers of columns, or the network's outputs have
+                another shape than it says.
+            ConfigError: a network or solver of one's own without a name for its kind.
         """
+        for part in (network, solver):
+            if not isinstance(getattr(part, "kind", None), str):
+                raise ConfigError(
+                    f"{type(part).__name__} has no name for its kind, by which files tell models apart: add "
+                    'kind: ClassVar[str] = "…" to the class.'
+                )
         if network.factors != factors:
             raise FactorError(
                 f"the network is conditioned on {network.factors}, but the learner is given {factors}; "
@@ -81,6 +89,7 @@ class Learner(eqx.Module):
         self.network, self.solver, self.factors = network, solver, factors
         self.prior = Prior(factors) if prior is None else prior
         self.scaler = scaler
+        _check_outputs(network, self.prior)
 
     @property
     def inputs(self) -> int:
@@ -177,6 +186,15 @@ class Learner(eqx.Module):
         Raises:
             ShapeError, DataError, FactorError, ContextMismatchError: as for `adapt`.
         """
+        shapes = {leaf.shape[:2] for leaf in (samples.x, samples.y, samples.weight)}
+        if len(shapes) > 1 or (samples.x.ndim, samples.y.ndim, samples.weight.ndim) != (3, 3, 2):
+            raise ShapeError(
+                f"adapt_samples takes x (tasks, n, {self.inputs}), y (tasks, n, {self.outputs}) and weight "
+                f"(tasks, n), not {samples.x.shape}, {samples.y.shape} and {samples.weight.shape}; use adapt "
+                "for one task."
+            )
+        if samples.x.shape[1] == 0:
+            raise DataError("no samples to adapt to: give at least one row of x and y a task.")
         columns = (samples.x.shape[-1], samples.y.shape[-1])
         if columns != (self.inputs, self.outputs):
             raise ShapeError(
@@ -274,6 +292,20 @@ class Learner(eqx.Module):
     def fingerprint(self) -> str | None:
         """Hash of structure and parameters, the same after saving and loading; None while JAX traces."""
         return fingerprint_of(self)
+
+
+def _check_outputs(network: Network, prior: Prior) -> None:
+    """Refuse a network whose outputs NumPy's rules would silently broadcast; skipped under tracing."""
+    if any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves((network, prior))):
+        return
+    rows = jax.ShapeDtypeStruct((2, network.inputs), jnp.float32)
+    found = jax.eval_shape(lambda x, own: network.decode(network.encode(x), own), rows, prior.mean)
+    shape = getattr(found, "shape", type(found).__name__)
+    if shape != (2, network.outputs):
+        raise ShapeError(
+            f"{type(network).__name__} gives outputs of shape {shape} for 2 inputs; {(2, network.outputs)}, "
+            "(n, outputs), is needed: check its decode."
+        )
 
 
 def held_contexts(

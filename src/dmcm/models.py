@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -107,14 +108,19 @@ def save_learner(path: Path | str, learner: Learner, **about: Any) -> None:
     Raises:
         StorageError: the file cannot be written.
     """
-    parts = ((learner.network, NETWORKS), (learner.solver, SOLVERS))
     description = {
         **about,
         "learner": describe(learner),
-        "own_kinds": [type(part).__name__ for part, known in parts if known.get(part.kind) is not type(part)],
+        "own_kinds": _own_kinds(learner),
         "fingerprint": learner.fingerprint(),
     }
     save_arrays(Path(path), tree_arrays(learner), description)
+
+
+def _own_kinds(learner: Learner) -> list[str]:
+    """Classes of the network and the solver that this library does not define."""
+    parts = ((learner.network, NETWORKS), (learner.solver, SOLVERS))
+    return [type(part).__name__ for part, known in parts if known.get(part.kind) is not type(part)]
 
 
 def load_learner(path: Path | str, like: Learner | None = None) -> Learner:
@@ -122,8 +128,8 @@ def load_learner(path: Path | str, like: Learner | None = None) -> Learner:
 
     Args:
         path: the file.
-        like: a learner built in the same way as the saved one, with any numbers. Needed if its network or
-            solver is of a custom kind, which the library cannot build.
+        like: a learner built in the same way as the saved one, with the same settings and any numbers. Needed
+            if its network or solver is of a custom kind, which the library cannot build.
 
     Raises:
         StorageError: no such file, a damaged one, one that holds no learner or one that differs from `like`,
@@ -133,6 +139,7 @@ def load_learner(path: Path | str, like: Learner | None = None) -> Learner:
     if "learner" not in about:
         raise StorageError(f"{path} holds no learner.")
     if like is not None:
+        _check_like(path, like, about)
         if like.scaler is None and about["learner"]["scaled"]:
             scaler = Scaler.identity(like.inputs, like.outputs)
             like = eqx.tree_at(lambda tree: tree.scaler, like, scaler, is_leaf=lambda leaf: leaf is None)
@@ -147,3 +154,24 @@ def load_learner(path: Path | str, like: Learner | None = None) -> Learner:
     if learner.fingerprint() != about.get("fingerprint"):
         raise StorageError(f"{path} holds a model that does not match its fingerprint.")
     return learner
+
+
+def _check_like(path: Path | str, like: Learner, about: dict[str, Any]) -> None:
+    """Raise unless `like` has the stored learner's settings and classes, whatever its numbers."""
+
+    def plain(learner: Any, own_kinds: list[str]) -> dict[str, Any]:
+        # A scaler comes with training.
+        return {**{k: v for k, v in dict(learner).items() if k != "scaled"}, "own classes": own_kinds}
+
+    try:
+        stored = plain(about["learner"], about.get("own_kinds", []))
+    except (TypeError, ValueError) as error:
+        raise StorageError(f"the stored description of the model cannot be used: {error}") from error
+    # JSON has no tuples.
+    given = plain(json.loads(json.dumps(describe(like))), _own_kinds(like))
+    wrong = [name for name in stored | given if stored.get(name) != given.get(name)]
+    if wrong:
+        told = "; ".join(f"{name}: {stored.get(name)} and not {given.get(name)}" for name in wrong)
+        raise StorageError(
+            f"{path} holds another model than `like`, with {told}. Build `like` with its settings."
+        )
