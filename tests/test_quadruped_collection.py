@@ -506,6 +506,24 @@ def test_manifest_that_is_none_is_refused(folder, simulated, text):
     assert simulated == []
 
 
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("rate_hz", "50"),
+        ("config", None),
+        ("config", {}),
+        ("cells", []),
+        ("robots", {}),
+        ("shards", {"0": 1}),
+    ],
+)
+def test_manifest_with_a_part_of_another_kind_is_refused(folder, name, value):
+    file = folder / "manifest.json"
+    write_json(file, {**read_json(file), name: value})
+    with pytest.raises(StorageError, match=f"is damaged: .*{name}.*collect into another folder"):
+        read_collection(folder)
+
+
 def test_manifest_with_a_property_of_another_version_is_refused(folder):
     robots = read_json(folder / "manifest.json")["robots"]
     robots[0]["tail_m"] = 0.3

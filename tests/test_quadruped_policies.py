@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import shutil
 
 import equinox as eqx
 import jax
@@ -11,7 +12,7 @@ import pytest
 
 from dmcm.bank import ContextBank
 from dmcm.contexts import Factors
-from dmcm.errors import BankError, CheckpointError, ConfigError, ShapeError, StorageError
+from dmcm.errors import BankError, CheckpointError, ConfigError, DataError, ShapeError, StorageError
 from dmcm.learner import Learner
 from dmcm.models import save_learner
 from dmcm.networks import ConcatNetwork, TensorProductNetwork
@@ -46,6 +47,7 @@ from dmcm.quadruped.walking.suite import OVER_GROUND
 from dmcm.quadruped.world.terrain import TRAINING_TERRAINS, Terrain
 from dmcm.runs import RunFolder
 from dmcm.solvers import LevenbergMarquardt
+from dmcm.storage import read_json, write_json
 from helpers import same_bits
 
 GO1 = load_robot("go1")
@@ -698,10 +700,43 @@ def test_methods_that_match_have_the_trained_actors_of_others(place, tmp_path, m
     save_policy(path, policy, {**about, "training": {**about["training"], "data": {"robot": "go1"}}})
     run_sweep(config, progress=False)
     assert trained[5:] == [("dmcm", 0), ("oracle", 0)]
+    # So is one that was put together with vectors of another model.
+    path = tmp_path / "dmcm" / "seed-0" / "policy.safetensors"
+    policy, about = load_policy(path)
+    told = {**about["training"]["told"], "model": "other"}
+    save_policy(path, policy, {**about, "training": {**about["training"], "told": told}})
+    run_sweep(config, progress=False)
+    assert trained[7:] == [("dmcm", 0)]
     # What was trained with other settings is not taken for what is asked for.
     longer = dataclasses.replace(config, training=training(place, iterations=6))
     with pytest.raises(CheckpointError, match=r"other settings: iterations is 4 there and 6 here"):
         run_sweep(longer, progress=False)
+
+
+@pytest.mark.parametrize("what", ["digests.data", "digests.start", "digests.robot", "told.model"])
+def test_a_finished_policy_from_other_sources_is_not_taken(place, uninterrupted, tmp_path, what):
+    policy, about = load_policy(uninterrupted[1] / "policy.safetensors")
+    config = PolicySweep(("dmcm_told",), 1, training(place), tmp_path)
+    path = tmp_path / "dmcm_told" / "seed-0" / "policy.safetensors"
+    save_policy(path, policy, about)
+    assert run_sweep(config, progress=False) == [path]
+    held, (part, name) = about["training"], what.split(".")
+    save_policy(path, policy, {**about, "training": {**held, part: {**held[part], name: "other"}}})
+    with pytest.raises(CheckpointError, match=f"{what} is 'other' there and .*choose another folder"):
+        run_sweep(config, progress=False)
+    # An earlier version did not say what its policies were made from.
+    save_policy(path, policy, {**about, "training": {n: v for n, v in held.items() if n != part}})
+    assert run_sweep(config, progress=False) == [path]
+
+
+def test_data_of_a_robot_that_was_edited_are_refused(place, tmp_path):
+    shutil.copytree(place / "data", tmp_path / "data")
+    manifest = read_json(tmp_path / "data" / "manifest.json")
+    manifest["robot_table"]["p_gain_nm_per_rad"] = 70.0
+    write_json(tmp_path / "data" / "manifest.json", manifest)
+    with pytest.raises(DataError, match="p_gain_nm_per_rad is 70.0 there and .*collect again"):
+        train_policy(training(place, data=tmp_path / "data"), tmp_path / "run", progress=False)
+    assert not (tmp_path / "run").exists()
 
 
 @pytest.mark.parametrize("options", [{"methods": ("dmcn",)}, {"seeds": 0}])

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from dmcm.errors import CheckpointError, ConfigError, DataError, DivergenceError, StorageError
+from dmcm.quadruped.body import robot_table as robot_tables
 from dmcm.quadruped.body.robot_table import load_robot
 from dmcm.quadruped.conditioned.shipped import MATCHED_POLICY, TOLD_POLICY
 from dmcm.quadruped.data.shards import CollectConfig
@@ -378,6 +379,17 @@ def test_a_folder_with_another_run_is_refused(uninterrupted, tmp_path):
         train_walking(TRAINING, out, progress=False)
     with pytest.raises(CheckpointError, match="seed is 0 there and 9 here"):
         train_walking(dataclasses.replace(TRAINING, seed=9), out, resume=True, progress=False)
+
+
+def test_a_run_is_not_resumed_with_another_table_of_the_same_name(tmp_path):
+    table = tmp_path / "mine.toml"
+    text = (robot_tables._TABLES / "go1.toml").read_text()
+    table.write_text(text)
+    training = dataclasses.replace(TRAINING, iterations=1, phase=1, robot=str(table))
+    train_walking(training, tmp_path / "run", progress=False)
+    table.write_text(text.replace("home_height_m = 0.32", "home_height_m = 0.33"))
+    with pytest.raises(CheckpointError, match="robot_table"):
+        train_walking(training, tmp_path / "run", resume=True, progress=False)
 
 
 def test_a_finished_run_resumes_to_itself(uninterrupted):

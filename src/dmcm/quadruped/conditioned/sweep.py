@@ -9,13 +9,16 @@ from pathlib import Path
 from dmcm.checks import chosen_names
 from dmcm.errors import CheckpointError, ConfigError
 from dmcm.quadruped.conditioned.methods import METHODS
-from dmcm.quadruped.conditioned.training import PolicyTraining, train_policy
+from dmcm.quadruped.conditioned.training import PolicyTraining, train_policy, vectors_model
+from dmcm.quadruped.data.collection import Collection, read_collection
 from dmcm.quadruped.data.distributed import over_ray
 from dmcm.quadruped.walking.policy import POLICY_FILE, load_policy
 from dmcm.run_config import other_settings
+from dmcm.storage import digest, tree_arrays
 
 _SETTINGS = ("method", "seed", "iterations", "robots", "phase", "noise", "ppo")
-"""Settings that a finished policy must share with the requested one."""
+"""Settings that a finished policy must share with the requested one, and beside them data, robot, start and
+model."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -55,7 +58,7 @@ def run_sweep(config: PolicySweep, *, progress: bool = True) -> list[Path]:
 
     Raises:
         ConfigError: settings out of range.
-        CheckpointError: a finished policy has other settings.
+        CheckpointError: a finished policy has other settings, data, robot, start or model.
         DmcmError: as `train_policy`, or a cluster that does not answer.
     """
     config = config.check()
@@ -66,9 +69,14 @@ def run_sweep(config: PolicySweep, *, progress: bool = True) -> list[Path]:
     learned = [(name, seed) for seed in seeds for name in names if METHODS[name].actor is None]
     matched = [(name, seed) for seed in seeds for name in names if METHODS[name].actor]
     jobs = [(_training(config, *one), _folder(config, *one)) for one in (*learned, *matched)]
+    data = (
+        read_collection(config.training.data)
+        if any((out / POLICY_FILE).exists() for _, out in jobs)
+        else None
+    )
     # Methods that match targets need the trained actors of others.
     for some in (jobs[: len(learned)], jobs[len(learned) :]):
-        missing = [job for job in some if not _is_finished(*job)]
+        missing = [job for job in some if data is None or not _is_finished(*job, data)]
         if config.ray is None:
             for training, out in missing:
                 train_policy(training, out, resume=out.exists(), progress=progress)
@@ -78,24 +86,36 @@ def run_sweep(config: PolicySweep, *, progress: bool = True) -> list[Path]:
     return [out / POLICY_FILE for _, out in jobs]
 
 
-def _is_finished(training: PolicyTraining, out: Path) -> bool:
-    """Whether the policy is finished; one whose actor is no longer that of `start` is not.
+def _is_finished(training: PolicyTraining, out: Path, data: Collection) -> bool:
+    """Whether the policy is finished; one that takes the actor of `start` is not if anything differs.
 
     Raises:
-        CheckpointError: a policy that was trained with other settings.
+        CheckpointError: a policy that was trained with other settings, data, robot, start or model.
     """
     path = out / POLICY_FILE
     if not path.exists():
         return False
     held = load_policy(path)[1].get("training", {})
+    start, about = load_policy(training.start)
+    # A policy of an earlier version says less of where it comes from.
+    made_from = {name: held[name] for name in ("digests", "told") if name in held}
+    here = {
+        "digests": {
+            "data": data.digest,
+            "robot": data.table().digest,
+            "start": digest(tree_arrays(start)),
+        },
+        "told": {**held.get("told", {}), "model": vectors_model(training)},
+    }
+    other = other_settings(made_from, {name: here[name] for name in made_from})
     if METHODS[training.method].actor is not None:
-        return held.get("actor") == load_policy(training.start)[1].get("training", {})
+        return held.get("actor") == about.get("training", {}) and not other
     asked = json.loads(json.dumps(dataclasses.asdict(training), default=str))
-    other = other_settings(*({name: one.get(name) for name in _SETTINGS} for one in (held, asked)))
+    other += other_settings(*({name: one.get(name) for name in _SETTINGS} for one in (held, asked)))
     if other:
         raise CheckpointError(
-            f"{path} was trained with other settings: {'; '.join(other)}. Use those, or choose another "
-            "folder with --out."
+            f"{path} was trained with other settings: {'; '.join(other)}. Use those (data, start and models "
+            "too), or choose another folder with --out."
         )
     return True
 

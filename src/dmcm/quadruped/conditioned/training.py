@@ -11,20 +11,20 @@ import numpy as np
 
 from dmcm.bank import ContextBank
 from dmcm.errors import ConfigError, unknown_name
-from dmcm.quadruped.body.robot_table import load_robot
 from dmcm.quadruped.conditioned.methods import METHODS
 from dmcm.quadruped.conditioned.vectors import fill_bank, read_bank
 from dmcm.quadruped.conditioned.widening import read_gains, widen
 from dmcm.quadruped.data.collection import Collection, read_collection
 from dmcm.quadruped.data.windows import WindowConfig, cut
 from dmcm.quadruped.dynamics.cells import ROBOT, TERRAIN, Cells, describe_cells
-from dmcm.quadruped.dynamics.model import trained_model
+from dmcm.quadruped.dynamics.model import DynamicsModel, trained_model
 from dmcm.quadruped.walking.environment import WalkEnvironment
 from dmcm.quadruped.walking.guides import Guide, History, Vectors
 from dmcm.quadruped.walking.loop import Schedule, train_in_phases, training_walk
 from dmcm.quadruped.walking.policy import POLICY, POLICY_FILE, Policy, load_policy, save_policy
 from dmcm.quadruped.walking.ppo import Ends, PpoConfig
 from dmcm.quadruped.world.arena import Arena
+from dmcm.storage import digest, tree_arrays
 
 
 @dataclasses.dataclass(frozen=True)
@@ -89,7 +89,7 @@ class CellScene:
             noise: standard deviation added to vectors, as a share of their spread.
         """
         grid = collection.grid
-        self._table = load_robot(collection.config["robot"])
+        self._table = collection.table()
         self._arena, self._bodies = Arena(grid.terrains), grid.robots
         self._robot = np.array([grid.cells[cell].robot for cell in cells])
         self._terrain = np.array([grid.cells[cell].terrain for cell in cells])
@@ -166,7 +166,7 @@ def train_policy(config: PolicyTraining, out: Path, *, resume: bool = False, pro
     cells = describe_cells(collection, cut(collection.data, WindowConfig()))
     which = cells.of("seen_pair")
     vectors, told = told_vectors(config, collection, cells, which)
-    table = load_robot(collection.config["robot"])
+    table = collection.table()
     robots = [collection.grid.robots[cells.robot[cell]] for cell in which]
     gains = read_gains(config.method, vectors, robots, table)
     first = widen(start, config.method, vectors, gains)
@@ -174,6 +174,7 @@ def train_policy(config: PolicyTraining, out: Path, *, resume: bool = False, pro
     for name in ("threads", "dynamics", "banks"):
         del about[name]
     about |= {"start": config.start.name, "data": collection.config}
+    about["digests"] = {"data": collection.digest, "robot": table.digest, "start": digest(tree_arrays(start))}
     if actor is not None:
         # Nothing is left to learn: the actor is trained, and the reader was fitted.
         about["actor"] = trained
@@ -195,11 +196,25 @@ def told_vectors(
     kinds = METHODS[config.method].vectors
     truth = {"true_" + name: values[which] for name, values in cells.truth.items()}
     found, model = {kind: truth[kind] for kind in kinds if kind in truth}, None
-    if set(kinds) - set(found):
+    if (maker := _maker(config)) is not None:
         name = METHODS[config.method].model
-        assert name is not None
-        maker = trained_model(config.dynamics, name, config.seed)
         bank = ContextBank(config.banks / f"{name}-seed-{config.seed}")
         fill_bank(bank, maker, collection, cells, which)
         found, model = read_bank(bank, maker.learner, collection.grid, which), maker.learner.fingerprint()
     return found, {"vectors": {kind: found[kind].shape[1] for kind in kinds}, "model": model}
+
+
+def vectors_model(config: PolicyTraining) -> str | None:
+    """Fingerprint of the model that makes a method's vectors; None if it needs none.
+
+    Raises:
+        StorageError: the model is missing or damaged.
+    """
+    maker = _maker(config)
+    return None if maker is None else maker.learner.fingerprint()
+
+
+def _maker(config: PolicyTraining) -> DynamicsModel | None:
+    """The model that makes a method's vectors."""
+    told = METHODS[config.method]
+    return None if told.model is None else trained_model(config.dynamics, told.model, config.seed)

@@ -15,7 +15,7 @@ import numpy as np
 from dmcm.errors import ConfigError, DataError, StorageError
 from dmcm.progress import piece_bar
 from dmcm.quadruped.body.properties import RobotProperties
-from dmcm.quadruped.body.robot_table import JOINT_NAMES, load_robot
+from dmcm.quadruped.body.robot_table import JOINT_NAMES, RobotTable, load_robot
 from dmcm.quadruped.data.distributed import collect_with_ray
 from dmcm.quadruped.data.grid import Cell, Grid, make_grid
 from dmcm.quadruped.data.recording import COLUMNS, column
@@ -103,6 +103,24 @@ class Collection:
     """Robots, grounds and cells."""
     data: np.ndarray
     """Shape (cells, steps, columns), single precision, cells in the grid's order."""
+    robot_table: dict[str, Any] | None = None
+    """Facts of the robot as collected; None if they are not known."""
+
+    def table(self) -> RobotTable:
+        """The robot that was collected.
+
+        Raises:
+            DataError: its table cannot be read, or has been edited since.
+        """
+        robot = self.config["robot"]
+        table = load_robot(robot)
+        here = json.loads(json.dumps(dataclasses.asdict(table)))
+        if self.robot_table is not None and (other := other_settings(self.robot_table, here)):
+            raise DataError(
+                f"the table of the robot {robot} has been edited since the data were collected: "
+                f"{'; '.join(other[:4])}. Undo that, or collect again into another folder."
+            )
+        return table
 
     @functools.cached_property
     def digest(self) -> str:
@@ -161,17 +179,33 @@ def read_collection(folder: Path) -> Collection:
     data = np.concatenate(parts)
     if len(data) != len(grid.cells):
         raise DataError(f"{folder}: {len(data)} cells of data, {len(grid.cells)} in the manifest.")
-    return Collection(manifest["config"], grid, data)
+    return Collection(manifest["config"], grid, data, manifest.get("robot_table"))
 
 
 def _read_manifest(path: Path) -> dict[str, Any]:
-    """A manifest with all its parts."""
+    """A manifest with all its parts, each of the right kind."""
     manifest = read_json(path)
     kind = manifest.get("kind") if isinstance(manifest, dict) else None
     if kind != KIND:
         raise StorageError(f"{path} describes {kind!r}, not quadruped data.")
     if lacking := _PARTS - manifest.keys():
         raise StorageError(f"{path} lacks {', '.join(sorted(lacking))}: it is damaged or of another version.")
+    config, shards = manifest["config"], manifest["shards"]
+    numbers = (manifest["rate_hz"], config.get("seconds") if isinstance(config, dict) else None)
+    sound = {
+        "config, rate_hz": all(isinstance(number, int | float) for number in numbers),
+        **{
+            name: isinstance(manifest[name], list) and manifest[name]
+            for name in ("robots", "terrains", "cells")
+        },
+        "shards": isinstance(shards, dict)
+        and all(isinstance(shard, dict) and "sha256" in shard for shard in shards.values()),
+    }
+    if bad := [name for name, good in sound.items() if not good]:
+        raise StorageError(
+            f"{path} is damaged: {', '.join(bad)} is not what `dmcm quadruped collect` writes. Restore the "
+            "file, or collect into another folder."
+        )
     return manifest
 
 

@@ -10,7 +10,6 @@ import numpy as np
 
 from dmcm.contexts import Contexts
 from dmcm.models import load_learner
-from dmcm.quadruped.body.robot_table import load_robot
 from dmcm.quadruped.data.collection import Collection, read_collection
 from dmcm.quadruped.data.windows import cut
 from dmcm.quadruped.dynamics import pictures
@@ -53,7 +52,7 @@ def report_run(config: DynamicsConfig, table: Mapping[str, Any]) -> Path:
 
 def view_grounds(collection: Collection) -> Block:
     """The robot standing on each ground of a collection, or a sentence on why there is no picture."""
-    figure = pictures.terrain_picture(load_robot(collection.config["robot"]), collection.grid.terrains)
+    figure = pictures.terrain_picture(collection.table(), collection.grid.terrains)
     if figure is None:
         return _NO_VIEW
     caption = (

@@ -135,11 +135,13 @@ def train_walking(config: WalkTraining, out: Path, *, resume: bool = False, prog
 
     Raises:
         ConfigError: settings out of range.
+        CheckpointError: the robot's table was edited since the run that is resumed; as `train_in_phases`.
         DmcmError: as `train_in_phases`.
     """
     config = config.check()
     table = load_robot(config.robot)
     about = {"kind": "quadruped walking", **dataclasses.asdict(config), "start": str(config.start or "")}
+    about["robot_table"] = table.digest
     del about["threads"]
     first = _first_policy(config, table, jax.random.key(config.seed))
     ladders = LADDERS if config.rough_ground else (LADDERS[0][:1],)
