@@ -370,7 +370,7 @@ def test_numbers_among_words_are_not_written_in_two_ways_either(written):
         rows = "".join(f"{label},{i},{i}\n" for label in labels for i in range(3))
         return FactorDataset.from_table(written("dose,x,y\n" + rows), **use).levels["dose"]
 
-    with pytest.raises(DataError, match=r"'1' and '1.0', which are one number"):
+    with pytest.raises(DataError, match=r"'1' and '1.0', which are the same number"):
         read("control", "1", "1.0")
     assert read("control", "1", "01", "2.5") == ("01", "1", "2.5", "control")
     assert read("A1", "1E1", "10") == ("10", "1E1", "A1")

@@ -392,7 +392,7 @@ def test_batches_that_do_not_fit_are_refused(change, error, message):
 
 
 def test_samplers_that_cannot_be_used_are_refused():
-    with pytest.raises(DataError, match=r"Unfrozen is no frozen pytree.*equinox\.Module"):
+    with pytest.raises(DataError, match=r"Unfrozen is not a frozen pytree.*equinox\.Module"):
         train(plain(), Unfrozen(sines().sampler()))
     with pytest.raises(ShapeError, match="the scaler has 2 input"):
         train(plain(), Changed(sines().sampler(), lambda batch: batch, Scaler.identity(2, 1)))
