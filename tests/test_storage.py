@@ -7,6 +7,7 @@ import subprocess
 import sys
 
 import equinox as eqx
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -230,6 +231,14 @@ def test_trees_are_filled_by_the_paths_of_their_leaves():
     arrays[".b[0]"] = np.zeros(4)
     with pytest.raises(StorageError, match=r"shape \(4,\), the model's has \(3,\)"):
         fill_tree(tree(), arrays)
+
+
+def test_numbers_that_numpy_does_not_know_come_back(tmp_path):
+    half = jax.tree.map(lambda a: a.astype(jnp.bfloat16) if eqx.is_inexact_array(a) else a, tree(1 / 3))
+    save_arrays(tmp_path / "m", tree_arrays(half), {})
+    filled = fill_tree(half, load_arrays(tmp_path / "m")[0])
+    assert filled.b[0].dtype == jnp.bfloat16
+    assert same_bits([filled.a, filled.b[0]], [half.a, half.b[0]])
 
 
 def test_the_two_newest_checkpoints_are_kept(tmp_path):

@@ -1,10 +1,13 @@
 """The streaming filter: closed forms, the batch solution, forgetting, calibration, what is refused."""
 
+import dataclasses
+
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from tests.helpers import double_precision
 
 import dmcm
 from dmcm.errors import ConfigError, DataError, FactorError, ShapeError
@@ -116,7 +119,7 @@ def test_what_is_forgotten_comes_back_to_the_prior(learner):
     blind = alone(
         eqx.tree_at(lambda own: own.network.head, learner, replace_fn=jnp.zeros_like), forgetting=0.9
     )
-    later = blind.update(state, x[0], y[0])
+    later = blind.update(dataclasses.replace(state, model=blind.start().model), x[0], y[0])
     start = own.start()
     information = 0.9 * state.information + 0.1 * start.information
     np.testing.assert_allclose(later.information, information, rtol=1e-4)
@@ -207,8 +210,14 @@ def test_samples_that_cannot_be_used_are_refused_and_leave_the_state_good(learne
         own.update(state, x[0], np.full(3, np.nan))
     with pytest.raises(DataError, match="x is not an array of numbers"):
         own.update_many(state, np.array([["one", "two"]]), y[:1])
+    for far_x, far_y, name in ((x * 1e8, y, "inputs"), (x, y * 1e8, "outputs")):
+        with pytest.raises(DataError, match=f"{name} lie up to .* another unit"):
+            own.update(state, far_x[0], far_y[0])
+        with pytest.raises(DataError, match=f"{name} lie up to .* another unit"):
+            own.update_many(state, far_x, far_y)
+    raw = alone(eqx.tree_at(lambda learner: learner.scaler, learner, None))
     with pytest.raises(DataError, match="not finite"):
-        own.update(state, np.full(2, 3e38), y[0])
+        raw.update(raw.start(), np.full(2, 3e38), y[0])
     other = ContextFilter(learner, noise=NOISE, samples=SAMPLES)
     with pytest.raises(ShapeError, match="moves other factors"):
         own.update(other.start(), x[0], y[0])
@@ -217,6 +226,46 @@ def test_samples_that_cannot_be_used_are_refused_and_leave_the_state_good(learne
     with pytest.raises(ShapeError, match="moves other factors"):
         own.deviations(other.start())
     assert np.all(np.isfinite(state.mean))
+
+
+def test_states_of_filters_of_the_same_size_are_told_apart():
+    factors = dmcm.Factors(robot=2, terrain=2)
+    one, two = (
+        dmcm.Learner(
+            dmcm.TensorProductNetwork(factors, 2, 3, width=4, key=jax.random.key(seed)),
+            dmcm.LevenbergMarquardt(),
+            factors,
+        )
+        for seed in (0, 1)
+    )
+    own, moves_other, other_model = (
+        ContextFilter(model, noise=NOISE, samples=SAMPLES, only=[name])
+        for model, name in ((one, "robot"), (one, "terrain"), (two, "robot"))
+    )
+    assert own.contexts(own.start()).model == one.fingerprint()
+    with pytest.raises(ShapeError, match="2 numbers of robot, but this filter moves 2 of terrain"):
+        moves_other.update(own.start(), np.zeros(2), np.zeros(3))
+    with pytest.raises(ShapeError, match="of another model"):
+        other_model.contexts(own.start())
+
+
+def test_contexts_to_hold_must_be_finite(learner):
+    spoiled = dmcm.Contexts({"terrain": jnp.asarray([jnp.nan, 0.0])})
+    for given in (spoiled, dict(spoiled.values)):
+        with pytest.raises(DataError, match="given context of 'terrain' has NaN"):
+            alone(learner, given=given)
+
+
+def test_a_model_in_single_precision_is_filtered_where_jax_runs_in_double(learner):
+    x, y = task(learner, ROBOT, GIVEN["terrain"], 5)
+    own = alone(learner, forgetting=0.9)
+    single = own.update_many(own.start(), x, y)
+    with double_precision():
+        own = alone(learner, forgetting=0.9)
+        double = own.update_many(own.start(), x, y)
+        for sample in zip(x, y, strict=True):
+            assert own.update(double, *sample).mean.dtype == jnp.float32
+    np.testing.assert_allclose(double.mean, single.mean, atol=1e-4)
 
 
 def test_what_the_data_hardly_see_stays_as_the_prior_says(learner):

@@ -276,7 +276,7 @@ class Learner(eqx.Module):
             raise DataError(f"the context of '{bad[0]}' has NaN or infinite values.")
         inputs = as_inputs(x, self.inputs)
         if self.scaler is not None:
-            _check_near("inputs", inputs, self.scaler.x_mean, self.scaler.x_std)
+            check_near("inputs", inputs, self.scaler.x_mean, self.scaler.x_std)
         batch = contexts.batch_shape
         if len(batch) > 1 or inputs.ndim - 2 > len(batch) or (inputs.ndim == 3 and inputs.shape[:1] != batch):
             raise ShapeError(
@@ -349,6 +349,8 @@ def held_contexts(
             )
         start = learner.prior.start()
         values = {name: values.get(name, start[name]) for name in learner.factors if name not in moving}
+    if bad := _not_finite(values):
+        raise DataError(f"the given context of '{bad[0]}' has NaN or infinite values.")
     for name, value in values.items():
         if value.shape[:-1] not in ((), batch_shape):
             raise ContextMismatchError(
@@ -365,12 +367,12 @@ def _check_units(learner: Learner, samples: Samples) -> None:
         return
     # Padding does not count.
     real = np.asarray(weight) > 0
-    _check_near("inputs", samples.x, scaler.x_mean, scaler.x_std, real)
-    _check_near("outputs", samples.y, scaler.y_mean, scaler.y_std, real)
+    check_near("inputs", samples.x, scaler.x_mean, scaler.x_std, real)
+    check_near("outputs", samples.y, scaler.y_mean, scaler.y_std, real)
 
 
-def _check_near(
-    name: str, values: ArrayLike, mean: Array, std: Array, real: np.ndarray | None = None
+def check_near(
+    name: str, values: ArrayLike, mean: ArrayLike, std: ArrayLike, real: np.ndarray | None = None
 ) -> None:
     """Refuse values more than `_FARTHEST` deviations from a mean, padding aside; skipped under tracing."""
     if any(isinstance(leaf, jax.core.Tracer) for leaf in (values, mean, std)):
@@ -404,10 +406,9 @@ def _vector(name: str, value: ArrayLike) -> Float[Array, "..."]:
     """A context given as plain numbers."""
     if isinstance(value, jax.core.Tracer):
         return value
-    array = as_numbers(value, np.float32, f"the given context of '{name}' is not a vector of numbers")
-    if not np.all(np.isfinite(array)):
-        raise DataError(f"the given context of '{name}' has NaN or infinite values.")
-    return jnp.asarray(array)
+    return jnp.asarray(
+        as_numbers(value, np.float32, f"the given context of '{name}' is not a vector of numbers")
+    )
 
 
 def standardised(learner: Learner, samples: Samples) -> Samples:

@@ -152,17 +152,25 @@ def read_json(path: Path) -> Any:
 def save_arrays(path: Path, arrays: Mapping[str, Any], about: Mapping[str, Any]) -> None:
     """Write named arrays and JSON about them to one safetensors file with a digest.
 
+    Numbers that NumPy has no type for, such as bfloat16, are kept, exactly, in single
+    precision.
+
     Raises:
         StorageError: the file cannot be written.
     """
     # Not ascontiguousarray, which turns scalars into vectors.
-    tensors = {name: np.asarray(value, order="C") for name, value in arrays.items()}
+    tensors = {name: _as_known(np.asarray(value, order="C")) for name, value in arrays.items()}
     try:
         text = json.dumps(about, sort_keys=True, allow_nan=False)
     except (TypeError, ValueError) as error:
         raise StorageError(f"cannot write {path}: the description is not JSON, {error}.") from error
     metadata = {"format": _FORMAT, "about": text, "sha256": digest(tensors, text)}
     write_atomic(path, _in_order(save_tensors(tensors, metadata=metadata)))
+
+
+def _as_known(array: np.ndarray) -> np.ndarray:
+    foreign = jnp.issubdtype(array.dtype, jnp.floating) and not np.issubdtype(array.dtype, np.floating)
+    return array.astype(np.float32) if foreign else array
 
 
 def _in_order(content: bytes) -> bytes:

@@ -15,8 +15,9 @@ from jaxtyping import Array, Float
 from dmcm.checks import is_count, is_positive
 from dmcm.contexts import Contexts
 from dmcm.errors import ConfigError, DataError, ShapeError
-from dmcm.learner import Learner, held_contexts
+from dmcm.learner import Learner, check_near, held_contexts
 from dmcm.samples import as_numbers
+from dmcm.scaling import Scaler
 
 
 class FilterState(eqx.Module):
@@ -26,10 +27,14 @@ class FilterState(eqx.Module):
         mean: contexts of the moving factors, one after the other, shape (d,).
         root: triangular root R of the information, the inverse covariance RᵀR, shape (d, d). Summing the
             information itself in single precision would lose directions that the data barely determine.
+        moving: names of the moving factors.
+        model: fingerprint of the learner that the contexts belong to.
     """
 
     mean: Float[Array, " d"]
     root: Float[Array, "d d"]
+    moving: tuple[str, ...] = eqx.field(static=True)
+    model: str | None = eqx.field(static=True)
 
     @property
     def information(self) -> Float[Array, "d d"]:
@@ -117,7 +122,10 @@ class ContextFilter:
         curvature, _ = ravel_pytree({k: learner.prior.precision()[k] for k in start})
         mean, _ = ravel_pytree(start)
         measured = float(self.weight[self.weight > 0].mean())
-        self.prior = FilterState(mean, jnp.diag(jnp.sqrt(samples * learner.outputs * measured * curvature)))
+        root = jnp.diag(jnp.sqrt(samples * learner.outputs * measured * curvature))
+        # `ravel_pytree` joins a dictionary in the order of its sorted keys.
+        self.prior = FilterState(mean, root, tuple(sorted(start)), self._model)
+        self._near = [] if learner.scaler is None else self._training_data(learner.scaler)
         # The model is a constant of the compiled step: passing its arrays would take longer than the step.
         self._step = jax.jit(lambda state, x, y: _step(self, state, x, y))
         self._steps = jax.jit(lambda state, x, y: _steps(self, state, x, y))
@@ -136,7 +144,8 @@ class ContextFilter:
 
         Raises:
             ShapeError: arrays that do not fit the model, or a state of another filter.
-            DataError: NaN or infinite values, or a prediction that is not finite; `state` stays valid.
+            DataError: NaN or infinite values, values that seem to be in another unit than in training, or a
+                prediction that is not finite; `state` stays valid.
         """
         return self._after(state, *self._sample(x, y, ()))
 
@@ -175,10 +184,19 @@ class ContextFilter:
 
     def named(self, flat: Float[Array, " d"]) -> dict[str, Float[Array, " _"]]:
         """Split the numbers of a state into one vector per moving factor."""
-        # `ravel_pytree` joins a dictionary in the order of its sorted keys.
-        names = sorted(set(self.learner.factors) - set(self.held))
+        names = self.prior.moving
         ends = np.cumsum([self.learner.factors[name] for name in names])
         return dict(zip(names, jnp.split(flat, ends[:-1]), strict=True))
+
+    def _training_data(self, scaler: Scaler) -> list[tuple[str, np.ndarray, np.ndarray, np.ndarray]]:
+        """Which columns of x and y count, and their means and deviations."""
+        found = []
+        for name, counts, mean, std in (
+            ("inputs", np.ones(self.learner.inputs, bool), scaler.x_mean, scaler.x_std),
+            ("outputs", self.weight > 0, scaler.y_mean, scaler.y_std),
+        ):
+            found.append((name, counts, np.asarray(mean)[counts], np.asarray(std)[counts]))
+        return found
 
     def _sample(self, x: ArrayLike, y: ArrayLike, lead: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray]:
         """A checked sample in single precision, with 0 for outputs that are not measured."""
@@ -191,16 +209,21 @@ class ContextFilter:
         found[1] = np.where(self.weight > 0, found[1], np.float32(0))
         if not all(np.all(np.isfinite(wide)) for wide in found):
             raise DataError("a sample has NaN or infinite values; leave it out.")
+        for wide, (name, counts, mean, std) in zip(found, self._near, strict=False):
+            check_near(name, wide[..., counts], mean, std)
         return found[0], found[1]
 
     def _check(self, state: FilterState) -> None:
         if not isinstance(state, FilterState):
             raise ShapeError(f"the state must come from `start` or `update`, not {type(state).__name__}.")
-        if state.mean.shape != self.prior.mean.shape:
+        if state.moving != self.prior.moving or state.mean.shape != self.prior.mean.shape:
             raise ShapeError(
-                f"the state has {state.mean.size} numbers, but this filter moves {self.prior.mean.size}: the "
-                "state is of a filter that moves other factors."
+                f"the state has {state.mean.size} numbers of {', '.join(state.moving)}, but this filter moves "
+                f"{self.prior.mean.size} of {', '.join(self.prior.moving)}: the state is of a filter that moves "
+                "other factors."
             )
+        if state.model != self._model:
+            raise ShapeError("the state is of a filter of another model; begin with `start` of this one.")
 
     def _after(self, state: FilterState, x: np.ndarray, y: np.ndarray) -> FilterState:
         self._check(state)
@@ -234,7 +257,10 @@ def _step(
     root_weight = jnp.sqrt(own.weight)
     slopes = jax.jacfwd(predict)(mean) * root_weight[:, None]
     root, moved = _least(root, slopes, root_weight * (y - predict(mean)))
-    return FilterState(mean + moved, root)
+    mean = mean + moved
+    # A model in single precision stays so where JAX runs in double.
+    kept = mean.astype(state.mean.dtype), root.astype(state.root.dtype)
+    return FilterState(*kept, state.moving, state.model)
 
 
 def _least(
