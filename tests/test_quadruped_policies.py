@@ -734,7 +734,7 @@ def test_data_of_a_robot_that_was_edited_are_refused(place, tmp_path):
     manifest = read_json(tmp_path / "data" / "manifest.json")
     manifest["robot_table"]["p_gain_nm_per_rad"] = 70.0
     write_json(tmp_path / "data" / "manifest.json", manifest)
-    with pytest.raises(DataError, match="p_gain_nm_per_rad is 70.0 there and .*collect again"):
+    with pytest.raises(DataError, match=r"p_gain_nm_per_rad is 70\.0 there and .*collect again"):
         train_policy(training(place, data=tmp_path / "data"), tmp_path / "run", progress=False)
     assert not (tmp_path / "run").exists()
 

@@ -46,6 +46,9 @@ _AGAINST_WARNED, _AGAINST_REFUSED, _TOLD_ENOUGH = -0.5, -0.8, 0.15
 robots have had -0.7, and a wrong sign in a good walk gives -0.9."""
 _TORQUE_FITS = 0.3
 """Correlation of a torque with the joint's distance from its target; 0.8 and more in simulation."""
+_FEET = 0.5
+"""Standard deviations of a foot's force by which its mean in swing may exceed that in stance: noise alone is
+less, and exchanged feet are off by one and more."""
 _FACTORS = {
     "deg/s and not rad/s": np.pi / 180,
     "rad/s and not deg/s": 180 / np.pi,
@@ -65,6 +68,7 @@ def check_motion(rows: Rows, measured: frozenset[str]) -> list[Finding]:
         text = "the robot hardly moves, so the order of joints, signs and speeds could not be checked."
         return [Finding("stands still", "note", text)]
     findings = _speeds(rows) + _gyro(rows) + _targets(rows) + _gait(rows) + _told(rows, measured)
+    findings += _feet(rows) if "foot_forces_n" in measured else []
     return findings + (_torques(rows) if "torques_nm" in measured else [])
 
 
@@ -207,6 +211,25 @@ def _gait(rows: Rows) -> list[Finding]:
             # Exchanged legs come in pairs; a single wrong leg has stumbled.
             findings.append(Finding("gait", "refused" if len(wrong) > 1 else "warning", text))
     return findings
+
+
+def _feet(rows: Rows) -> list[Finding]:
+    """Feet must carry more when the gait's phase says that they stand."""
+    forces = rows["foot_forces_n"][rows.moving]
+    swings = (rows["gait_phase"][rows.moving] + LEG_OFFSET) % 1.0 < 0.5
+    more = [
+        forces[swings[:, leg], leg].mean() - forces[~swings[:, leg], leg].mean()
+        if 0 < swings[:, leg].sum() < len(swings)
+        else 0.0
+        for leg in range(len(LEGS))
+    ]
+    wrong = np.flatnonzero(np.array(more) > _FEET * forces.std(axis=0)).tolist()
+    # Exchanged feet come in pairs; a single one may have a bad sensor.
+    if len(wrong) < 2:
+        return []
+    listing = ", ".join(LEGS[leg] for leg in wrong)
+    text = f"feet carry more when the gait's phase says that they swing ({listing}): order of feet?"
+    return [Finding("gait", "refused", text)]
 
 
 def _late_swings(angles: np.ndarray, phase: np.ndarray) -> dict[str, float]:

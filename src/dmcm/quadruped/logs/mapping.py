@@ -139,9 +139,16 @@ def parse_mapping(table: Mapping[str, Any]) -> LogMapping:
         raise DataError(f"mapping: robot = {robot!r} must be the name of a robot.")
     if ORIENTATION in table and "gravity_direction" in table:
         raise DataError("mapping: give [gravity_direction] or [orientation], not both.")
+    sources = {name: _source(table[name], name) for name in MAPPED if name in table}
+    clock = _clock(table.get("clock", {}))
+    for name, source in sources.items():
+        if clock.column is not None and clock.column in source.columns:
+            raise DataError(
+                f"mapping: [{name}] reads '{clock.column}', the column of times. Name the column of {name}."
+            )
     return LogMapping(
-        sources={name: _source(table[name], name) for name in MAPPED if name in table},
-        clock=_clock(table.get("clock", {})),
+        sources=sources,
+        clock=clock,
         robot=robot,
         joint_names=_joint_names(table.get("joint_names", {})),
     )
@@ -199,6 +206,11 @@ def _source(section: Mapping[str, Any], where: str) -> Source:
             raise DataError(
                 f"mapping: [{where}] has {len(listed)} entries in {kind} for the {len(order)} numbers "
                 f"{', '.join(order)}. Say in order which each is, with '{NOTHING}' for those not wanted."
+            )
+        wanted = [text for text, part in zip(listed, order, strict=False) if part != NOTHING]
+        if twice := [text for text in wanted if wanted.count(text) > 1]:
+            raise DataError(
+                f"mapping: [{where}] has '{twice[0]}' twice in {kind}. Each number needs one of its own."
             )
     units = _units(section, where, quantity, order)
     signs = _numbers(section, "sign", where, len(order), 1.0)
