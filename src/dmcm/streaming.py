@@ -218,9 +218,9 @@ class ContextFilter:
             raise ShapeError(f"the state must come from `start` or `update`, not {type(state).__name__}.")
         if state.moving != self.prior.moving or state.mean.shape != self.prior.mean.shape:
             raise ShapeError(
-                f"the state has {state.mean.size} numbers of {', '.join(state.moving)}, but this filter moves "
-                f"{self.prior.mean.size} of {', '.join(self.prior.moving)}: the state is of a filter that "
-                "moves other factors."
+                f"the state has {state.mean.size} numbers of {', '.join(state.moving)}, but this filter "
+                f"moves {self.prior.mean.size} of {', '.join(self.prior.moving)}: the state is of a filter "
+                "that moves other factors."
             )
         if state.model != self._model:
             raise ShapeError("the state is of a filter of another model; begin with `start` of this one.")
