@@ -16,6 +16,7 @@ from dmcm.quadruped.conditioned.evaluation import summarise_walk
 from dmcm.quadruped.walking.commands import CommandRanges, Commands, speed_along
 from dmcm.quadruped.walking.environment import ACTION_LIMIT, WalkConfig, WalkEnvironment
 from dmcm.quadruped.walking.evaluation import evaluate_walking
+from dmcm.quadruped.walking.gait import Gait
 from dmcm.quadruped.walking.observations import OBSERVATION, PRIVILEGED, REALISTIC_NOISE, NoiseScales, part
 from dmcm.quadruped.walking.policy import Policy
 from dmcm.quadruped.walking.rewards import RewardWeights, reward
@@ -351,11 +352,27 @@ def test_wrong_options_actions_and_settings_are_refused():
         {"sensor_delay_steps": -1},
         {"push_m_s": -0.1},
         {"action_scale_rad": 0.0},
+        {"episode_s": np.inf},
+        {"action_scale_rad": np.nan},
+        {"push_m_s": np.nan},
+        {"fall_tilt": np.nan},
+        {"gait": Gait(frequency_hz=0.0)},
+        {"gait": Gait(stance_height_m=np.nan)},
+        {"rewards": RewardWeights(torque=np.nan)},
     ):
         with pytest.raises(ConfigError, match=next(iter(setting))):
             WalkConfig(**setting).check()
     with pytest.raises(ConfigError, match="negative"):
         NoiseScales(gravity=-0.1)
+    with pytest.raises(ConfigError, match="finite"):
+        NoiseScales(gravity=np.nan)
+    with pytest.raises(ConfigError, match="seed=-1"):
+        walks.reset(seed=-1)
+    for tile in (-1, 3):
+        with pytest.raises(ConfigError, match="0 to 2"):
+            walks.move_to(np.array([0]), np.array([tile]))
+        with pytest.raises(ConfigError, match="0 to 2"):
+            walks.simulation.place(np.array([0]), np.array([tile]))
 
 
 def test_commands_are_drawn_from_their_ranges():

@@ -1,7 +1,9 @@
 """The robot's table against the compiled model, by hand-made kinematics; its gait against MuJoCo's."""
 
 import dataclasses
+import tomllib
 from importlib import resources
+from xml.etree import ElementTree
 
 import mujoco
 import numpy as np
@@ -19,7 +21,8 @@ from dmcm.quadruped.body.properties import (
     draw_robots,
     nominal,
 )
-from dmcm.quadruped.body.robot_table import JOINT_NAMES, JOINTS, LEGS, load_robot, robot_names
+from dmcm.quadruped.body.robot_table import JOINT_NAMES, JOINTS, LEGS, load_robot, parse_robot, robot_names
+from dmcm.quadruped.standin.urdf import robot_urdf
 from dmcm.quadruped.walking.gait import Gait, inverse_kinematics
 from dmcm.quadruped.world.arena import Arena
 from dmcm.quadruped.world.model import build_model
@@ -169,6 +172,7 @@ def test_a_mirrored_link_has_the_mirrored_inertia(robot):
         ("half_size_m = [0.1881,", "half_size_m = [0.0,", "trunk.half_size_m"),
         ('mirrored = ["right", "rear"]', 'mirrored = ["left"]', "leg.hip.mirrored"),
         ("p_gain_nm_per_rad = 35.0", "p_gain_nm_per_rad = -35.0", "actuators.p_gain_nm_per_rad"),
+        ('mirrored = ["right", "rear"]', 'mirrored = "right"', "leg.hip.mirrored.*list of texts"),
         ('name = "go1"', "name = go1", "TOML"),
     ],
 )
@@ -178,6 +182,17 @@ def test_an_impossible_table_is_refused_by_the_name_of_the_entry(tmp_path, old, 
     path.write_text(GO1.replace(old, new, 1), encoding="utf-8")
     with pytest.raises(DataError, match=named):
         load_robot(path)
+
+
+@pytest.mark.parametrize("sources", [5, "http", [1]])
+def test_sources_are_texts(sources):
+    with pytest.raises(DataError, match=r"sources = .* list of texts"):
+        parse_robot({**tomllib.loads(GO1), "sources": sources})
+
+
+def test_any_name_can_stand_in_a_urdf():
+    table = dataclasses.replace(load_robot("go1"), name='a"<b>&')
+    assert ElementTree.fromstring(robot_urdf(table, nominal(table))).get("name") == 'a"<b>&'
 
 
 def test_a_table_of_ones_own_is_read_from_its_path(tmp_path):

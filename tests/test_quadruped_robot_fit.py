@@ -298,6 +298,7 @@ class TestCommand:
             (["none.mcap"], "none.mcap"),
             (["none.mcap", "--mapping", "ros"], "ros2"),
             (["none.mcap", "--ground", "stairs"], "stairs_up"),
+            (["none.mcap", "--robot", "a1"], "Give --model"),
         ):
             more = ["--bank", str(tmp_path / "bank"), "--name", "ours"]
             assert main(["quadruped", "adapt", *arguments, *more]) == 2

@@ -130,6 +130,7 @@ def test_seeds_make_other_grounds_of_a_kind():
         (Terrain("rough", 0.1, 2.0), "below 2 m"),
         (Terrain("waves", 0.1, 0.05), "length_m"),
         (Terrain("waves", 0.1, 6.0), "length_m"),
+        (Terrain("waves", 0.1, 0.15), "at least 0.2 m"),
         (Terrain("stairs_up", 0.1, 0.02), "length_m"),
         (Terrain("blocks", 0.1, 7.0), "length_m"),
         (Terrain("flat", friction=0.0), "friction"),

@@ -52,6 +52,7 @@ def test_grounds_are_of_training_and_hard():
         ({"ways": ("dcmm",)}, "dmcm"),
         ({"seeds": 0}, "at least 1"),
         ({"seconds": float("nan")}, "at least 2"),
+        ({"seconds": float("inf")}, "at least 2"),
         ({"data_s": (0.5,)}, "between 1 and 20"),
         ({"gaps": (-1.0,)}, "not be negative"),
     ],

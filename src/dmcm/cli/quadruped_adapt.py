@@ -68,6 +68,11 @@ def run(config: AdaptLog) -> None:
     if config.seed < 0:
         raise ConfigError(f"seed={config.seed} must not be negative.")
     table, ground = load_robot(config.robot), parse_terrain(config.ground)
+    if config.model is None and table.name != "go1":
+        raise ConfigError(
+            f"the model in the package is of the robot go1, not {table.name}. Give --model and --base of "
+            f"that robot: dmcm quadruped collect --robot {config.robot}, then dmcm quadruped dynamics."
+        )
     model = load_dynamics_model(base_path=config.base, path=config.model)
     log = load_log(config.log, load_mapping(config.mapping), table)
     for finding in log.findings:

@@ -219,7 +219,7 @@ def parse_robot(table: Mapping[str, Any]) -> RobotTable:
     return RobotTable(
         name=str(top["name"]),
         title=str(top["title"]),
-        sources=tuple(str(source) for source in top["sources"]),
+        sources=_texts(top["sources"], "sources"),
         home_height_m=_positive(top["home_height_m"], "home_height_m"),
         trunk=_link({key: trunk[key] for key in ("mass_kg", "com_m", "inertia_kgm2")}, "trunk"),
         trunk_half_size_m=half_size,  # type: ignore[arg-type]
@@ -255,6 +255,12 @@ def _numbers(value: Any, where: str, count: int) -> tuple[float, ...]:
     return tuple(array.tolist())
 
 
+def _texts(value: Any, where: str) -> tuple[str, ...]:
+    if not isinstance(value, list | tuple) or not all(isinstance(text, str) for text in value):
+        raise DataError(f"robot table: {where} = {value!r} must be a list of texts.")
+    return tuple(value)
+
+
 def _positive(value: Any, where: str, *, zero: bool = False) -> float:
     ok = isinstance(value, int | float) and not isinstance(value, bool) and np.isfinite(value)
     if not ok or value < 0 or (value == 0 and not zero):
@@ -265,7 +271,7 @@ def _positive(value: Any, where: str, *, zero: bool = False) -> float:
 def _link(value: Any, where: str) -> Link:
     keys = {"mass_kg", "com_m", "inertia_kgm2"}
     section = _section(value, where, keys if where == "trunk" else keys | {"mirrored"})
-    mirrored = tuple(section.get("mirrored", ()))
+    mirrored = _texts(section.get("mirrored", []), f"{where}.mirrored")
     for side in mirrored:
         if side not in _MIRRORS:
             raise DataError(f"robot table, {where}.mirrored: {unknown_name('side', side, _MIRRORS)}")

@@ -33,9 +33,9 @@ class SuiteConfig:
 
     def check(self) -> SuiteConfig:
         """Return self, or raise `ConfigError` for settings out of range."""
-        if self.episodes < 1 or self.seconds < 2 or self.seed < 0:
+        if self.episodes < 1 or not 2 <= self.seconds < np.inf or self.seed < 0:
             raise ConfigError(
-                f"episodes={self.episodes} must be at least 1, seconds={self.seconds} at least 2, "
+                f"episodes={self.episodes} must be at least 1, seconds={self.seconds} finite and at least 2, "
                 f"seed={self.seed} not negative."
             )
         return self

@@ -80,8 +80,9 @@ class Outcome:
         """The walk in the columns of `data.recording.COLUMNS`, shape (steps, columns), single precision.
 
         What the robot does not measure (velocity and height of the trunk) is NaN. Torques are those of the
-        next reading, and NaN if no reading was taken a control step later. After such a stale reading or late
-        step, an episode `begins`, so that no sample spans the gap.
+        next reading, and NaN if that was taken less than half a control period later or more than one and a
+        half. After such a stale reading or very late step, an episode `begins`, so that no sample spans the
+        gap. Steps that were late by less are counted in `late_steps`, but not marked here.
         """
         if not self.steps:
             return np.zeros((0, sum(COLUMNS.values())), np.float32)

@@ -100,6 +100,7 @@ class StandIn:
         """As `Simulation.place`."""
         if not len(ids):
             return
+        self.arena.check_tiles(tile)
         arena, table = self.arena, self.table
         self.tile[ids] = tile
         xy = share * arena.period_m[tile]

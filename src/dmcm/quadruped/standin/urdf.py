@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from xml.sax.saxutils import quoteattr
+
 import numpy as np
 
 from dmcm.quadruped.body.properties import RobotProperties
@@ -25,7 +27,9 @@ def robot_urdf(table: RobotTable, robot: RobotProperties) -> str:
     ]
     for leg in LEGS:
         parts += _leg(table, robot, leg)
-    return f'<?xml version="1.0"?>\n<robot name="{table.name}">\n' + "\n".join(parts) + "\n</robot>\n"
+    return (
+        f'<?xml version="1.0"?>\n<robot name={quoteattr(table.name)}>\n' + "\n".join(parts) + "\n</robot>\n"
+    )
 
 
 def _leg(table: RobotTable, robot: RobotProperties, leg: str) -> list[str]:

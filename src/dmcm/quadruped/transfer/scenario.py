@@ -114,10 +114,10 @@ class TransferConfig:
     def check(self) -> TransferConfig:
         """Return self, or raise `ConfigError` for settings out of range."""
         self.names()
-        if self.seeds < 1 or self.robots < 1 or not self.seconds >= 2 or self.seed < 0:
+        if self.seeds < 1 or self.robots < 1 or not 2 <= self.seconds < np.inf or self.seed < 0:
             raise ConfigError(
-                f"seeds={self.seeds} and robots={self.robots} must be at least 1, seconds={self.seconds} at "
-                f"least 2, seed={self.seed} not negative."
+                f"seeds={self.seeds} and robots={self.robots} must be at least 1, seconds={self.seconds} "
+                f"finite and at least 2, seed={self.seed} not negative."
             )
         if any(not 1 <= length <= 20 for length in self.data_s):
             raise ConfigError(f"data_s={self.data_s} must lie between 1 and 20 seconds.")

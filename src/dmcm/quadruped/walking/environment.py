@@ -56,7 +56,12 @@ class WalkConfig:
     def check(self) -> WalkConfig:
         """Return self, or raise `ConfigError` for settings out of range."""
         self.commands.check()
-        if not self.episode_s >= CONTROL_PERIOD_S:
+        self.gait.check()
+        self.rewards.check()
+        for name in ("episode_s", "action_scale_rad", "push_m_s", "fall_tilt", "fall_clearance_m"):
+            if not np.isfinite(getattr(self, name)):
+                raise ConfigError(f"{name}={getattr(self, name)} must be a finite number.")
+        if self.episode_s < CONTROL_PERIOD_S:
             raise ConfigError(f"episode_s={self.episode_s} is shorter than a control step.")
         if self.sensor_delay_steps < 0 or self.push_m_s < 0 or self.action_scale_rad <= 0:
             raise ConfigError(
@@ -111,16 +116,16 @@ class WalkEnvironment(VectorEnv):
             seed: for all random draws, until `reset(seed=…)`.
 
         Raises:
-            ConfigError: settings out of range, a tile that the arena lacks, or pushes in an engine that does
-                not support them.
+            ConfigError: settings out of range, a negative seed, a tile that the arena lacks, or pushes in an
+                engine that does not support them.
             ShapeError: the numbers of robots and tiles differ.
         """
         self.config = (config or WalkConfig()).check()
         tiles = np.asarray(tiles, int)
         if tiles.shape != (len(robots),):
             raise ShapeError(f"{len(robots)} robots need as many tiles, not an array of shape {tiles.shape}.")
-        if len(tiles) and not 0 <= tiles.min() <= tiles.max() < len(arena.terrains):
-            raise ConfigError(f"tiles must be numbers from 0 to {len(arena.terrains) - 1}.")
+        arena.check_tiles(tiles)
+        _check_seed(seed)
         self.simulation: Physics = physics(table, arena, len(robots), threads=threads)
         if self.config.push_m_s and not isinstance(self.simulation, Simulation):
             raise ConfigError("only MuJoCo can push robots: set push_m_s=0 for other engines.")
@@ -150,6 +155,8 @@ class WalkEnvironment(VectorEnv):
     ) -> tuple[np.ndarray, dict[str, Any]]:
         """Restart all episodes.
 
+        In MuJoCo the same seed gives the same episodes; the stand-in's sensors go on with their own noise.
+
         Args:
             seed: for all random draws from now on; None keeps the current generator.
             options: none are supported.
@@ -158,11 +165,12 @@ class WalkEnvironment(VectorEnv):
             Observations, shape (n, size), and an empty dictionary.
 
         Raises:
-            ConfigError: an option was given.
+            ConfigError: an option was given, or a negative seed.
         """
         if options:
             raise ConfigError(f"reset takes no options, but got {', '.join(options)}.")
         if seed is not None:
+            _check_seed(seed)
             self._rng = np.random.default_rng(seed)
         self._begin(np.arange(self.num_envs))
         return self.observe(), {}
@@ -262,7 +270,11 @@ class WalkEnvironment(VectorEnv):
         Args:
             ids: which, shape (k,).
             tiles: numbers of their grounds, shape (k,).
+
+        Raises:
+            ConfigError: a tile that the arena lacks.
         """
+        self.simulation.arena.check_tiles(tiles)
         self.tiles[ids] = tiles
         self._begin(ids)
 
@@ -303,3 +315,8 @@ class WalkEnvironment(VectorEnv):
             pushed = self._rng.random(self.num_envs) < CONTROL_PERIOD_S / 4.0
             push = self._rng.normal(0, self.config.push_m_s, (self.num_envs, 2))
             self.simulation.qvel[:, :2] += pushed[:, None] * push
+
+
+def _check_seed(seed: int) -> None:
+    if seed < 0:
+        raise ConfigError(f"seed={seed} must not be negative.")

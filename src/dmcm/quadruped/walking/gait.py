@@ -6,6 +6,7 @@ import dataclasses
 
 import numpy as np
 
+from dmcm.errors import ConfigError
 from dmcm.quadruped.body.robot_table import LEGS, RobotTable
 
 LEG_OFFSET = np.array([0.0, 0.5, 0.5, 0.0])
@@ -22,6 +23,14 @@ class Gait:
     """How high a foot is lifted; with 0.08 a robot gets stuck at steps of 0.08."""
     stance_height_m: float = 0.29
     """Height of the hip above the foot in stance."""
+
+    def check(self) -> Gait:
+        """Return self, or raise `ConfigError` for settings out of range."""
+        for name in ("frequency_hz", "stance_height_m", "swing_height_m"):
+            value = getattr(self, name)
+            if not 0 < value < np.inf:
+                raise ConfigError(f"gait.{name}={value} must be a finite number above 0.")
+        return self
 
     def foot_targets(self, command: np.ndarray, phase: np.ndarray, table: RobotTable) -> np.ndarray:
         """Where the feet should be, in the frame of each leg's abduction axis.

@@ -56,9 +56,9 @@ class NoiseScales:
     """Joint speeds."""
 
     def __post_init__(self):
-        """Refuse negative scales."""
-        if min(dataclasses.astuple(self)) < 0:
-            raise ConfigError(f"noise scales must not be negative: {self}.")
+        """Refuse scales that are negative or not finite."""
+        if not all(0 <= scale < np.inf for scale in dataclasses.astuple(self)):
+            raise ConfigError(f"noise scales must be finite and not negative: {self}.")
 
 
 REALISTIC_NOISE = NoiseScales(gyro_rad_s=0.1, gravity=0.02, joint_rad=0.01, joint_speed_rad_s=0.5)

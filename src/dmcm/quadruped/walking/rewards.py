@@ -6,6 +6,7 @@ import dataclasses
 
 import numpy as np
 
+from dmcm.errors import ConfigError
 from dmcm.quadruped.walking.commands import speed_along
 from dmcm.quadruped.world.physics import Physics
 from dmcm.quadruped.world.simulation import CONTROL_PERIOD_S
@@ -37,6 +38,13 @@ class RewardWeights:
     """Sum of squared changes of the action."""
     action_size: float = -0.003
     """Sum of squared actions."""
+
+    def check(self) -> RewardWeights:
+        """Return self, or raise `ConfigError` for a weight that is not finite."""
+        for name, weight in dataclasses.asdict(self).items():
+            if not np.isfinite(weight):
+                raise ConfigError(f"rewards.{name}={weight} must be a finite number.")
+        return self
 
 
 def reward(

@@ -49,6 +49,11 @@ class Arena:
         starts = np.concatenate([[0.0], np.cumsum(widths)[:-1]])
         self.corner_m = np.stack([np.zeros(len(widths)), starts + MARGIN_M], axis=1)
 
+    def check_tiles(self, tiles: np.ndarray) -> None:
+        """Raise `ConfigError` unless all are numbers of tiles."""
+        if np.size(tiles) and not 0 <= np.min(tiles) <= np.max(tiles) < len(self.terrains):
+            raise ConfigError(f"tiles must be numbers from 0 to {len(self.terrains) - 1}.")
+
     def tile(self, terrain: Terrain | str) -> int:
         """Number of a terrain's tile.
 

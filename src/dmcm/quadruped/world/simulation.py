@@ -136,9 +136,13 @@ class Simulation:
             tile: numbers of their grounds, shape (k,).
             yaw_rad: heading, 0 along x, shape (k,) or a number.
             share: where in the ground's period, x and y as shares of it, shape (k, 2) or a number.
+
+        Raises:
+            ConfigError: a tile that the arena lacks.
         """
         if not len(ids):
             return
+        self.arena.check_tiles(tile)
         arena, qpos = self.arena, self.qpos
         self.tile[ids] = tile
         self.batch.reset(ids=ids, keyframe=0, stage=mujoco.mjtStage.mjSTAGE_NONE.value)

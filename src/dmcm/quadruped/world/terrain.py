@@ -108,6 +108,11 @@ class Terrain:
                     f"terrain {self.kind}: length_m = {self.length_m} does not fit the height map. Use a "
                     f"multiple of its cell, {CELL_M} m, from {2 * CELL_M} to {MAX_PERIOD_M:g} m."
                 )
+            if self.kind == "waves" and cells < 4 - 1e-6:
+                raise ConfigError(
+                    f"terrain waves: length_m = {self.length_m} is too short for crests and troughs in the "
+                    f"height map. It must be at least {4 * CELL_M:g} m."
+                )
             if self.kind == "rough" and self.length_m >= MIN_PERIOD_M:
                 raise ConfigError(
                     f"terrain rough: length_m = {self.length_m} leaves one grid point in a period, which is "
