@@ -557,7 +557,7 @@ def test_demo_shows_a_finished_run_again(demo_run, capsys):
     assert main(["demo", "--steps", "2", "--out", str(demo_run)]) == 0
     said = capsys.readouterr().out
     assert "read from the finished run" in said
-    assert "predicts a sinusoid without data of it" in said
+    assert "predicts a sinusoid it has no data from" in said
     (mixed,) = (line for line in said.splitlines() if line.strip().startswith("both, mixed"))
     assert len(re.findall(r"\d\S*", mixed)) == 5
     assert "Adapting to 3 s of data took" in said

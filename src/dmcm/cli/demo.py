@@ -59,7 +59,7 @@ def _explain(example: pictures.SwapExample) -> None:
     a, b = example.a, example.b
     say(f"\nSituation A: 10 points of a sinusoid with a large amplitude (A = {a.amplitude}, φ = {a.phase}).")
     say(f"Situation B: 10 points of one with a late phase (A = {b.amplitude}, φ = {b.phase}).")
-    say("share(amplitude=A's context, phase=B's context) predicts a sinusoid without data of it:", "bold")
+    say("share(amplitude=A's context, phase=B's context) predicts a sinusoid it has no data from:", "bold")
     grid, truth = protocol.grid()[:, 0], example.mixed_truth()
     chosen = range(4, len(grid), 15)
     columns = ("x", *(f"{grid[i]:.1f}" for i in chosen))
