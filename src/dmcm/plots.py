@@ -137,10 +137,10 @@ def plain(text: object) -> str:
     return re.sub(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff\ufffe\uffff]+", " ", str(text))
 
 
-def short(text: object) -> str:
+def short(text: object, longest: int = _LONGEST_LABEL) -> str:
     """A short line for titles, axes and legends; a long one would leave no room for the plot."""
     line = plain(text).strip()
-    return line if len(line) <= _LONGEST_LABEL else f"{line[: _LONGEST_LABEL - 1].rstrip()}…"
+    return line if len(line) <= longest else f"{line[: longest - 1].rstrip()}…"
 
 
 def to_svg(figure: Figure) -> str:
@@ -254,7 +254,7 @@ def context_panels(
             for j, column in enumerate(columns):
                 axis: Axes = axes[i, j]
                 _coloured_points(axis, points, labels[column], short(shown.get(column, column)))
-                axis.set_title(short(f"{row} context by {column}"))
+                axis.set_title(short(f"{row} context by {column}", 32))
                 axis.set_xlabel(f"axis 1 ({share[0]:.1%} of variance)")
                 axis.set_ylabel(f"axis 2 ({share[1]:.1%})")
                 _keep_proportion(axis)

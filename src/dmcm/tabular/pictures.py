@@ -31,6 +31,8 @@ from dmcm.tabular.measures import draw_support, pool_label
 
 _PANELS = 9
 _CURVE = 200
+_WIDEST_TITLE = 24
+"""Letters of a title over a third of the page."""
 
 
 def contexts_picture(learner: Learner, data: FactorDataset) -> Figure:
@@ -58,7 +60,10 @@ def fitted_picture(learner: Learner, data: FactorDataset, output: int) -> Figure
                 continue
             given = np.asarray(support.weight)[i][part.weight[i] > 0] > 0
             x, y = part.task(i)
-            labels = ", ".join(f"{name} {part.label(name, i)}" for name in part.factor_names)
+            labels = [f"{name} {part.label(name, i)}" for name in part.factor_names]
+            title, note = part.task_names[i], labels
+            if title == ", ".join(f"{name}={part.label(name, i)}" for name in part.factor_names):
+                title, note = labels[0], labels[1:]  # a task without a name of its own
             if learner.inputs == 1:
                 line = _line(part)
                 curve = np.asarray(learner.predict(contexts.at(i), line))[:, output]
@@ -71,8 +76,8 @@ def fitted_picture(learner: Learner, data: FactorDataset, output: int) -> Figure
             fitted_panel(
                 axis,
                 drawn,
-                title=part.task_names[i],
-                note=labels,
+                title=short(title, _WIDEST_TITLE),
+                note=", ".join(note),
                 support=(shown[0][given], shown[1][given]),
                 others=(shown[0][~given], shown[1][~given]),
             )
