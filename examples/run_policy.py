@@ -44,11 +44,11 @@ def observe(sensors, previous_action, phase, contract):
 
 
 def row(parts, names):
-    """Concatenated parts, as one row in single precision."""
+    """Parts as one row in single precision."""
     return np.concatenate([parts[name] for name in names]).astype(np.float32)[None]
 
 
-def gait_joints(phase, contract):
+def gait_joints(phase, gait, contract):
     """Joint angles of a trot, shape (12,), rad: a cycle of the feet, then inverse kinematics."""
     side = np.array(contract["side_offset_m"])
     thigh, calf = contract["thigh_length_m"], contract["calf_length_m"]
@@ -58,10 +58,12 @@ def gait_joints(phase, contract):
     share = np.where(swings, cycle, cycle - 0.5) * 2.0
     along = np.where(swings, 0.5 - 0.5 * np.cos(np.pi * share), 1.0 - share) - 0.5
     stance_s = 0.5 / contract["gait_frequency_hz"]
-    x = along * (COMMAND[0] - COMMAND[2] * (hip_y + side)) * stance_s
+    x = (
+        along * (COMMAND[0] * gait["forward_share"] - COMMAND[2] * (hip_y + side)) * stance_s
+        + gait["shift_m"]
+    )
     y = along * (COMMAND[1] + COMMAND[2] * hip_x) * stance_s + side
-    z = np.where(swings, contract["gait_swing_height_m"] * np.sin(np.pi * share), 0.0)
-    z = z - contract["gait_stance_height_m"]
+    z = np.where(swings, gait["swing_height_m"] * np.sin(np.pi * share), 0.0) - gait["stance_height_m"]
 
     down = np.sqrt(np.maximum(y**2 + z**2 - side**2, 1e-6))
     hip = np.arctan2(z, y) - np.arctan2(-down, side)
@@ -85,8 +87,8 @@ def main(path, vectors):
     """Print the joint targets of a few control steps."""
     session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
     contract = json.loads(session.get_modelmeta().custom_metadata_map["dmcm"])
-    if contract["format"] != 3:
-        sys.exit(f"{path} has a contract of format {contract['format']}; this example reads 3.")
+    if contract["format"] != 4:
+        sys.exit(f"{path} has a contract of format {contract['format']}; this example reads 4.")
     wanted = sum(size for _, size in contract["vectors"])
     if len(vectors) != wanted:
         sys.exit(
@@ -95,7 +97,7 @@ def main(path, vectors):
     names = [name for name, _ in contract["observation"]]
     stride = contract["past_stride_steps"]
     phase, action, past = 0.0, np.zeros(12), []
-    outputs = ["action", "gain_shares"] if contract["gain_shares"] else ["action"]
+    gait = {name.removeprefix("gait_"): number for name, number in contract.items()}
     for step in range(STEPS):
         sensors = read_sensors(contract)
         parts = observe(sensors, action, phase, contract)
@@ -106,12 +108,15 @@ def main(path, vectors):
             frame, length = row(parts, contract["past_parts"]), contract["past_frames"] * stride
             past = [*past, frame][-length:] if past else [frame] * length
             inputs["past"] = np.concatenate(past[stride - 1 :: stride], axis=1)
-        given, *gains = (np.asarray(values)[0].astype(float) for values in session.run(outputs, inputs))
-        action = np.clip(given, -contract["action_limit"], contract["action_limit"])
-        targets = gait_joints(phase, contract) + contract["action_scale_rad"] * action
+        found = zip(session.get_outputs(), session.run(None, inputs), strict=True)
+        given = {output.name: np.asarray(values)[0].astype(float) for output, values in found}
+        action = np.clip(given["action"], -contract["action_limit"], contract["action_limit"])
+        if "gait_settings" in given:
+            gait = dict(zip(contract["gait_settings"], given["gait_settings"], strict=True))
+        targets = gait_joints(phase, gait, contract) + contract["action_scale_rad"] * action
         targets = np.clip(targets, *np.array(contract["joint_limits_rad"]).T)
-        if gains:
-            targets = matched(targets, sensors, gains[0], contract)
+        if "gain_shares" in given:
+            targets = matched(targets, sensors, given["gain_shares"], contract)
         # Here a robot sends the targets to its joint controllers and waits for the next control step.
         print(f"{step * contract['control_period_s']:.2f} s, joint targets in rad:")
         for name, target in zip(contract["joints"], targets, strict=True):

@@ -35,6 +35,7 @@ from dmcm.quadruped.walking.guides import History, Vectors
 from dmcm.quadruped.walking.known_gains import GainReader
 from dmcm.quadruped.walking.observations import OBSERVATION, part
 from dmcm.quadruped.walking.policy import Policy, load_policy, mean_action, save_policy
+from dmcm.quadruped.walking.told_gait import GaitReader
 from dmcm.quadruped.world.arena import Arena
 from dmcm.quadruped.world.physics import SENSED
 from dmcm.quadruped.world.simulation import Simulation
@@ -74,7 +75,10 @@ def policies(tmp_path_factory):
     gains = eqx.tree_at(
         lambda r: r.slope, GainReader(10), jnp.asarray(0.2 * rng.normal(size=(2, 10)), jnp.float32)
     )
-    matched = eqx.tree_at(lambda p: p.gains, told, gains, is_leaf=lambda x: x is None)
+    gait = eqx.tree_at(
+        lambda r: r.slope, GaitReader(10), jnp.asarray(0.2 * rng.normal(size=(4, 10)), jnp.float32)
+    )
+    matched = eqx.tree_at(lambda p: (p.gains, p.gait), told, (gains, gait), is_leaf=lambda x: x is None)
     save_policy(folder / "matched.safetensors", matched, {"training": training["training"]})
     return {
         "plain": PLAIN_POLICY,
@@ -207,6 +211,7 @@ def test_joint_targets_are_those_of_the_environment(kind, policies, files):
         WalkConfig(push_m_s=0.5),
         guide=guide,
         gains=policy.gains,
+        gait=policy.gait,
         threads=1,
     )
     for seed in (3, 4):

@@ -24,9 +24,11 @@ from dmcm.quadruped.conditioned.contract import make_contract
 from dmcm.quadruped.conditioned.export import build_model, export_policy, read_contract
 from dmcm.quadruped.conditioned.widening import read_gains, widen
 from dmcm.quadruped.walking.environment import ACTION_LIMIT, WalkConfig, WalkEnvironment
+from dmcm.quadruped.walking.gait import SETTINGS, Gait
 from dmcm.quadruped.walking.guides import History, Vectors
 from dmcm.quadruped.walking.observations import OBSERVATION, REALISTIC_NOISE, part
 from dmcm.quadruped.walking.policy import POLICY, load_policy, mean_action, save_policy
+from dmcm.quadruped.walking.told_gait import GaitReader
 from dmcm.quadruped.world.arena import Arena
 from dmcm.quadruped.world.terrain import Terrain
 from helpers import ROOT
@@ -34,7 +36,7 @@ from helpers import ROOT
 GO1 = load_robot("go1")
 OWN = sum(OBSERVATION.values())
 EXAMPLE = ROOT / "examples" / "run_policy.py"
-KINDS = ("vanilla", "dmcm", "history", "dmcm_told", "oracle_told")
+KINDS = ("vanilla", "dmcm", "history", "vanilla_gait", "dmcm_gait", "oracle_gait", "dmcm_told", "oracle_told")
 SIZES = {"robot": 6, "terrain": 4}
 TRUE_SIZES = {"true_robot": 6, "true_terrain": 4}
 MODEL = "0123456789abcdef"
@@ -43,6 +45,9 @@ TOLD = {
     "dmcm": {"vectors": {"robot": 6}, "model": MODEL},
     "dmcm_told": {"vectors": SIZES, "model": MODEL},
     "history": {"vectors": {}, "model": None},
+    "vanilla_gait": {"vectors": {}, "model": None},
+    "dmcm_gait": {"vectors": SIZES, "model": MODEL},
+    "oracle_gait": {"vectors": TRUE_SIZES, "model": None},
     "oracle_told": {"vectors": TRUE_SIZES, "model": None},
 }
 ADDED = {
@@ -50,8 +55,12 @@ ADDED = {
     "dmcm": {"vectors": 6},
     "dmcm_told": {"vectors": 10},
     "history": {"past": History(1).size},
+    "vanilla_gait": {},
+    "dmcm_gait": {"vectors": 10},
+    "oracle_gait": {"vectors": 10},
     "oracle_told": {"vectors": 10},
 }
+UNHEARD = ("vanilla", "vanilla_gait")
 ROBOTS = 3
 
 
@@ -65,7 +74,16 @@ def policies(tmp_path_factory):
         rows = (rng.normal(1.0, 2.0, (40, 6)), np.full((40, 4), 0.3))
         vectors = dict(zip(TOLD[kind]["vectors"], rows, strict=False))
         gains = read_gains(kind, vectors, draw_robots(rng, 40), GO1)
-        policy = start if kind == "vanilla" else widen(start, kind, vectors, gains)
+        gait = None
+        if kind.endswith("_gait"):
+            told = sum(TOLD[kind]["vectors"].values())
+            parts = (rng.normal(size=(4, told)), rng.normal(size=4), np.full(told, -1.5), np.full(told, 2.0))
+            gait = eqx.tree_at(
+                lambda r: (r.slope, r.offset, r.low, r.high),
+                GaitReader(told),
+                tuple(jnp.asarray(0.5 * part, jnp.float32) for part in parts),
+            )
+        policy = start if kind == "vanilla" else widen(start, kind, vectors, gains, gait)
         # What is added is not heard before training: here it is.
         first = policy.actor.layers[0].weight
         heard = first + 0.1 * rng.normal(size=first.shape).astype(np.float32) * (jnp.abs(first) == 0)
@@ -105,11 +123,11 @@ def run(file, observations):
     return session.run(["action"], dict(zip(names, parts, strict=True)))[0]
 
 
-def gain_shares(file, vectors):
-    """Gains that a file reads out of vectors."""
+def outputs(file, name, vectors):
+    """What a file reads out of vectors."""
     session = onnxruntime.InferenceSession(file, providers=["CPUExecutionProvider"])
     observation = np.zeros((len(vectors), OWN), np.float32)
-    return session.run(["gain_shares"], {"observation": observation, "vectors": vectors})[0]
+    return session.run([name], {"observation": observation, "vectors": vectors})[0]
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -135,12 +153,17 @@ def test_actions_are_those_of_jax_in_recorded_episodes(kind, policies, files):
     other = observations.copy()
     other[:, OWN:] += 1.0
     changed = np.abs(run(files[kind], other) - found).max()
-    assert changed > 0.01 if kind != "vanilla" else changed == 0
+    # With the actor of another that heard nothing, only gains and gaits are read out of vectors.
+    assert changed > 0.01 if kind not in UNHEARD else changed == 0
+    if policy.gait is not None and "vectors" in ADDED[kind]:
+        chosen = outputs(files[kind], "gait_settings", observations[:, OWN:])
+        np.testing.assert_allclose(chosen, policy.gait(observations[:, OWN:]), rtol=1e-5)
+        assert np.ptp(chosen, axis=0).min() > 1e-3
     if policy.gains is not None:
-        shares = gain_shares(files[kind], observations[:, OWN:])
+        shares = outputs(files[kind], "gain_shares", observations[:, OWN:])
         np.testing.assert_allclose(shares, policy.gains(observations[:, OWN:]), rtol=1e-5)
-        assert shares.std(axis=0).min() > 0.01
-        assert np.all(np.isfinite(gain_shares(files[kind], 1e6 * observations[:, OWN:])))
+        assert shares.std(axis=0).min() > 5e-4
+        assert np.all(np.isfinite(outputs(files[kind], "gain_shares", 1e6 * observations[:, OWN:])))
     # One robot at once, and values that are cut.
     np.testing.assert_allclose(run(files[kind], observations[:1]), expected[:1], rtol=0, atol=1e-5)
     wild = 100 * observations
@@ -174,11 +197,16 @@ def test_a_contract_comes_back_and_says_what_the_robot_needs(kind, policies, fil
     assert contract.inputs == {"observation": OWN, **ADDED[kind]}
     session = onnxruntime.InferenceSession(files[kind], providers=["CPUExecutionProvider"])
     assert {given.name: given.shape[1] for given in session.get_inputs()} == contract.inputs
-    gains = [("gain_shares", 2, "tensor(float)")] if kind == "dmcm" else []
+    gains = [("gain_shares", 2, "tensor(float)")] if policy.gains is not None else []
+    gait = [("gait_settings", 4, "tensor(float)")] if kind in ("dmcm_gait", "oracle_gait") else []
     assert [(made.name, made.shape[1], made.type) for made in session.get_outputs()] == [
         ("action", 12, "tensor(float)"),
         *gains,
+        *gait,
     ]
+    assert contract.gait_settings == (SETTINGS if gait else ())
+    one = policy.gait(np.zeros((1, 0)))[0] if kind == "vanilla_gait" else Gait().settings
+    np.testing.assert_allclose([getattr(contract, f"gait_{name}") for name in SETTINGS], one)
     (opset,) = onnx.load(files[kind]).opset_import
     assert (opset.domain, opset.version) == ("", 17)
 
@@ -229,7 +257,7 @@ def swapped(names):
     [
         ({"text": "{"}, StorageError, "not valid JSON"),
         ({"text": "[1]"}, StorageError, "format None"),
-        ({"format": 1}, StorageError, "format 1; this version reads 3"),
+        ({"format": 1}, StorageError, "format 1; this version reads 4"),
         ({"colour": "red"}, StorageError, "lacks or adds colour"),
         ({"robot": 1}, StorageError, "robot = 1"),
         ({"action_scale_rad": "0.25"}, StorageError, "action_scale_rad"),
@@ -339,7 +367,14 @@ def example(*arguments):
 def expected_targets(policy, guide, command, steps):
     """Joint targets of a standing robot that walks by a policy in JAX, shape (steps, 12)."""
     walks = WalkEnvironment(
-        GO1, Arena([Terrain()]), [nominal(GO1)], [0], guide=guide, gains=policy.gains, threads=1
+        GO1,
+        Arena([Terrain()]),
+        [nominal(GO1)],
+        [0],
+        guide=guide,
+        gains=policy.gains,
+        gait=policy.gait,
+        threads=1,
     )
     walks.commands.velocity[:], walks.phase[:] = command, 0.0
     walks.simulation.qpos[:, 7:], walks.simulation.qvel[:] = GO1.home_pose_rad, 0.0

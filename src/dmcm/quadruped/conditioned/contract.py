@@ -15,14 +15,14 @@ from dmcm.errors import StorageError, unknown_name
 from dmcm.quadruped.body.robot_table import JOINT_NAMES, LEGS, RobotTable
 from dmcm.quadruped.conditioned.methods import METHODS
 from dmcm.quadruped.walking.environment import ACTION_LIMIT, WalkConfig
-from dmcm.quadruped.walking.gait import LEG_OFFSET
+from dmcm.quadruped.walking.gait import LEG_OFFSET, SETTINGS
 from dmcm.quadruped.walking.guides import FRAME, FRAMES, STRIDE
 from dmcm.quadruped.walking.known_gains import LEAD_S
 from dmcm.quadruped.walking.observations import CONTACT_N, OBSERVATION
 from dmcm.quadruped.walking.policy import Policy
 from dmcm.quadruped.world.simulation import CONTROL_PERIOD_S
 
-FORMAT = 3
+FORMAT = 4
 """Version of the contract."""
 EXPORT_AGAIN = "Export the policy again: dmcm quadruped export-policy."
 """Advice in errors about files that do not fit."""
@@ -33,9 +33,10 @@ class Contract:
     """Everything a robot needs to walk with an exported file; stored as JSON in its metadata.
 
     In each control step the robot builds the observation, runs the file, clips the action to plus and minus
-    `action_limit`, multiplies it by `action_scale_rad`, adds the gait's joint angles, clips the sum to the
-    joints' limits, matches it to the robot's gains if the file outputs them (`known_gains.matched_targets`)
-    and sends it to its joint controllers; then the gait's phase advances. Frames are x forward, y left, z up.
+    `action_limit`, multiplies it by `action_scale_rad`, adds the gait's joint angles (with the settings that
+    the file outputs, if it does), clips the sum to the joints' limits, matches it to the robot's gains if the
+    file outputs them (`known_gains.matched_targets`) and sends it to its joint controllers; then the gait's
+    phase advances. Frames are x forward, y left, z up.
     examples/run_policy.py does all of this.
     """
 
@@ -88,6 +89,13 @@ class Contract:
     """How high a foot is lifted."""
     gait_stance_height_m: float
     """Height of the hip above the foot in stance."""
+    gait_shift_m: float
+    """How far in front of the hips the feet are placed."""
+    gait_forward_share: float
+    """Forward speed of the feet as a share of the commanded one."""
+    gait_settings: tuple[str, ...]
+    """Names of the settings in the output `gait_settings`, in order, which replace those above; empty if the
+    file has none."""
     gait_leg_offset: tuple[float, ...]
     """Phase offset of each leg, as a share of the cycle; a leg swings while its phase is below one half."""
     hip_position_m: tuple[tuple[float, float], ...]
@@ -113,7 +121,11 @@ class Contract:
     @property
     def outputs(self) -> dict[str, int]:
         """Columns of each of the file's outputs, in order."""
-        sizes = {"action": len(self.joints), "gain_shares": self.gain_shares}
+        sizes = {
+            "action": len(self.joints),
+            "gain_shares": self.gain_shares,
+            "gait_settings": len(self.gait_settings),
+        }
         return {name: size for name, size in sizes.items() if size}
 
     def check(self) -> Contract:
@@ -124,6 +136,7 @@ class Contract:
             ("observation", self.observation, tuple(OBSERVATION.items())),
             ("past", self.past_parts, FRAME if self.past_frames else ()),
             ("number of gains", self.gain_shares, 2 if self.gain_shares else 0),
+            ("gait settings", self.gait_settings, SETTINGS if self.gait_settings else ()),
         ):
             if found != valid:
                 raise StorageError(
@@ -154,6 +167,12 @@ def make_contract(policy: Policy, about: Mapping[str, Any], table: RobotTable) -
         raise StorageError(unknown_name("method", method, METHODS))
     past = policy.encoder is not None
     walk = WalkConfig()
+    # A gait that depends on nothing is one of the contract's numbers.
+    chosen = policy.gait is not None and policy.gait.slope.shape[1] > 0
+    gait = walk.gait
+    if policy.gait is not None and not chosen:
+        settings = policy.gait(np.zeros((1, 0)))[0]
+        gait = dataclasses.replace(gait, **dict(zip(SETTINGS, settings.tolist(), strict=True)))
     return Contract(
         format=FORMAT,
         robot=table.name,
@@ -176,9 +195,12 @@ def make_contract(policy: Policy, about: Mapping[str, Any], table: RobotTable) -
         d_gain_nms_per_rad=table.d_gain_nms_per_rad,
         action_limit=ACTION_LIMIT,
         action_scale_rad=walk.action_scale_rad,
-        gait_frequency_hz=walk.gait.frequency_hz,
-        gait_swing_height_m=walk.gait.swing_height_m,
-        gait_stance_height_m=walk.gait.stance_height_m,
+        gait_frequency_hz=gait.frequency_hz,
+        gait_swing_height_m=gait.swing_height_m,
+        gait_stance_height_m=gait.stance_height_m,
+        gait_shift_m=gait.shift_m,
+        gait_forward_share=gait.forward_share,
+        gait_settings=SETTINGS if chosen else (),
         gait_leg_offset=tuple(LEG_OFFSET.tolist()),
         hip_position_m=tuple((float(x), float(y)) for x, y, _ in map(table.hip_m, LEGS)),
         side_offset_m=tuple(map(table.side_offset_m, LEGS)),

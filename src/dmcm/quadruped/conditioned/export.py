@@ -18,6 +18,7 @@ from dmcm.quadruped.conditioned.contract import EXPORT_AGAIN, Contract, make_con
 from dmcm.quadruped.walking.known_gains import D_SHARES, LOG_LIMIT, P_SHARES, GainReader
 from dmcm.quadruped.walking.modulation import Modulation
 from dmcm.quadruped.walking.policy import Policy, check_trained_for, load_policy
+from dmcm.quadruped.walking.told_gait import HIGHEST, LOWEST, GaitReader
 from dmcm.storage import write_atomic
 
 try:
@@ -36,8 +37,8 @@ def build_model(policy: Policy, contract: Contract) -> onnx.ModelProto:
     """The mean action of a policy as a checked ONNX graph, for any number of robots at once.
 
     Inputs are `contract.inputs`, shape (n, columns) each; outputs are `contract.outputs`: `action`, shape (n,
-    12), not clipped, and for policies that estimate gains `gain_shares`, shape (n, 2). All are single
-    precision.
+    12), not clipped; for policies that estimate gains `gain_shares`, shape (n, 2); and for policies that
+    choose their gait `gait_settings`, shape (n, 4). All are single precision.
 
     Raises:
         ShapeError: the policy's input columns are not those of the contract.
@@ -71,6 +72,8 @@ def build_model(policy: Policy, contract: Contract) -> onnx.ModelProto:
     graph.network("actor", policy.actor, read, "action", policy.modulation)
     if policy.gains is not None:
         graph.gains(policy.gains, "vectors", "gain_shares")
+    if policy.gait is not None and contract.gait_settings:
+        graph.gait(policy.gait, "vectors", "gait_settings")
 
     def value(name: str, columns: int) -> onnx.ValueInfoProto:
         return helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, ["n", columns])
@@ -188,6 +191,16 @@ class _Graph:
         low, high = zip(P_SHARES, D_SHARES, strict=True)
         self.node("Max", [said, self.constant("gains_low", low)], "gains_raised")
         self.node("Min", ["gains_raised", self.constant("gains_high", high)], output)
+
+    def gait(self, reader: GaitReader, read: str, output: str) -> None:
+        self.node("Max", [read, self.constant("gait_low", reader.low)], "gait_raised")
+        self.node("Min", ["gait_raised", self.constant("gait_high", reader.high)], "gait_read")
+        slope, offset = self.constant("gait_slope", reader.slope), self.constant("gait_offset", reader.offset)
+        self.node("Gemm", ["gait_read", slope, offset], "gait_said", transB=1)
+        self.node("Tanh", ["gait_said"], "gait_bent")
+        half, middle = (HIGHEST - LOWEST) / 2, (HIGHEST + LOWEST) / 2
+        self.node("Mul", ["gait_bent", self.constant("gait_half", half)], "gait_spread")
+        self.node("Add", ["gait_spread", self.constant("gait_middle", middle)], output)
 
     def network(
         self, name: str, mlp: eqx.nn.MLP, read: str, output: str, modulation: Modulation | None = None

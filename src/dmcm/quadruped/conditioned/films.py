@@ -125,6 +125,7 @@ def film(
                 config,
                 guide=walker.guide,
                 gains=walker.policy.gains,
+                gait=walker.policy.gait,
                 physics=physics,
                 threads=threads,
             )

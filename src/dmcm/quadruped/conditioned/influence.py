@@ -53,6 +53,7 @@ def gait_along(
         WalkConfig(episode_s=_SECONDS + 1, commands=_STRAIGHT_ON),
         guide=Vectors(np.repeat(told, _ROBOTS, axis=0)),
         gains=policy.gains,
+        gait=policy.gait,
         threads=threads,
     )
     observation, _ = environment.reset(seed=0)

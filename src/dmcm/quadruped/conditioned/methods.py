@@ -19,6 +19,8 @@ class Told:
         actor: name of the method whose trained actor this one uses; None for methods that train their own.
             With another's actor, gains are estimated from the first vector, and joint targets compensate for
             them (`walking.known_gains`); the actor reads only the vectors that it was trained with.
+        gait: kinds of vectors that the gait is chosen by (`conditioned.gait_fit`), one gait for all if there
+            are none; None for methods that keep the usual gait.
         exact: whether the vectors are the truth. An actor reads the truth as ordinary inputs, even beyond its
             range in training; estimates modulate a hidden layer and are clipped (`walking.modulation`).
     """
@@ -28,6 +30,7 @@ class Told:
     model: str | None = None
     history: bool = False
     actor: str | None = None
+    gait: tuple[str, ...] | None = None
     exact: bool = False
 
 
@@ -44,6 +47,35 @@ METHODS: Mapping[str, Told] = {
         ("robot", "terrain"),
         "dmcm",
         actor="ground_told",
+    ),
+    "vanilla_gait": Told("told nothing, one gait for all", actor="vanilla", gait=()),
+    "single_gait": Told(
+        "one vector for robot and ground, targets matched to it, gait chosen by it",
+        ("cell",),
+        "single",
+        actor="vanilla",
+        gait=("cell",),
+    ),
+    "single_fixed": Told(
+        "one vector for robot and ground, targets matched to it, one gait for all",
+        ("cell",),
+        "single",
+        actor="vanilla",
+        gait=(),
+    ),
+    "dmcm_gait": Told(
+        "DMCM: targets matched to the robot's vector, gait chosen by the ground's",
+        ("robot", "terrain"),
+        "dmcm",
+        actor="vanilla",
+        gait=("terrain",),
+    ),
+    "oracle_gait": Told(
+        "true properties and ground, targets matched to them, gait chosen by them",
+        ("true_robot", "true_terrain"),
+        actor="vanilla",
+        gait=("true_terrain",),
+        exact=True,
     ),
     "single_told": Told("one vector for robot and ground, heard by the actor", ("cell",), "single"),
     "ground_told": Told("DMCM: a vector for the ground, heard by the actor", ("terrain",), "dmcm"),

@@ -35,6 +35,15 @@ SOURCES: Mapping[str, Source] = {
     "dmcm_ground": Source(
         "dmcm_ground", "its flat log, a nominal robot's log of the ground", ("robot_near", "terrain")
     ),
+    "vanilla_gait": Source("vanilla_gait", "nothing"),
+    "single_gait": Source("single_gait", "its flat log", ("cell_near",)),
+    "single_gait_in_place": Source("single_gait", "log of this robot on this ground", ("cell_here",)),
+    "single_fixed": Source("single_fixed", "its flat log", ("cell_near",)),
+    "dmcm_gait": Source(
+        "dmcm_gait", "its flat log, a nominal robot's log of the ground", ("robot_near", "terrain")
+    ),
+    "dmcm_gait_wrong_terrain": Source("dmcm_gait", "another ground's vector", ("robot_near", "~terrain")),
+    "oracle_gait": Source("oracle_gait", "the truth", ("true_robot", "true_terrain")),
     "single_told": Source("single_told", "its flat log", ("cell",)),
     "dmcm_told": Source(
         "dmcm_told", "its flat log, a nominal robot's log of the ground", ("robot", "terrain")

@@ -115,6 +115,7 @@ def run_policy_study(config: PolicyStudy, *, progress: bool = True) -> dict[str,
     }
     results = with_earlier(results, earlier, parts=("methods", "titles", "gait"))
     results["differences"] = differences(results["methods"], OUTSIDE)
+    results["gait_differences"] = differences(results["methods"], OUTSIDE, "dmcm_gait")
     if config.results is not None:
         write_json(config.results, results)
     return results

@@ -26,9 +26,9 @@ class PolicySweep:
     """Which policies to train."""
 
     methods: tuple[str, ...] = ("all",)
-    """What policies are given: vanilla, single, dmcm, history, oracle, dmcm_ground, single_told, ground_told,
-    dmcm_told, oracle_told; `all` for every one. Some use the actor of another, as dmcm uses that of vanilla,
-    so the other is trained too."""
+    """What policies are given: vanilla, single, dmcm, history, oracle, dmcm_ground, vanilla_gait,
+    single_gait, single_fixed, dmcm_gait, oracle_gait, single_told, ground_told, dmcm_told, oracle_told; `all`
+    for every one. Some use the actor of another, as dmcm uses that of vanilla, so that one is trained too."""
     seeds: int = 3
     """Number of seeds (0, 1, …) of policies; each uses the dynamics models of its own seed."""
     training: PolicyTraining = dataclasses.field(default_factory=PolicyTraining)
@@ -108,10 +108,12 @@ def _is_finished(training: PolicyTraining, out: Path, data: Collection) -> bool:
         "told": {**held.get("told", {}), "model": vectors_model(training)},
     }
     other = other_settings(made_from, {name: here[name] for name in made_from})
-    if METHODS[training.method].actor is not None:
-        return held.get("actor") == about.get("training", {}) and not other
+    told = METHODS[training.method]
     asked = json.loads(json.dumps(dataclasses.asdict(training), default=str))
-    other += other_settings(*({name: one.get(name) for name in _SETTINGS} for one in (held, asked)))
+    if told.actor is None or told.gait is not None:
+        other += other_settings(*({name: one.get(name) for name in _SETTINGS} for one in (held, asked)))
+    if told.actor is not None:
+        return held.get("actor") == about.get("training", {}) and not other
     if other:
         raise CheckpointError(
             f"{path} was trained with other settings: {'; '.join(other)}. Use those (data, start and models "

@@ -75,8 +75,8 @@ def mean_over_seeds(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     return {**found, "episodes": found["episodes"] // len(rows), "seeds": len(rows)}
 
 
-def differences(methods: Mapping[str, Mapping[str, Any]], over: str) -> dict[str, Any]:
-    """How much more often DMCM succeeds than others, paired by seed and by robot.
+def differences(methods: Mapping[str, Mapping[str, Any]], over: str, own: str = "dmcm") -> dict[str, Any]:
+    """How much more often one method succeeds than others, paired by seed and by robot.
 
     The interval treats both as random, as in `mean_over_seeds`.
 
@@ -84,13 +84,14 @@ def differences(methods: Mapping[str, Mapping[str, Any]], over: str) -> dict[str
         methods: cells of each method, all of the same seeds and robots; methods without success by robot are
             left out.
         over: name of the cell of `overall` to compare.
+        own: name of the method.
     """
     rows = {name: cells[over] for name, cells in methods.items() if "per_robot" in cells[over]}
-    if "dmcm" not in rows:
+    if own not in rows:
         return {}
-    own, found = rows.pop("dmcm"), {}
+    ours, found = rows.pop(own), {}
     for name, row in rows.items():
-        seeds, robots = (np.subtract(own[key], row[key]) for key in ("per_seed", "per_robot"))
+        seeds, robots = (np.subtract(ours[key], row[key]) for key in ("per_seed", "per_robot"))
         found[name] = summarise_numbers(seeds.tolist())
         if found[name]["ci95"] is not None:
             found[name]["ci95"] = float(np.hypot(found[name]["ci95"], half_width_of_groups(robots)))

@@ -7,22 +7,27 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import equinox as eqx
 import numpy as np
 
 from dmcm.bank import ContextBank
 from dmcm.errors import ConfigError, unknown_name
+from dmcm.quadruped.conditioned.draws import Draw, draw_cells, given_in
+from dmcm.quadruped.conditioned.gait_fit import fit_gait
+from dmcm.quadruped.conditioned.gait_trials import GaitTrials, gait_trials
 from dmcm.quadruped.conditioned.methods import METHODS
 from dmcm.quadruped.conditioned.vectors import fill_bank, read_bank
 from dmcm.quadruped.conditioned.widening import read_gains, widen
 from dmcm.quadruped.data.collection import Collection, read_collection
 from dmcm.quadruped.data.windows import WindowConfig, cut
-from dmcm.quadruped.dynamics.cells import ROBOT, TERRAIN, Cells, describe_cells
+from dmcm.quadruped.dynamics.cells import Cells, describe_cells
 from dmcm.quadruped.dynamics.model import DynamicsModel, trained_model
 from dmcm.quadruped.walking.environment import WalkEnvironment
 from dmcm.quadruped.walking.guides import Guide, History, Vectors
 from dmcm.quadruped.walking.loop import Schedule, train_in_phases, training_walk
 from dmcm.quadruped.walking.policy import POLICY, POLICY_FILE, Policy, load_policy, save_policy
 from dmcm.quadruped.walking.ppo import Ends, PpoConfig
+from dmcm.quadruped.walking.told_gait import GaitReader
 from dmcm.quadruped.world.arena import Arena
 from dmcm.storage import digest, tree_arrays
 
@@ -32,14 +37,17 @@ class PolicyTraining(Schedule):
     """How a policy that is given vectors is trained."""
 
     method: str = "vanilla"
-    """What it is given: vanilla, single, dmcm, history, oracle, dmcm_ground, single_told, ground_told,
-    dmcm_told or oracle_told."""
+    """What it is given: vanilla, single, dmcm, history, oracle, dmcm_ground, vanilla_gait, single_gait,
+    single_fixed, dmcm_gait, oracle_gait, single_told, ground_told, dmcm_told or oracle_told."""
     data: Path = Path("runs/quadruped-data")
     """Output folder of `dmcm quadruped collect`: its seen pairs are the robots and grounds of training."""
     dynamics: Path = Path("runs/quadruped-dynamics")
     """Output folder of `dmcm quadruped dynamics`: its models of the same seed make the vectors."""
     banks: Path = Path("runs/quadruped-banks")
     """Folder of context banks, one per model; missing vectors are added."""
+    trials: Path = Path("runs/quadruped-trials")
+    """Folder of walks with random gaits, a folder per seed, from which methods learn a gait; missing ones are
+    walked."""
     start: Path = POLICY
     """Walking policy that all methods start from. Methods that use the actor of another take it unchanged, so
     for them it is the trained policy of the other."""
@@ -65,8 +73,7 @@ class PolicyTraining(Schedule):
 class CellScene:
     """Robots on grounds of the seen pairs, redrawn in each phase, with vectors from other cells.
 
-    A robot's vector comes from any of its cells and a ground's from any cell on it, so that policies learn to
-    walk by mixed vectors; a single vector for both can only be the cell's own.
+    Vectors come from donors as in `draws.given_in`.
     """
 
     def __init__(
@@ -98,21 +105,15 @@ class CellScene:
 
     def environment(self, rng: np.random.Generator) -> WalkEnvironment:
         """Draw cells and the donors of their vectors."""
-        rows = rng.integers(0, len(self._robot), self._schedule.robots)
         # Drawn for every method, so that all meet the same robots and grounds.
-        donors = {
-            ROBOT: np.array([rng.choice(np.flatnonzero(self._robot == self._robot[row])) for row in rows]),
-            TERRAIN: np.array(
-                [rng.choice(np.flatnonzero(self._terrain == self._terrain[row])) for row in rows]
-            ),
-        }
+        draw = draw_cells(self._robot, self._terrain, self._schedule.robots, rng)
         return WalkEnvironment(
             self._table,
             self._arena,
-            [self._bodies[robot] for robot in self._robot[rows]],
-            self._terrain[rows],
+            [self._bodies[robot] for robot in self._robot[draw.rows]],
+            self._terrain[draw.rows],
             training_walk(),
-            guide=self._guide(rows, donors, np.random.default_rng(rng.integers(2**31))),
+            guide=self._guide(draw, np.random.default_rng(rng.integers(2**31))),
             threads=self._schedule.threads,
         )
 
@@ -131,19 +132,12 @@ class CellScene:
         """None of its own."""
         return {}
 
-    def _guide(
-        self, rows: np.ndarray, donors: Mapping[str, np.ndarray], rng: np.random.Generator
-    ) -> Guide | None:
+    def _guide(self, draw: Draw, rng: np.random.Generator) -> Guide | None:
         if self._told.history:
-            return History(len(rows))
+            return History(len(draw.rows))
         if not self._told.vectors:
             return None
-        parts = []
-        for kind in self._told.vectors:
-            values = self._vectors[kind]
-            found = values[donors.get(kind, rows)]
-            parts.append(found + self._noise * values.std(axis=0) * rng.normal(size=found.shape))
-        return Vectors(np.concatenate(parts, axis=1))
+        return Vectors(given_in(draw, self._told.vectors, self._vectors, self._noise, rng))
 
 
 def train_policy(config: PolicyTraining, out: Path, *, resume: bool = False, progress: bool = True) -> Policy:
@@ -169,9 +163,22 @@ def train_policy(config: PolicyTraining, out: Path, *, resume: bool = False, pro
     table = collection.table()
     robots = [collection.grid.robots[cells.robot[cell]] for cell in which]
     gains = read_gains(config.method, vectors, robots, table)
-    first = widen(start, config.method, vectors, gains)
+    gait = None
+    if METHODS[config.method].gait is not None:
+        trials = gait_trials(
+            config.trials / f"seed-{config.seed}",
+            start,
+            collection,
+            which,
+            robots=config.robots,
+            seed=config.seed,
+            threads=config.threads,
+            progress=progress,
+        )
+        gait = learned_gait(config, trials, vectors)
+    first = widen(start, config.method, vectors, gains, gait)
     about = {"kind": "quadruped policy training", **dataclasses.asdict(config), "told": told}
-    for name in ("threads", "dynamics", "banks"):
+    for name in ("threads", "dynamics", "banks", "trials"):
         del about[name]
     about |= {"start": config.start.name, "data": collection.config}
     about["digests"] = {"data": collection.digest, "robot": table.digest, "start": digest(tree_arrays(start))}
@@ -202,6 +209,34 @@ def told_vectors(
         fill_bank(bank, maker, collection, cells, which)
         found, model = read_bank(bank, maker.learner, collection.grid, which), maker.learner.fingerprint()
     return found, {"vectors": {kind: found[kind].shape[1] for kind in kinds}, "model": model}
+
+
+def learned_gait(config: PolicyTraining, trials: GaitTrials, vectors: Mapping[str, np.ndarray]) -> GaitReader:
+    """The gait of a method, chosen by those of its vectors that `Told.gait` names.
+
+    Args:
+        config: with noise as in training.
+        trials: walks with random gaits.
+        vectors: per kind in the method's `vectors` one row per training cell, shape (cells, size).
+    """
+    told = METHODS[config.method]
+    given = given_in(trials.draw, told.vectors, vectors, config.noise, np.random.default_rng(config.seed))
+    read = np.concatenate(
+        [np.zeros(0, bool), *(np.full(vectors[k].shape[1], k in (told.gait or ())) for k in told.vectors)]
+    )
+    fitted = fit_gait(trials, given[:, read], seed=config.seed)
+    whole = GaitReader(len(read))
+    columns = np.flatnonzero(read)
+    return eqx.tree_at(
+        lambda reader: (reader.low, reader.high, reader.slope, reader.offset),
+        whole,
+        (
+            whole.low.at[columns].set(fitted.low),
+            whole.high.at[columns].set(fitted.high),
+            whole.slope.at[:, columns].set(fitted.slope),
+            fitted.offset,
+        ),
+    )
 
 
 def vectors_model(config: PolicyTraining) -> str | None:

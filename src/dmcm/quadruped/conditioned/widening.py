@@ -18,6 +18,7 @@ from dmcm.quadruped.walking.known_gains import GainReader
 from dmcm.quadruped.walking.modulation import Modulation
 from dmcm.quadruped.walking.observations import OBSERVATION
 from dmcm.quadruped.walking.policy import Policy
+from dmcm.quadruped.walking.told_gait import GaitReader
 
 SUMMARY = 10
 """Size of the history encoder's summary of the past: that of both vectors together."""
@@ -26,7 +27,11 @@ RARE = 0.01
 
 
 def widen(
-    policy: Policy, method: str, vectors: Mapping[str, np.ndarray], gains: GainReader | None = None
+    policy: Policy,
+    method: str,
+    vectors: Mapping[str, np.ndarray],
+    gains: GainReader | None = None,
+    gait: GaitReader | None = None,
 ) -> Policy:
     """A policy that reads more and at first acts the same.
 
@@ -35,6 +40,7 @@ def widen(
         method: name in `METHODS`.
         vectors: what it will be given, one row per cell, shape (n, size) per kind; they set the scale.
         gains: estimates gains from the vectors.
+        gait: chooses the gait by the vectors.
     """
     told, own = METHODS[method], sum(OBSERVATION.values())
     seen, scale = policy.observation_scale, policy.critic_scale
@@ -58,6 +64,7 @@ def widen(
         summary=SUMMARY if past else 0,
         told=0 if as_inputs else read + heard,
         gains=gains,
+        gait=gait,
         key=jax.random.key(0),
     )
 
@@ -112,7 +119,7 @@ def read_gains(
         table: the robot's facts.
     """
     told = METHODS[method]
-    if told.actor is None:
+    if told.actor is None or not told.vectors:
         return None
     # Vectors after the first do not describe the robot and say nothing about its gains.
     first, *others = (vectors[kind] for kind in told.vectors)

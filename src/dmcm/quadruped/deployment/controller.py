@@ -71,7 +71,11 @@ class Controller:
             )
         contract = self.contract
         self._gait = Gait(
-            contract.gait_frequency_hz, contract.gait_swing_height_m, contract.gait_stance_height_m
+            contract.gait_frequency_hz,
+            contract.gait_swing_height_m,
+            contract.gait_stance_height_m,
+            contract.gait_shift_m,
+            contract.gait_forward_share,
         )
         self._session = _session(path)
         self.tell(vectors or {})
@@ -115,7 +119,8 @@ class Controller:
         if not all(np.all(np.isfinite(values)) for values in outputs.values()):
             raise DataError(f"the policy's output is not finite: {given.tolist()}. {EXPORT_AGAIN}")
         action = np.clip(given, -contract.action_limit, contract.action_limit)
-        gait = self._gait.joint_targets(command[None], np.array([self._phase]), self.table)[0]
+        phase, settings = np.array([self._phase]), outputs.get("gait_settings")
+        gait = self._gait.joint_targets(command[None], phase, self.table, settings)[0]
         low, high = self.table.joint_limits_rad.T
         targets = np.clip(gait + contract.action_scale_rad * action, low, high)
         if "gain_shares" in outputs:

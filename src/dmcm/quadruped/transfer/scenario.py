@@ -66,6 +66,33 @@ WAYS: Mapping[str, Way] = {
         "its flat log's vector, targets matched to it; the ground's from simulation, heard by the actor",
         ("robot_near", "terrain"),
     ),
+    "vanilla_gait": Way("vanilla_gait", "nothing; one gait for all"),
+    "single_fixed": Way(
+        "single_fixed", "one vector, of its flat log; targets matched to it; one gait for all", ("cell_near",)
+    ),
+    "single_gait": Way(
+        "single_gait", "one vector, of its flat log; targets matched to it; gait chosen by it", ("cell_near",)
+    ),
+    "single_gait_in_place": Way(
+        "single_gait",
+        "one vector, of a log on this very ground; targets matched to it; gait chosen by it",
+        ("cell_here",),
+    ),
+    "dmcm_gait": Way(
+        "dmcm_gait",
+        "its flat log's vector, targets matched to it; the ground's from simulation, gait chosen by it",
+        ("robot_near", "terrain"),
+    ),
+    "dmcm_gait_in_place": Way(
+        "dmcm_gait",
+        "vectors of a log on this very ground; targets matched to the robot's, gait chosen by the ground's",
+        ("robot_near_here", "terrain_here"),
+    ),
+    "oracle_gait": Way(
+        "oracle_gait",
+        "its properties and the ground as they are; targets matched to them, gait chosen by them",
+        ("true_robot", "true_terrain"),
+    ),
     "single_told": Way("single_told", "one vector, of its flat log; heard by the actor", ("cell_flat",)),
     "dmcm_told": Way(
         "dmcm_told",

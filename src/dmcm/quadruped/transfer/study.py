@@ -85,6 +85,7 @@ def run_transfer(config: TransferConfig, *, progress: bool = True) -> dict[str, 
     results = {**_table(config, cells), **setting}
     results = with_earlier(results, earlier, parts=("methods", "titles", "seconds", "gap"))
     results["differences"] = differences(results["methods"], ALL)
+    results["gait_differences"] = differences(results["methods"], ALL, "dmcm_gait")
     if config.results is not None:
         write_json(config.results, results)
     return results

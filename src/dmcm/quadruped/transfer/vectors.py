@@ -56,6 +56,8 @@ class VectorSource:
             "cell_near": lambda *case: self._everywhere(self._flat("single", *case, near=True)["cell"]),
             "robot_near_here": lambda *case: self._here("dmcm", *case)[ROBOT],
             "cell_near_here": lambda *case: self._here("single", *case)["cell"],
+            "cell_here": lambda *case: self._here("single", *case, near=False)["cell"],
+            "terrain_here": lambda *case: self._here("dmcm", *case, near=False)[TERRAIN],
             "identified_robot": lambda seed, gap, data_s: self._everywhere(self._identified(gap, data_s)),
             "true_robot": lambda *case: self._everywhere(robot_truth(self._robots)),
             "true_terrain": lambda *case: self._on_each_ground(terrain_truth(list(GROUNDS.values()))),
@@ -149,10 +151,12 @@ class VectorSource:
             return near_vectors(model, used, given=given)
         return log_vectors(model, used, outputs=MEASURED, given=given)
 
-    def _here(self, method: str, seed: int, gap: float, data_s: float) -> dict[str, np.ndarray]:
-        """Vectors of the next steps of logs on the ground itself."""
-        model = self.model(seed, method)
-        return near_vectors(model, _beginning(self._log("here", gap), data_s))
+    def _here(
+        self, method: str, seed: int, gap: float, data_s: float, *, near: bool = True
+    ) -> dict[str, np.ndarray]:
+        """Vectors of logs on the ground itself, or of their next steps."""
+        model, used = self.model(seed, method), _beginning(self._log("here", gap), data_s)
+        return near_vectors(model, used) if near else log_vectors(model, used, outputs=MEASURED)
 
     def _identified(self, gap: float, data_s: float) -> np.ndarray:
         """What the oracle is given, by properties found in flat logs; as published if one is too short."""

@@ -15,11 +15,12 @@ from dmcm.errors import ConfigError, ShapeError
 from dmcm.quadruped.body.properties import RobotProperties
 from dmcm.quadruped.body.robot_table import RobotTable
 from dmcm.quadruped.walking.commands import CommandRanges, Commands, speed_along
-from dmcm.quadruped.walking.gait import Gait
+from dmcm.quadruped.walking.gait import SETTINGS, Gait
 from dmcm.quadruped.walking.guides import Guide
 from dmcm.quadruped.walking.known_gains import GainReader, matched_targets
 from dmcm.quadruped.walking.observations import NoiseScales, Sensors, privileged_state
 from dmcm.quadruped.walking.rewards import RewardWeights, reward
+from dmcm.quadruped.walking.told_gait import GaitReader
 from dmcm.quadruped.world.arena import Arena
 from dmcm.quadruped.world.physics import Physics, PhysicsMaker
 from dmcm.quadruped.world.simulation import CONTROL_PERIOD_S, Simulation
@@ -96,6 +97,7 @@ class WalkEnvironment(VectorEnv):
         *,
         guide: Guide | None = None,
         gains: GainReader | None = None,
+        gait: GaitReader | np.ndarray | None = None,
         physics: PhysicsMaker = Simulation,
         threads: int = 0,
         seed: int = 0,
@@ -111,6 +113,8 @@ class WalkEnvironment(VectorEnv):
             guide: adds columns to the observations.
             gains: estimates the robots' gains from these columns, so that joint targets compensate for them;
                 None assumes published gains.
+            gait: chooses the settings of each robot's gait from these columns, or the settings themselves, in
+                the order of `gait.SETTINGS`, shape (n, 4); None takes those of `config`.
             physics: creates the physics engine.
             threads: physics threads; 0 means one per core.
             seed: for all random draws, until `reset(seed=…)`.
@@ -118,12 +122,17 @@ class WalkEnvironment(VectorEnv):
         Raises:
             ConfigError: settings out of range, a negative seed, a tile that the arena lacks, or pushes in an
                 engine that does not support them.
-            ShapeError: the numbers of robots and tiles differ.
+            ShapeError: the numbers of robots and tiles differ, or gaits of another shape.
         """
         self.config = (config or WalkConfig()).check()
         tiles = np.asarray(tiles, int)
         if tiles.shape != (len(robots),):
             raise ShapeError(f"{len(robots)} robots need as many tiles, not an array of shape {tiles.shape}.")
+        if isinstance(gait, np.ndarray) and gait.shape != (len(robots), len(SETTINGS)):
+            raise ShapeError(
+                f"{len(robots)} robots need as many gaits of {len(SETTINGS)} settings, not an array of shape "
+                f"{gait.shape}."
+            )
         arena.check_tiles(tiles)
         _check_seed(seed)
         self.simulation: Physics = physics(table, arena, len(robots), threads=threads)
@@ -134,7 +143,7 @@ class WalkEnvironment(VectorEnv):
         self.tiles = tiles
         self.commands = Commands(self.config.commands, self.num_envs)
         self._sensors = Sensors(self.config.noise, self.config.sensor_delay_steps, self.num_envs)
-        self._guide, self._gains = guide, gains
+        self._guide, self._gains, self._gait = guide, gains, gait
         self._told = np.zeros((self.num_envs, guide.size if guide else 0), np.float32)
         kinds = [terrain.kind for terrain in arena.terrains]
         self._directional = np.array([kind.startswith(("slope", "stairs")) for kind in kinds])
@@ -236,7 +245,8 @@ class WalkEnvironment(VectorEnv):
         Where gains are estimated, targets are matched so that these gains give the torques of published ones.
         """
         simulation, table = self.simulation, self.simulation.table
-        gait = self.config.gait.joint_targets(self.commands.velocity, self.phase, table)
+        settings = self._gait(self._told) if isinstance(self._gait, GaitReader) else self._gait
+        gait = self.config.gait.joint_targets(self.commands.velocity, self.phase, table, settings)
         limits = table.joint_limits_rad
         wanted = np.clip(gait + self.config.action_scale_rad * self.action, limits[:, 0], limits[:, 1])
         if self._gains is None:

@@ -63,6 +63,7 @@ def evaluate_walking(
     seconds: float = 8.0,
     commands: CommandRanges | None = None,
     guide: Guide | None = None,
+    gait: np.ndarray | None = None,
     watch: Watch | None = None,
     physics: PhysicsMaker = Simulation,
     seed: int = 0,
@@ -78,20 +79,31 @@ def evaluate_walking(
         seconds: length of an episode.
         commands: ranges of commands; those of training by default.
         guide: adds what the policy is given to the observations.
+        gait: settings of each robot's gait instead of the policy's choice, see `WalkEnvironment`.
         watch: called after each control step, for a guide that learns while robots walk.
         physics: creates the physics engine.
         seed: for starts and commands.
         threads: physics threads; 0 means one per core.
 
     Raises:
-        ShapeError: the policy's input size is not that of the observations and the guide.
+        ShapeError: the policy's input size is not that of the observations and the guide, or gaits of another
+            shape.
     """
     arena = Arena(list(dict.fromkeys(terrains)))
     tiles = [arena.tile(terrain) for terrain in terrains]
     # Longer than measured, so that only robots that fall restart before the end.
     walk = WalkConfig(episode_s=seconds + 1, commands=commands or CommandRanges())
     environment = WalkEnvironment(
-        table, arena, robots, tiles, walk, guide=guide, gains=policy.gains, physics=physics, threads=threads
+        table,
+        arena,
+        robots,
+        tiles,
+        walk,
+        guide=guide,
+        gains=policy.gains,
+        gait=policy.gait if gait is None else gait,
+        physics=physics,
+        threads=threads,
     )
     observation, _ = environment.reset(seed=seed)
     check_reads(policy, observation)

@@ -16,6 +16,7 @@ from dmcm.errors import ConfigError, ShapeError, StorageError
 from dmcm.quadruped.body.robot_table import RobotTable
 from dmcm.quadruped.walking.known_gains import GainReader
 from dmcm.quadruped.walking.modulation import Modulation
+from dmcm.quadruped.walking.told_gait import GaitReader
 from dmcm.storage import fill_tree, load_arrays, save_arrays, tree_arrays
 
 POLICY = Path(__file__).parent / "policies" / "go1.safetensors"
@@ -72,6 +73,7 @@ class Policy(eqx.Module):
         modulation: by vectors; None for policies without vectors.
         gains: estimates a robot's gains from its vectors, for joint targets that compensate for them; None
             for policies that leave targets as they are.
+        gait: chooses the gait by the vectors; None for policies that keep the usual one.
         log_deviation: logarithm of the actions' standard deviations, shape (12,).
         observation_scale: standardises observations.
         critic_scale: standardises what the critic reads.
@@ -82,6 +84,7 @@ class Policy(eqx.Module):
     encoder: eqx.nn.MLP | None
     modulation: Modulation | None
     gains: GainReader | None
+    gait: GaitReader | None
     log_deviation: Float[Array, " actions"]
     observation_scale: RunningScale
     critic_scale: RunningScale
@@ -98,6 +101,7 @@ class Policy(eqx.Module):
         summary: int = 0,
         told: int = 0,
         gains: GainReader | None = None,
+        gait: GaitReader | None = None,
         key: PRNGKeyArray,
     ):
         """Draw the weights.
@@ -112,6 +116,7 @@ class Policy(eqx.Module):
             summary: size of the encoder's summary of them.
             told: number of columns at the end of an observation that are vectors; not together with a past.
             gains: estimates gains from the vectors.
+            gait: chooses the gait by the vectors.
             key: of the weights.
         """
         actor_key, critic_key = jax.random.split(key)
@@ -127,7 +132,7 @@ class Policy(eqx.Module):
             encoder_key = jax.random.fold_in(key, 2)
             self.encoder = eqx.nn.MLP(past, summary, widths[0] // 2, 1, jax.nn.elu, key=encoder_key)
         self.modulation = Modulation(told, widths[0], key=key) if told else None
-        self.gains = gains
+        self.gains, self.gait = gains, gait
         self.log_deviation = jnp.full(actions, np.log(deviation))
         self.observation_scale = RunningScale(observations)
         self.critic_scale = RunningScale(present + privileged)
@@ -233,6 +238,8 @@ def save_policy(path: Path, policy: Policy, about: dict[str, Any]) -> None:
     if policy.gains is not None:
         reads = {"told": policy.gains.slope.shape[1], "logarithmic": policy.gains.logarithmic}
         about = {**about, "gains": reads}
+    if policy.gait is not None:
+        about = {**about, "gait": {"told": policy.gait.slope.shape[1]}}
     save_arrays(path, tree_arrays(policy), {"kind": "quadruped policy", "sizes": sizes, **about})
 
 
@@ -245,7 +252,7 @@ def load_policy(path: Path) -> tuple[Policy, dict[str, Any]]:
     arrays, about = load_arrays(path)
     if about.get("kind") != "quadruped policy":
         raise StorageError(f"{path} holds {about.get('kind', 'something else')!r}, not a quadruped policy.")
-    sizes, reads = about["sizes"], about.get("gains")
+    sizes, reads, chooses = about["sizes"], about.get("gains"), about.get("gait")
     like = eqx.filter_eval_shape(
         Policy,
         sizes["observations"],
@@ -256,6 +263,7 @@ def load_policy(path: Path) -> tuple[Policy, dict[str, Any]]:
         summary=sizes.get("summary", 0),
         told=sizes.get("told", 0),
         gains=None if reads is None else GainReader(reads["told"], logarithmic=reads["logarithmic"]),
+        gait=None if chooses is None else GaitReader(chooses["told"]),
         key=jax.random.key(0),
     )
     return fill_tree(like, arrays), about
@@ -298,7 +306,8 @@ def load_walker(path: Path, robot: str, table: RobotTable) -> tuple[Policy, dict
     """
     policy, about = load_policy(path)
     check_trained_for(path, about, robot, table)
-    if policy.past or policy.modulation is not None or policy.gains is not None:
+    beside = (policy.modulation, policy.gains, policy.gait)
+    if policy.past or any(part is not None for part in beside):
         raise ConfigError(
             f"{path} needs inputs that a robot's sensors do not provide. Start from a policy of "
             "train-walking."

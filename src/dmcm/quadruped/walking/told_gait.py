@@ -1,0 +1,59 @@
+"""A gait that follows what a policy is given, for example the vector of the ground."""
+
+from __future__ import annotations
+
+import equinox as eqx
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
+
+from dmcm.quadruped.walking.gait import SETTINGS, Gait
+
+BOUNDS = {
+    "swing_height_m": (0.10, 0.20),
+    "stance_height_m": (0.27, 0.31),
+    "shift_m": (-0.04, 0.03),
+    "forward_share": (0.8, 1.6),
+}
+"""Range of each setting of `gait.SETTINGS` that is tried and chosen."""
+LOWEST, HIGHEST = np.array([BOUNDS[name] for name in SETTINGS]).T
+_MIDDLE, _HALF = (LOWEST + HIGHEST) / 2, (HIGHEST - LOWEST) / 2
+
+
+class GaitReader(eqx.Module):
+    """Chooses a gait's settings by what a policy is given: a linear function, bent into `BOUNDS`.
+
+    Attributes:
+        low: least value of each number given that is believed; smaller ones count as this, shape (told,).
+        high: largest value of each number given that is believed, shape (told,).
+        slope: of the settings by each number given, shape (4, told).
+        offset: of the settings, shape (4,).
+    """
+
+    low: Float[Array, " told"]
+    high: Float[Array, " told"]
+    slope: Float[Array, "4 told"]
+    offset: Float[Array, " 4"]
+
+    def __init__(self, told: int, *, gait: Gait | None = None):
+        """Start with one gait for any input.
+
+        Args:
+            told: how many numbers are given.
+            gait: that gait, within `BOUNDS`; the usual one by default.
+        """
+        usual = ((gait or Gait()).settings - _MIDDLE) / _HALF
+        self.low, self.high = jnp.full(told, -jnp.inf), jnp.full(told, jnp.inf)
+        self.slope = jnp.zeros((len(SETTINGS), told))
+        self.offset = jnp.arctanh(jnp.asarray(usual, jnp.float32))
+
+    def __call__(self, vectors: np.ndarray) -> np.ndarray:
+        """Settings of each robot's gait in the order of `gait.SETTINGS`, shape (n, 4)."""
+        believed = np.clip(vectors, np.asarray(self.low), np.asarray(self.high))
+        bent = np.tanh(believed @ np.asarray(self.slope).T + np.asarray(self.offset))
+        return _MIDDLE + _HALF * bent
+
+
+def scaled_settings(settings: np.ndarray) -> np.ndarray:
+    """Settings from -1 at the lower to 1 at the upper end of `BOUNDS`, of the same shape (..., 4)."""
+    return (settings - _MIDDLE) / _HALF
