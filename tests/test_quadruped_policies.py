@@ -18,7 +18,15 @@ from dmcm.models import save_learner
 from dmcm.networks import ConcatNetwork, TensorProductNetwork
 from dmcm.quadruped.body.properties import TRAINING_RANGES, nominal
 from dmcm.quadruped.body.robot_table import load_robot
-from dmcm.quadruped.conditioned import evaluation, logs, study, suite_vectors, sweep
+from dmcm.quadruped.conditioned import (
+    evaluation,
+    gait_fit,
+    gait_trials,
+    logs,
+    study,
+    suite_vectors,
+    sweep,
+)
 from dmcm.quadruped.conditioned import table as table_module
 from dmcm.quadruped.conditioned.evaluation import SuiteConfig, bodies, evaluate_condition
 from dmcm.quadruped.conditioned.methods import METHODS
@@ -711,6 +719,73 @@ def test_methods_that_match_have_the_trained_actors_of_others(place, tmp_path, m
     longer = dataclasses.replace(config, training=training(place, iterations=6))
     with pytest.raises(CheckpointError, match=r"other settings: iterations is 4 there and 6 here"):
         run_sweep(longer, progress=False)
+
+
+@pytest.fixture
+def few_trials(monkeypatch):
+    """Two batches of walks, from which a gait is learned in no time."""
+    monkeypatch.setattr(gait_trials, "BATCHES", 2)
+    monkeypatch.setattr(gait_fit, "_STEPS", 30)
+    monkeypatch.setattr(gait_fit, "_READER_STEPS", 5)
+
+
+def test_methods_learn_their_gait_from_the_same_walks(place, tmp_path, few_trials, monkeypatch):
+    started = training(place, "vanilla", robots=50)
+    out = tmp_path / "policies"
+    train_policy(started, out / "vanilla" / "seed-0", progress=False)
+    options = {"robots": 50, "trials": tmp_path / "trials"}
+    config = PolicySweep(("vanilla_gait", "dmcm_gait"), 1, training(place, "vanilla", **options), out)
+    walked, real = [], gait_trials.evaluate_walking
+
+    def stopping(*arguments, **named):
+        walked.append(named["gait"])
+        if len(walked) == 2:
+            raise KeyboardInterrupt
+        return real(*arguments, **named)
+
+    monkeypatch.setattr(gait_trials, "evaluate_walking", stopping)
+    with pytest.raises(KeyboardInterrupt):
+        run_sweep(config, progress=False)
+    # The first batch is kept; the second is walked again, with the same gaits, for both methods.
+    plain, fixed, told = [load_policy(file) for file in run_sweep(config, progress=False)]
+    assert len(walked) == 3
+    np.testing.assert_array_equal(walked[1], walked[2])
+    assert walked[0].shape == (50, 4)
+    rng = np.random.default_rng(0)
+    seen, robots, grounds = (rng.normal(size=(6, size)).astype(np.float32) for size in (OWN, 2, 2))
+    given = np.concatenate([seen, robots, grounds], axis=1)
+    wanted = plain[0].mean(jnp.asarray(seen))
+    np.testing.assert_allclose(told[0].mean(jnp.asarray(given)), wanted, atol=1e-5)
+    # The gait follows the ground's vector alone, and is one for all without any.
+    chosen = told[0].gait(given[:, OWN:])
+    assert np.ptp(chosen, axis=0).max() > 1e-4
+    same_ground = np.concatenate([robots, np.tile(grounds[:1], (6, 1))], axis=1)
+    np.testing.assert_array_equal(told[0].gait(same_ground), np.tile(chosen[:1], (6, 1)))
+    assert fixed[0].gait.slope.shape == (4, 0)
+    assert fixed[0].gains is None
+    # Nothing is left to do; with other noise the gait is learned anew, from the same walks.
+    run_sweep(config, progress=False)
+    before = load_policy(out / "dmcm_gait" / "seed-0" / "policy.safetensors")[0]
+    noisier = dataclasses.replace(config.training, noise=0.5)
+    train_policy(
+        dataclasses.replace(
+            noisier, method="dmcm_gait", start=out / "vanilla" / "seed-0" / "policy.safetensors"
+        ),
+        tmp_path / "noisier",
+        progress=False,
+    )
+    after = load_policy(tmp_path / "noisier" / "policy.safetensors")[0]
+    assert len(walked) == 3
+    assert not np.array_equal(before.gait.slope, after.gait.slope)
+    # Walks of another actor are not learned from.
+    other = eqx.tree_at(lambda p: p.log_deviation, plain[0], plain[0].log_deviation + 1)
+    save_policy(tmp_path / "other.safetensors", other, plain[1])
+    with pytest.raises(StorageError, match="walks of another actor, other data or another number of robots"):
+        train_policy(
+            dataclasses.replace(noisier, method="dmcm_gait", start=tmp_path / "other.safetensors"),
+            tmp_path / "elsewhere",
+            progress=False,
+        )
 
 
 @pytest.mark.parametrize("what", ["digests.data", "digests.start", "digests.robot", "told.model"])

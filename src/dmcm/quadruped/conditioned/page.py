@@ -116,20 +116,27 @@ def _success(table: Mapping[str, Any]) -> tuple[Block, ...]:
     return tuple(blocks)
 
 
-def difference_table(differences: Mapping[str, Mapping[str, Any]], caption: str) -> Table:
-    """Differences of success in points, one row per policy that another is compared with."""
-    rows: list[list[Cell]] = [
-        [name, Estimate(100 * more["mean"], None if more["ci95"] is None else 100 * more["ci95"])]
-        for name, more in differences.items()
-    ]
-    return Table(("against", "points"), rows, caption)
+def difference_tables(table: Mapping[str, Any], where: str) -> list[Block]:
+    """Differences of success in points, one row per policy that another is compared with.
+
+    Args:
+        table: in the layout of results/policy.json or results/transfer.json.
+        where: the robots and grounds, in words.
+    """
+    blocks: list[Block] = []
+    for own, name in (("dmcm", "differences"), ("dmcm_gait", "gait_differences")):
+        rows: list[list[Cell]] = [
+            [other, Estimate(100 * more["mean"], None if more["ci95"] is None else 100 * more["ci95"])]
+            for other, more in table.get(name, {}).items()
+        ]
+        if rows:
+            caption = f"Points by which {own} succeeds more often {where}, paired by seed and robot."
+            blocks.append(Table(("against", "points"), rows, caption))
+    return blocks
 
 
 def _vectors(table: Mapping[str, Any]) -> tuple[Block, ...]:
-    blocks: list[Block] = []
-    if table["differences"]:
-        caption = "Points by which dmcm succeeds more often outside training, paired by seed and robot."
-        blocks.append(difference_table(table["differences"], caption))
+    blocks: list[Block] = difference_tables(table, "outside training")
     if table["gait"]:
         blocks.append(
             Picture.of(

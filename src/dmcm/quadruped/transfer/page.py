@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from dmcm.fields import field_texts
-from dmcm.quadruped.conditioned.page import difference_table
+from dmcm.quadruped.conditioned.page import difference_tables
 from dmcm.quadruped.conditioned.suite import ENOUGH
 from dmcm.quadruped.standin.gap import RealityGap
 from dmcm.quadruped.transfer import pictures
@@ -39,9 +39,12 @@ def build_page(table: Mapping[str, Any], films: Sequence[Film]) -> Page:
         films: of policies side by side.
     """
     success, *others = success_tables(table, ENOUGH).values()
+    against = difference_tables(table, "over all grounds")
     sections = [
         Section("What was compared", _compared(table)),
-        Section("How often they succeed", (*_bars(table), success, *_differences(table))),
+        Section(
+            "How often they succeed", (*_bars(table), success, *against)
+        ),
         Section("Less data, other gaps", (*_curves(table), *others)),
         Section("Side by side", tuple(films)),
         Section("Falls, distance, speed and energy", (_numbers(table),)),
@@ -104,13 +107,6 @@ def _bars(table: Mapping[str, Any]) -> tuple[Block, ...]:
             "Success by ground",
         ),
     )
-
-
-def _differences(table: Mapping[str, Any]) -> tuple[Block, ...]:
-    if not table["differences"]:
-        return ()
-    caption = "Points by which dmcm succeeds more often over all grounds, paired by seed and robot."
-    return (difference_table(table["differences"], caption),)
 
 
 def _curves(table: Mapping[str, Any]) -> tuple[Block, ...]:
