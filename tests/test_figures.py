@@ -113,6 +113,31 @@ def test_every_figure_of_the_policies_table_is_measured():
 
 
 @pytest.mark.skipif(not (ROOT / "results").is_dir(), reason="an sdist has no results")
+def test_every_figure_of_the_gaits_table_is_measured():
+    text = (ROOT / "docs" / "gaits.md").read_text(encoding="utf-8")
+    table = json.loads((ROOT / "results" / "gaits.json").read_text())
+    outside, checked = [name for name in table["conditions"] if name != "training"], 0
+    for line in text.splitlines():
+        match = re.match(r"\| `(\w+)` \|(.*±.*)\|$", line)
+        if match:
+            cells = table["methods"][match[1]]
+            over = cells["outside"]
+            on = [
+                [cells[f"{name} on {ground}"]["success"] for name in outside]
+                for ground in ("flat", "rough", "waves", "stairs_up", "stairs_down")
+            ]
+            assert [cell.strip() for cell in match[2].split("|")] == [
+                percent(cells["training"]),
+                *(f"{100 * sum(shares) / len(shares):.0f}" for shares in on),
+                percent(over),
+                f"{100 * over['falls'] / (over['episodes'] * over['seeds']):.1f}",
+                f"{over['velocity_rmse']:.2f}",
+            ]
+            checked += 1
+    assert checked == len(table["methods"])
+
+
+@pytest.mark.skipif(not (ROOT / "results").is_dir(), reason="an sdist has no results")
 def test_every_figure_of_the_transfer_tables_is_measured():
     text = (ROOT / "docs" / "transfer.md").read_text(encoding="utf-8")
     table = json.loads((ROOT / "results" / "transfer.json").read_text())

@@ -42,9 +42,7 @@ def build_page(table: Mapping[str, Any], films: Sequence[Film]) -> Page:
     against = difference_tables(table, "over all grounds")
     sections = [
         Section("What was compared", _compared(table)),
-        Section(
-            "How often they succeed", (*_bars(table), success, *against)
-        ),
+        Section("How often they succeed", (*_bars(table), success, *against)),
         Section("Less data, other gaps", (*_curves(table), *others)),
         Section("Side by side", tuple(films)),
         Section("Falls, distance, speed and energy", (_numbers(table),)),
