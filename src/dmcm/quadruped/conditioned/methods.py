@@ -17,7 +17,7 @@ class Told:
         model: name of the dynamics model that makes the vectors; None for the truth or no vectors.
         history: whether the policy reads its own past through an encoder that is trained with it.
         actor: name of the method whose trained actor this one uses; None for methods that train their own.
-            With another's actor, gains are estimated from the first vector, if there is one, and joint targets
+            With another's actor, gains are estimated from the first vector, if any, and joint targets
             compensate for them (`walking.known_gains`); the actor reads only the vectors that it was trained
             with.
         gait: kinds of vectors that the gait is chosen by (`conditioned.gait_fit`), one gait for all if there
