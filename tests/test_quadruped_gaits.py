@@ -14,8 +14,8 @@ from dmcm.quadruped.body.properties import nominal
 from dmcm.quadruped.body.robot_table import load_robot
 from dmcm.quadruped.conditioned import gait_fit
 from dmcm.quadruped.conditioned.draws import Draw, draw_cells, given_in
-from dmcm.quadruped.conditioned.gait_fit import fit_gait
-from dmcm.quadruped.conditioned.gait_trials import GaitTrials
+from dmcm.quadruped.conditioned.gait_fit import ENOUGH, fit_gait
+from dmcm.quadruped.conditioned.gait_trials import TRIED, GaitTrials
 from dmcm.quadruped.conditioned.widening import widen
 from dmcm.quadruped.walking.environment import WalkConfig, WalkEnvironment
 from dmcm.quadruped.walking.evaluation import evaluate_walking
@@ -162,9 +162,10 @@ def test_donors_are_of_the_same_robot_and_of_the_same_ground():
 
 def trials(ground, count=3_000, need=lambda ground: 0.12 + 0.06 * ground):
     """Walks that succeed with feet lifted as high as the ground needs, give or take 2 cm, at any speed."""
-    settings = np.random.default_rng(0).uniform(LOWEST, HIGHEST, (count, len(SETTINGS)))
-    rows = np.arange(count)
-    return GaitTrials(Draw(rows, {}), settings, np.abs(settings[:, 0] - need(ground)) < 0.02, settings[:, 3])
+    low, high = np.array([TRIED[name] for name in SETTINGS]).T
+    settings = np.random.default_rng(0).uniform(low, high, (count, len(SETTINGS)))
+    succeeded = np.abs(settings[:, 0] - need(ground)) < 0.02
+    return GaitTrials(Draw(np.arange(count), {}), settings, succeeded, settings[:, 3] + 0.1)
 
 
 def test_a_gait_is_found_that_the_ground_needs():
@@ -176,6 +177,7 @@ def test_a_gait_is_found_that_the_ground_needs():
     np.testing.assert_allclose(chosen[:, 0], [0.12, 0.18, 0.18], atol=0.015)
     # Haste is in vain here, and it costs.
     assert np.all(chosen[:, 3] < 1.05)
+    assert np.all(chosen[:, 3] + 0.1 > ENOUGH)
 
 
 def test_without_what_matters_the_more_frequent_ground_decides():
@@ -193,6 +195,12 @@ def test_the_same_trials_give_the_same_bits(monkeypatch):
     for a, b in zip(jax.tree.leaves(one), jax.tree.leaves(other), strict=True):
         np.testing.assert_array_equal(a, b)
     assert np.any(np.asarray(fit_gait(trials(ground, 200), seen, seed=4).slope) != np.asarray(one.slope))
+
+
+def test_no_gait_is_chosen_that_was_not_tried():
+    assert list(TRIED) == list(SETTINGS)
+    for name, (low, high) in BOUNDS.items():
+        assert TRIED[name][0] <= low < high <= TRIED[name][1]
 
 
 def test_a_handful_of_trials_is_refused():

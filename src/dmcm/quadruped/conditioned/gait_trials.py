@@ -16,12 +16,19 @@ from dmcm.quadruped.conditioned.widening import read_gains, widen
 from dmcm.quadruped.data.collection import Collection
 from dmcm.quadruped.dynamics.cells import ROBOT, TERRAIN, robot_truth
 from dmcm.quadruped.walking.evaluation import evaluate_walking
+from dmcm.quadruped.walking.gait import SETTINGS
 from dmcm.quadruped.walking.guides import Vectors
 from dmcm.quadruped.walking.policy import Policy
 from dmcm.quadruped.walking.suite import OVER_GROUND
-from dmcm.quadruped.walking.told_gait import HIGHEST, LOWEST
 from dmcm.storage import digest, load_arrays, save_arrays, tree_arrays
 
+TRIED = {
+    "swing_height_m": (0.10, 0.20),
+    "stance_height_m": (0.27, 0.31),
+    "shift_m": (-0.04, 0.03),
+    "forward_share": (0.8, 1.6),
+}
+"""Range from which each setting of `gait.SETTINGS` is drawn; those of `told_gait.BOUNDS` lie within it."""
 BATCHES = 20
 """Batches of trials; each is stored when it is finished."""
 KIND = "quadruped gait trials"
@@ -91,7 +98,8 @@ def gait_trials(
             if (kept := _kept(path, about)) is None:
                 rng = np.random.default_rng([seed, number, 7])
                 draw = draw_cells(robot, terrain, robots, rng)
-                settings = rng.uniform(LOWEST, HIGHEST, (robots, len(LOWEST)))
+                low, high = np.array([TRIED[name] for name in SETTINGS]).T
+                settings = rng.uniform(low, high, (robots, len(SETTINGS)))
                 walk = evaluate_walking(
                     walker,
                     table,
