@@ -15,8 +15,8 @@ BOUNDS = {
     "shift_m": (-0.015, 0.01),
     "forward_share": (0.8, 1.6),
 }
-"""Range from which each setting of `gait.SETTINGS` is chosen. Feet placed further from where they are in training
-make training robots faster, and robots outside training fall."""
+"""Range from which each setting of `gait.SETTINGS` is chosen. Feet placed further from where they are in
+training make training robots faster, and robots outside training fall."""
 LOWEST, HIGHEST = np.array([BOUNDS[name] for name in SETTINGS]).T
 _MIDDLE, _HALF = (LOWEST + HIGHEST) / 2, (HIGHEST - LOWEST) / 2
 
