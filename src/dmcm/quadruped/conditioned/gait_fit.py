@@ -13,7 +13,7 @@ from jaxtyping import Array, Float, PRNGKeyArray
 
 from dmcm.errors import ConfigError
 from dmcm.quadruped.conditioned.gait_trials import GaitTrials
-from dmcm.quadruped.walking.gait import SETTINGS
+from dmcm.quadruped.walking.gait import SETTINGS, Gait
 from dmcm.quadruped.walking.told_gait import GaitReader, scaled_settings
 
 ENOUGH = 0.9
@@ -22,6 +22,9 @@ robots outside training cover less than those that the gait is learned from."""
 HASTE_COST = 0.2
 """Success that is worth walking twice as far as commanded. Without a cost, gaits are much faster than
 commanded wherever that is safe."""
+CHANGE_COST = 0.01
+"""Success that is worth moving a setting from its usual value by half of its range. The actor was trained
+with the usual gait: what changes without need helps training robots at most."""
 TEMPERATURE = 2.0
 """Log-odds of success are divided by this: nearly certain successes then still differ, and the gait keeps
 away from failures that robots outside training would meet."""
@@ -126,9 +129,11 @@ def _outcomes(
 def _cost(
     models: list[_Outcome], settings: Float[Array, "n 4"], given: Float[Array, "n told"]
 ) -> Float[Array, " n"]:
-    """What gaits are predicted to lack in success, and to cost in haste."""
+    """What gaits are predicted to lack in success, and cost in haste and change."""
     said = jnp.mean(jnp.stack([model(settings, given) for model in models]), axis=0)
-    return HASTE_COST * jax.nn.sigmoid(said[:, 1]) - jax.nn.sigmoid(said[:, 0] / TEMPERATURE)
+    change = jnp.sum((settings - scaled_settings(Gait().settings)) ** 2, axis=1)
+    haste = jax.nn.sigmoid(said[:, 1])
+    return HASTE_COST * haste + CHANGE_COST * change - jax.nn.sigmoid(said[:, 0] / TEMPERATURE)
 
 
 @eqx.filter_jit
