@@ -47,6 +47,7 @@ def table():
         "conditions": {name: condition.title for name, condition in CONDITIONS.items()},
         "suite": {"episodes": 200, "seconds": 8.0, "seed": 0, "enough": 0.8},
         "differences": {"vanilla": {"mean": 0.123, "ci95": 0.04, "per_seed": [0.12, 0.13, 0.12]}},
+        "gait_differences": {"single": {"mean": 0.0678, "ci95": None, "per_seed": [0.0678]}},
         "gait": {"shares": list(SHARES), "directions": {"ground": {**gait, "clearance_m": [None] * 5}}},
         "command": "dmcm quadruped evaluate-policy",
         "environment": {"dmcm": "0"},
@@ -63,6 +64,9 @@ def test_the_page_holds_every_method_and_condition(table, tmp_path):
     for condition in CONDITIONS.values():
         assert condition.title in text
     assert "12.3" in text
+    assert "6.78" in text or "6.8" in text
+    for own in ("dmcm", "dmcm_gait"):
+        assert f"Points by which {own} succeeds more often outside training" in text
     assert base64.b64encode(FILM.gif).decode() in text
     assert (tmp_path / "plots" / "on-stairs.gif").read_bytes() == FILM.gif
     svgs = {file.name for file in (tmp_path / "plots").glob("*.svg")}
@@ -71,6 +75,7 @@ def test_the_page_holds_every_method_and_condition(table, tmp_path):
 
 def test_a_page_without_dmcm_and_films_lacks_their_sections(table):
     less = {**table, "methods": {"vanilla": table["methods"]["vanilla"]}, "differences": {}, "gait": {}}
+    del less["gait_differences"]  # tables of earlier versions have none
     titles = [section.title for section in build_page(less, []).sections]
     assert titles == ["What was compared", "How often they succeed", "Distance, speed and energy", "This run"]
 

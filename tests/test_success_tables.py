@@ -54,6 +54,8 @@ def test_differences_are_paired_by_seed_and_robot():
     assert found["single"]["mean"] == pytest.approx(0.25)
     assert found["single"]["per_seed"] == [0.25, 0.25]
     assert found["single"]["ci95"] == pytest.approx(student_95(4) * np.sqrt(1 / 12) / 2, rel=1e-4)
+    turned = differences({"dmcm": own, "single": other}, "all", "single")
+    assert turned["dmcm"]["mean"] == pytest.approx(-0.25)
     alone = {name: {"all": overall([cell([1, 0])])} for name in ("dmcm", "single")}
     assert differences(alone, "all")["single"]["ci95"] is None
     assert differences({"single": other}, "all") == {}
