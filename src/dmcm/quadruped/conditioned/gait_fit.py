@@ -57,7 +57,7 @@ class _Choice(NamedTuple):
 
 
 def fit_gait(trials: GaitTrials, given: np.ndarray, *, seed: int = 0) -> GaitReader:
-    """The reader whose gaits are predicted to succeed most, with a small cost of haste.
+    """The reader whose gaits are predicted to succeed most, with small costs of haste and change.
 
     A few small networks learn the outcome of the trials. The reader starts as the linear fit to the best of
     many random gaits for some of the trials, and is then improved for all of them.

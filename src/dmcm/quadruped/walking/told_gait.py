@@ -36,17 +36,15 @@ class GaitReader(eqx.Module):
     slope: Float[Array, "4 told"]
     offset: Float[Array, " 4"]
 
-    def __init__(self, told: int, *, gait: Gait | None = None):
-        """Start with one gait for any input.
+    def __init__(self, told: int):
+        """Start with the usual gait for any input.
 
         Args:
             told: how many numbers are given.
-            gait: that gait, within `BOUNDS`; the usual one by default.
         """
-        usual = ((gait or Gait()).settings - _MIDDLE) / _HALF
         self.low, self.high = jnp.full(told, -jnp.inf), jnp.full(told, jnp.inf)
         self.slope = jnp.zeros((len(SETTINGS), told))
-        self.offset = jnp.arctanh(jnp.asarray(usual, jnp.float32))
+        self.offset = jnp.arctanh(jnp.asarray(scaled_settings(Gait().settings), jnp.float32))
 
     def __call__(self, vectors: np.ndarray) -> np.ndarray:
         """Settings of each robot's gait in the order of `gait.SETTINGS`, shape (n, 4)."""
