@@ -60,6 +60,7 @@ ADDED = {
     "oracle_gait": {"vectors": 10},
     "oracle_told": {"vectors": 10},
 }
+READ = ("dmcm", "dmcm_gait", "oracle_gait")
 UNHEARD = ("vanilla", "vanilla_gait")
 ROBOTS = 3
 
@@ -162,7 +163,7 @@ def test_actions_are_those_of_jax_in_recorded_episodes(kind, policies, files):
     if policy.gains is not None:
         shares = outputs(files[kind], "gain_shares", observations[:, OWN:])
         np.testing.assert_allclose(shares, policy.gains(observations[:, OWN:]), rtol=1e-5)
-        assert shares.std(axis=0).min() > 5e-4
+        assert shares.std(axis=0).min() > (0.01 if kind == "dmcm" else 5e-4)
         assert np.all(np.isfinite(outputs(files[kind], "gain_shares", 1e6 * observations[:, OWN:])))
     # One robot at once, and values that are cut.
     np.testing.assert_allclose(run(files[kind], observations[:1]), expected[:1], rtol=0, atol=1e-5)
@@ -197,7 +198,7 @@ def test_a_contract_comes_back_and_says_what_the_robot_needs(kind, policies, fil
     assert contract.inputs == {"observation": OWN, **ADDED[kind]}
     session = onnxruntime.InferenceSession(files[kind], providers=["CPUExecutionProvider"])
     assert {given.name: given.shape[1] for given in session.get_inputs()} == contract.inputs
-    gains = [("gain_shares", 2, "tensor(float)")] if policy.gains is not None else []
+    gains = [("gain_shares", 2, "tensor(float)")] if kind in READ else []
     gait = [("gait_settings", 4, "tensor(float)")] if kind in ("dmcm_gait", "oracle_gait") else []
     assert [(made.name, made.shape[1], made.type) for made in session.get_outputs()] == [
         ("action", 12, "tensor(float)"),

@@ -18,7 +18,7 @@ from dmcm.quadruped.conditioned.contract import EXPORT_AGAIN, Contract, make_con
 from dmcm.quadruped.walking.known_gains import D_SHARES, LOG_LIMIT, P_SHARES, GainReader
 from dmcm.quadruped.walking.modulation import Modulation
 from dmcm.quadruped.walking.policy import Policy, check_trained_for, load_policy
-from dmcm.quadruped.walking.told_gait import HIGHEST, LOWEST, GaitReader
+from dmcm.quadruped.walking.told_gait import HALF, MIDDLE, GaitReader
 from dmcm.storage import write_atomic
 
 try:
@@ -198,9 +198,8 @@ class _Graph:
         slope, offset = self.constant("gait_slope", reader.slope), self.constant("gait_offset", reader.offset)
         self.node("Gemm", ["gait_read", slope, offset], "gait_said", transB=1)
         self.node("Tanh", ["gait_said"], "gait_bent")
-        half, middle = (HIGHEST - LOWEST) / 2, (HIGHEST + LOWEST) / 2
-        self.node("Mul", ["gait_bent", self.constant("gait_half", half)], "gait_spread")
-        self.node("Add", ["gait_spread", self.constant("gait_middle", middle)], output)
+        self.node("Mul", ["gait_bent", self.constant("gait_half", HALF)], "gait_spread")
+        self.node("Add", ["gait_spread", self.constant("gait_middle", MIDDLE)], output)
 
     def network(
         self, name: str, mlp: eqx.nn.MLP, read: str, output: str, modulation: Modulation | None = None

@@ -79,8 +79,8 @@ def gait_trials(
     grid, table = collection.grid, collection.table()
     robot = np.array([grid.cells[cell].robot for cell in cells])
     terrain = np.array([grid.cells[cell].terrain for cell in cells])
-    truth = {"true_robot": robot_truth([grid.robots[number] for number in robot])}
     bodies = [grid.robots[number] for number in robot]
+    truth = {"true_robot": robot_truth(bodies)}
     walker = widen(actor, "oracle", truth, read_gains("oracle", truth, bodies, table))
     about = {
         "kind": KIND,
@@ -90,6 +90,7 @@ def gait_trials(
         "robots": robots,
         "seed": seed,
     }
+    low, high = np.array([TRIED[name] for name in SETTINGS]).T
     batches: list[dict[str, np.ndarray]] = []
     with piece_bar(show=progress) as bar:
         task = bar.add_task("walks with random gaits", total=BATCHES)
@@ -98,7 +99,6 @@ def gait_trials(
             if (kept := _kept(path, about)) is None:
                 rng = np.random.default_rng([seed, number, 7])
                 draw = draw_cells(robot, terrain, robots, rng)
-                low, high = np.array([TRIED[name] for name in SETTINGS]).T
                 settings = rng.uniform(low, high, (robots, len(SETTINGS)))
                 walk = evaluate_walking(
                     walker,

@@ -18,7 +18,7 @@ BOUNDS = {
 """Range from which each setting of `gait.SETTINGS` is chosen. Feet placed further from where they are in
 training make training robots faster, and robots outside training fall."""
 LOWEST, HIGHEST = np.array([BOUNDS[name] for name in SETTINGS]).T
-_MIDDLE, _HALF = (LOWEST + HIGHEST) / 2, (HIGHEST - LOWEST) / 2
+MIDDLE, HALF = (LOWEST + HIGHEST) / 2, (HIGHEST - LOWEST) / 2
 
 
 class GaitReader(eqx.Module):
@@ -50,9 +50,9 @@ class GaitReader(eqx.Module):
         """Settings of each robot's gait in the order of `gait.SETTINGS`, shape (n, 4)."""
         believed = np.clip(vectors, np.asarray(self.low), np.asarray(self.high))
         bent = np.tanh(believed @ np.asarray(self.slope).T + np.asarray(self.offset))
-        return _MIDDLE + _HALF * bent
+        return MIDDLE + HALF * bent
 
 
 def scaled_settings(settings: np.ndarray) -> np.ndarray:
     """Settings from -1 at the lower to 1 at the upper end of `BOUNDS`, of the same shape (..., 4)."""
-    return (settings - _MIDDLE) / _HALF
+    return (settings - MIDDLE) / HALF
