@@ -106,9 +106,12 @@ def small_robot(tmp_path_factory):
             save_learner(folder / name, part)
             patch.setattr(dynamics_model, name, folder / name)
         patch.setattr("dmcm.quadruped.demo.SECONDS", 6.0)
-        policy = widen(load_policy(POLICY)[0], "dmcm", {"robot": np.eye(2)}, GainReader(2))
-        save_policy(folder / "policy", policy, {})
-        patch.setattr("dmcm.quadruped.demo_walk.MATCHED_POLICY", folder / "policy")
+        plain, told = load_policy(POLICY)[0], {"robot": np.eye(2), "terrain": np.eye(2)}
+        matched = widen(plain, "dmcm", told, GainReader(2))
+        gaited = widen(plain, "dmcm_gait", told, GainReader(4), GaitReader(4))
+        for name, policy in (("MATCHED_POLICY", matched), ("GAIT_POLICY", gaited)):
+            save_policy(folder / name, policy, {})
+            patch.setattr(f"dmcm.quadruped.demo_walk.{name}", folder / name)
         patch.setattr("dmcm.quadruped.demo_walk.EPISODE_S", 0.4)
         patch.setattr("dmcm.quadruped.demo_walk.film", lambda *_, **__: None)
         yield

@@ -15,7 +15,7 @@ from dmcm.models import save_learner
 from dmcm.quadruped import demo_page, demo_walk
 from dmcm.quadruped.body.properties import TRAINING_RANGES
 from dmcm.quadruped.body.robot_table import load_robot
-from dmcm.quadruped.conditioned.shipped import MATCHED_POLICY, PLAIN_POLICY, TOLD_POLICY
+from dmcm.quadruped.conditioned.shipped import GAIT_POLICY, MATCHED_POLICY, PLAIN_POLICY, TOLD_POLICY
 from dmcm.quadruped.data.recording import column
 from dmcm.quadruped.data.windows import OUTPUTS, WindowConfig, cut, output
 from dmcm.quadruped.demo import QUANTITIES, SLOPE, UNSEEN, WAYS, Demo, mix_and_predict, run_demo, simulate
@@ -23,6 +23,7 @@ from dmcm.quadruped.demo_walk import SOFT, STAIRS, TOLD, WalkDemo, run_walk_demo
 from dmcm.quadruped.dynamics import model as dynamics_model
 from dmcm.quadruped.dynamics.model import BASE_OF, DynamicsModel, load_dynamics_model, trained_model
 from dmcm.quadruped.walking.evaluation import Walk
+from dmcm.quadruped.walking.gait import SETTINGS
 from dmcm.quadruped.walking.policy import POLICY, load_policy
 from dmcm.quadruped.world.terrain import TRAINING_TERRAINS
 from dmcm.report import write_page
@@ -241,7 +242,7 @@ def made_up():
 @pytest.fixture
 def made_up_walk():
     """Four episodes a policy: with nothing one falls and one is slow, told of flat ground all are slow."""
-    progress = {"nothing": [0.9, 0.9, 0.7, 0.9], "published": [0.5] * 4, "own": [0.8] * 4}
+    progress = {"nothing": [0.9, 0.9, 0.7, 0.9], "published": [0.5] * 4, "own": [0.8] * 4, "both": [0.9] * 4}
     zeros = np.zeros(4)
     walks = {
         way: Walk(
@@ -255,7 +256,7 @@ def made_up_walk():
         )
         for way in TOLD
     }
-    return WalkDemo(20.0, np.array([19.0, 0.54]), walks, None)
+    return WalkDemo(20.0, np.array([19.0, 0.54]), np.array([0.176, 0.29, 0.0, 1.0]), walks, None)
 
 
 def test_errors_are_in_the_units_they_are_given_in(made_up):
@@ -294,11 +295,12 @@ def test_the_page_tells_it_all(shown, made_up_walk, tmp_path, monkeypatch):
     text = path.read_text()
     assert not re.search(r"<(script|link|iframe)", text)
     assert all(source.startswith("data:") for source in re.findall(r'(?:src|href)="([^"]*)"', text))
-    assert [row[1:3] for row in demo_page.walk_table(made_up_walk).rows] == [[2, 1], [0, 0], [4, 0]]
+    assert [row[1:3] for row in demo_page.walk_table(made_up_walk).rows] == [[2, 1], [0, 0], [4, 0], [4, 0]]
     for row in (*demo_page.error_table(shown).rows, *demo_page.walk_table(made_up_walk).rows):
         for cell in row:
             assert f">{demo_page.show_number(cell) if isinstance(cell, float) else cell}<" in text
     assert "3 s on flat ground" in text
+    assert "lifted by 18 cm instead of 14" in text
     assert len(list((tmp_path / "go1" / "plots").iterdir())) == 2
 
 
@@ -311,20 +313,23 @@ def test_the_page_shows_the_robot_where_it_can_be_drawn(shown, made_up_walk, tmp
 
 
 def test_the_policies_that_come_with_it_fit_its_model():
-    paths = (MATCHED_POLICY, TOLD_POLICY, PLAIN_POLICY)
-    (matched, about), (_, told), (actor, plain) = (load_policy(path) for path in paths)
-    about, told, plain = (found["training"] for found in (about, told, plain))
+    paths = (MATCHED_POLICY, GAIT_POLICY, TOLD_POLICY, PLAIN_POLICY)
+    loaded = [load_policy(path) for path in paths]
+    (matched, gaited, _, actor), abouts = zip(*loaded, strict=True)
+    about, chosen, told, plain = (found["training"] for found in abouts)
     model = load_dynamics_model().learner.fingerprint()
-    assert (about["told"]["model"], told["told"]["model"]) == (model, model)
-    methods = [found["method"] for found in (about, told, plain)]
-    assert methods == ["dmcm", "dmcm_told", "vanilla"]
+    assert [found["told"]["model"] for found in (about, chosen, told)] == [model] * 3
+    methods = [found["method"] for found in (about, chosen, told, plain)]
+    assert methods == ["dmcm", "dmcm_gait", "dmcm_told", "vanilla"]
     assert plain["told"]["vectors"] == {}
     same = ("iterations", "robots", "seed", "ppo", "start", "data")
     assert [told[name] for name in same] == [plain[name] for name in same]
     # The very same actor.
     seen = np.random.default_rng(0).normal(size=(4, actor.observation_scale.mean.size))
-    given = jnp.asarray(np.concatenate([seen, np.ones((4, 6))], axis=1), jnp.float32)
-    np.testing.assert_allclose(matched.mean(given), actor.mean(given[:, :-6]), atol=1e-5)
+    given = jnp.asarray(np.concatenate([seen, np.ones((4, 10))], axis=1), jnp.float32)
+    for policy, size in ((matched, 6), (gaited, 10)):
+        heard = given[:, : seen.shape[1] + size]
+        np.testing.assert_allclose(policy.mean(heard), actor.mean(given[:, :-10]), atol=1e-5)
 
 
 def test_the_soft_robot_is_outside_training_and_told_its_own_vector(policy, made_up_walk, monkeypatch):
@@ -349,7 +354,12 @@ def test_the_soft_robot_is_outside_training_and_told_its_own_vector(policy, made
         assert args[2:] == ([SOFT] * 2, [STAIRS] * 2)
         assert how["seed"] == 0
         assert (how["guide"] is None) == (way == "nothing")
-    published, own = (how["guide"].values for _, how in calls[1:])
+    published, own, both = (how["guide"].values for _, how in calls[1:])
     gains = load_policy(MATCHED_POLICY)[0].gains
     np.testing.assert_allclose(gains(published), 1.0, atol=0.1)
     np.testing.assert_allclose(gains(own)[0] * [35.0, 0.8], found.gains, rtol=1e-5)
+    # The vector of the stairs lifts the feet, whatever the robot's says.
+    np.testing.assert_array_equal(both[:, :6], own)
+    gait = load_policy(GAIT_POLICY)[0].gait
+    np.testing.assert_allclose(gait(np.hstack([published, both[:, 6:]]))[0], found.gait, rtol=1e-6)
+    assert found.gait[SETTINGS.index("swing_height_m")] > 0.16

@@ -180,6 +180,19 @@ def test_a_gait_is_found_that_the_ground_needs():
     assert np.all(chosen[:, 3] + 0.1 > ENOUGH)
 
 
+def test_columns_that_are_not_read_change_nothing(monkeypatch):
+    for name, value in (("_STEPS", 20), ("_READER_STEPS", 5)):
+        monkeypatch.setattr(gait_fit, name, value)
+    ground = np.random.default_rng(1).integers(0, 2, 300)
+    seen = np.random.default_rng(0).normal(size=(300, 3))
+    reader = fit_gait(trials(ground, 300), seen, np.array([False, True, False]))
+    alone = fit_gait(trials(ground, 300), seen[:, 1:2])
+    np.testing.assert_array_equal(reader(seen), alone(seen[:, 1:2]))
+    np.testing.assert_array_equal(reader(seen * [9.0, 1.0, -9.0]), reader(seen))
+    fixed = fit_gait(trials(ground, 300), seen, np.zeros(3, bool))
+    assert len(np.unique(fixed(seen), axis=0)) == 1
+
+
 def test_without_what_matters_the_more_frequent_ground_decides():
     ground = (np.random.default_rng(2).random(3_000) < 0.8).astype(int)
     fixed = fit_gait(trials(ground), np.zeros((3_000, 0)))(np.zeros((1, 0)))

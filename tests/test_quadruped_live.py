@@ -100,6 +100,18 @@ def test_it_is_the_filter_over_the_recording(model, noise, monkeypatch):
         assert np.abs(fits[0][0] - fits[1][0]).max() > 1e-3
 
 
+def test_a_policy_that_reads_both_vectors_is_given_the_grounds_too(model, noise, monkeypatch):
+    monkeypatch.setattr("dmcm.quadruped.conditioned.live.BELIEVED", np.inf)  # of an untrained model too
+    size = model.learner.factors[TERRAIN]
+    terrain = np.random.default_rng(1).normal(0, 0.3, (2, size)).astype(np.float32)
+    alone, both = (LiveVectors(model, terrain, noise, tell_ground=told) for told in (False, True))
+    for live in (alone, both):
+        walked(live)
+    assert np.abs(alone.guide.values - np.asarray(model.learner.prior_contexts()[ROBOT])).max() > 1e-3
+    np.testing.assert_array_equal(both.guide.values, np.concatenate([alone.guide.values, terrain], axis=1))
+    np.testing.assert_array_equal(both.robot, alone.robot)
+
+
 def filtered(own, model, data):
     """The robot's vector after a recording, and the recent squared error of its torques."""
     windows = cut(data, WindowConfig(), parts=1, outcomes=False)

@@ -290,9 +290,10 @@ def test_the_film_shows_one_robot_told_of_itself_and_its_ground(filmed, tmp_path
     assert path == tmp_path / "report.html"
     (shown,) = filmed.films
     assert shown.gif[:3] == b"GIF"
-    assert [walker.title for walker in filmed.film.walkers] == ["vanilla", "single", "dmcm"]
-    assert filmed.policies == [("vanilla", 0), ("single", 0), ("dmcm", 0)]
-    assert [parts for parts, _ in filmed.told] == [WAYS[name].parts for name in ("vanilla", "single", "dmcm")]
+    names = ["vanilla", "single", "dmcm", "dmcm_gait"]
+    assert [walker.title for walker in filmed.film.walkers] == names
+    assert filmed.policies == [(name, 0) for name in names]
+    assert [parts for parts, _ in filmed.told] == [WAYS[name].parts for name in names]
     assert filmed.film.robot == stand_ins(config)[0]
     assert filmed.film.ground == GROUNDS["waves"]
     nothing, *told = (walker.guide for walker in filmed.film.walkers)

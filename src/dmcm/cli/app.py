@@ -72,6 +72,9 @@ COMMANDS: dict[str, Command] = {
         "quadruped_evaluate_policy", "Measure how well policies walk with bodies outside training"
     ),
     "quadruped adapt": Command("quadruped_adapt", "Turn a robot's log into its vector"),
+    "quadruped ground-vectors": Command(
+        "quadruped_ground_vectors", "Simulate grounds and keep their vectors"
+    ),
     "quadruped simulate-log": Command(
         "quadruped_simulate_log", "Write a log of a simulated robot, to try things with"
     ),

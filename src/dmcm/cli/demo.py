@@ -97,11 +97,14 @@ def _show_robot(folder: Path) -> Path | None:
     say(f"Adapting to {shown.seconds:g} s of data took {shown.adapt_ms:.0f} ms.")
     stairs = f"stairs of {100 * STAIRS.size:g} cm"
     say(
-        f"\nA vector in a policy: a robot softer ({SOFT.p_gain_nm_per_rad:g} N m/rad) and heavier "
+        f"\nVectors in a policy: a robot softer ({SOFT.p_gain_nm_per_rad:g} N m/rad) and heavier "
         f"({SOFT.payload_kg:g} kg of load) than any in training walks on flat ground, then meets {stairs} …",
         "dim",
     )
     walk = run_walk_demo(model, policy)
-    say(f"From {walk.seconds:g} s of its log, its vector gives a P gain of {walk.gains[0]:.0f} N m/rad.")
+    say(
+        f"From {walk.seconds:g} s of its log, its vector gives a P gain of {walk.gains[0]:.0f} N m/rad. "
+        "The vector of the stairs, from the published robot, chooses the gait."
+    )
     show_table(walk_table(walk), f"The soft robot on {stairs}")
     return write_page(RunFolder(folder), build_page(shown, walk))

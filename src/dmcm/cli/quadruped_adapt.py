@@ -9,13 +9,12 @@ import numpy as np
 import tyro
 
 from dmcm.bank import ContextBank
+from dmcm.cli.robot_model import load_robot_model, simulated_log
 from dmcm.cli.show import say, show_path, show_table
 from dmcm.errors import ConfigError
-from dmcm.quadruped.body.robot_table import load_robot
 from dmcm.quadruped.conditioned.robot_fit import RobotFit, check_length, fit_robot, make_reference
 from dmcm.quadruped.dynamics.cells import ROBOT, TERRAIN
 from dmcm.quadruped.dynamics.measured import measured_outputs
-from dmcm.quadruped.dynamics.model import load_dynamics_model
 from dmcm.quadruped.logs.log import load_log
 from dmcm.quadruped.logs.mapping import load_mapping
 from dmcm.quadruped.walking.policy import POLICY, load_walker
@@ -67,13 +66,8 @@ def run(config: AdaptLog) -> None:
     """Read, check, adapt, save, print."""
     if config.seed < 0:
         raise ConfigError(f"seed={config.seed} must not be negative.")
-    table, ground = load_robot(config.robot), parse_terrain(config.ground)
-    if config.model is None and table.name != "go1":
-        raise ConfigError(
-            f"the model in the package is of the robot go1, not {table.name}. Give --model and --base of "
-            f"that robot: dmcm quadruped collect --robot {config.robot}, then dmcm quadruped dynamics."
-        )
-    model = load_dynamics_model(base_path=config.base, path=config.model)
+    ground = parse_terrain(config.ground)
+    model, table = load_robot_model(config.robot, base=config.base, model=config.model)
     log = load_log(config.log, load_mapping(config.mapping), table)
     for finding in log.findings:
         say(f"{finding.level}, {finding.kind}: {finding.text}", _STYLES[finding.level])
@@ -92,7 +86,7 @@ def run(config: AdaptLog) -> None:
         samples=fit.samples,
         overwrite=config.overwrite,
     )
-    simulated = f"simulated log of the nominal {table.name} on {ground.label}"
+    simulated = simulated_log(table.name, ground.label)
     there = [e.source for e in bank.entries() if (e.factor, e.name) == (TERRAIN, ground.label)]
     if config.overwrite or there in ([], [simulated]):
         bank.save(

@@ -13,6 +13,7 @@ from dmcm.quadruped.body.robot_table import JOINT_NAMES, load_robot
 from dmcm.quadruped.conditioned.suite import ENOUGH
 from dmcm.quadruped.demo import QUANTITIES, ROBOT_NAME, SLOPE, UNSEEN, WAYS, Demo
 from dmcm.quadruped.demo_walk import EPISODE_S, SOFT, STAIRS, TOLD, WalkDemo
+from dmcm.quadruped.walking.gait import SETTINGS, Gait
 from dmcm.quadruped.world.rendering import standing_images
 from dmcm.quadruped.world.simulation import CONTROL_PERIOD_S
 from dmcm.quadruped.world.terrain import Terrain
@@ -163,9 +164,12 @@ def _view() -> Sequence[Block]:
 
 
 def _walked(walk: WalkDemo) -> tuple[Block, ...]:
-    """What a robot's vector is worth to a policy."""
+    """What the vectors of a robot and of a ground are worth to a policy."""
     soft, (stiffness, damping) = SOFT, walk.gains
-    text = (
+    lift, usual = (
+        100 * settings[SETTINGS.index("swing_height_m")] for settings in (walk.gait, Gait().settings)
+    )
+    robot = (
         f"Another robot, from outside training: a P gain of {soft.p_gain_nm_per_rad:g} N m/rad where the "
         f"published one is 35 and training covered 25 to 45, and {soft.payload_kg:g} kg on its back. It "
         f"walked {walk.seconds:g} s on flat ground, falls included. Its vector gives a P gain of "
@@ -173,10 +177,14 @@ def _walked(walk: WalkDemo) -> tuple[Block, ...]:
         f"{soft.d_gain_nms_per_rad:g}), and joint targets compensate for both. Then it meets stairs of "
         f"{100 * STAIRS.size:g} cm, where it was never recorded. All rows use the same actor."
     )
+    stairs = (
+        f"The vector of the stairs is from {walk.seconds:g} s of the published robot there. In the last row "
+        f"it chooses the gait: feet are lifted by {lift:.0f} cm instead of {usual:.0f}."
+    )
     if walk.gif is None:
-        return (text, walk_table(walk))
+        return (robot, stairs, walk_table(walk))
     caption = "One episode with the same seed, not hand-picked. A pane stops where its robot falls."
-    return (text, walk_table(walk), Film(walk.gif, caption, "A soft robot on stairs"))
+    return (robot, stairs, walk_table(walk), Film(walk.gif, caption, "A soft robot on stairs"))
 
 
 def _body() -> Facts:

@@ -1,4 +1,4 @@
-"""The demonstration's walk: a robot from outside training on stairs, given the vector of its flat log."""
+"""The demonstration's walk: a robot from outside training on stairs, given its and the stairs' vectors."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from dmcm.quadruped.body.properties import RobotProperties, nominal
 from dmcm.quadruped.body.robot_table import load_robot
 from dmcm.quadruped.conditioned.films import Walker, encode_gif, film
 from dmcm.quadruped.conditioned.logs import SECONDS, log_recording
-from dmcm.quadruped.conditioned.shipped import MATCHED_POLICY, PLAIN_POLICY
+from dmcm.quadruped.conditioned.shipped import GAIT_POLICY, MATCHED_POLICY, PLAIN_POLICY
 from dmcm.quadruped.conditioned.suite import ENOUGH
 from dmcm.quadruped.data.recording import without_truth
 from dmcm.quadruped.demo import ROBOT_NAME
@@ -43,8 +43,15 @@ TOLD: Mapping[str, str] = {
     "nothing": "told nothing",
     "published": "given the vector of the published robot",
     "own": "given the vector of its flat log",
+    "both": "given its vector and that of the stairs",
 }
 """What the policies are given. All have the same actor."""
+FILMED: Mapping[str, str] = {
+    "nothing": "told nothing",
+    "own": "its vector",
+    "both": "its vector, the stairs' vector",
+}
+"""Titles of the film's panes, which are narrow."""
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -54,13 +61,16 @@ class WalkDemo:
     Attributes:
         seconds: length of the log that its vector is made from.
         gains: P gain (N m/rad) and D gain (N m s/rad) that the vector gives, shape (2,).
+        gait: settings of the gait that the vector of the stairs chooses, in the order of `gait.SETTINGS`,
+            shape (4,).
         walks: outcomes of the episodes, per way of `TOLD`.
-        gif: the first episode of the ways `nothing` and `own`, as bytes of a GIF file; None where this
-            machine cannot draw.
+        gif: the first episode of the ways of `FILMED`, as bytes of a GIF file; None where this machine
+            cannot draw.
     """
 
     seconds: float
     gains: np.ndarray
+    gait: np.ndarray
     walks: Mapping[str, Walk]
     gif: bytes | None
 
@@ -73,23 +83,28 @@ def run_walk_demo(model: DynamicsModel, start: Policy, *, episodes: int = EPISOD
     """Make the vectors, walk, film.
 
     Args:
-        model: makes the vectors; the one whose vectors `MATCHED_POLICY` reads.
+        model: makes the vectors; the one whose vectors the policies of `conditioned.shipped` read.
         start: walks robots while their logs are recorded.
         episodes: with each policy.
     """
     table = load_robot(ROBOT_NAME)
-    logs = log_recording(start, table, [SOFT, nominal(table)], [Terrain()] * 2, seed=(0,))
-    flat = log_vectors(model, logs[1:])[TERRAIN][0]
-    own, published = near_vectors(model, without_truth(logs), given={TERRAIN: flat})[ROBOT]
-    told = {"published": published, "own": own}
-    plain, matched = load_policy(PLAIN_POLICY)[0], load_policy(MATCHED_POLICY)[0]
-    assert matched.gains is not None
-    gains = matched.gains(own[None])[0] * [table.p_gain_nm_per_rad, table.d_gain_nms_per_rad]
+    published = nominal(table)
+    logs = log_recording(
+        start, table, [SOFT, published, published], [Terrain(), Terrain(), STAIRS], seed=(0,)
+    )
+    flat, stairs = log_vectors(model, logs[1:])[TERRAIN]
+    own, usual = near_vectors(model, without_truth(logs[:2]), given={TERRAIN: flat})[ROBOT]
+    told = {"published": usual, "own": own, "both": np.concatenate([own, stairs])}
+    files = {"nothing": PLAIN_POLICY, "published": MATCHED_POLICY, "own": MATCHED_POLICY, "both": GAIT_POLICY}
+    policies = {way: load_policy(path)[0] for way, path in files.items()}
+    gains, gait = policies["own"].gains, policies["both"].gait
+    assert gains is not None
+    assert gait is not None
+    read = gains(own[None])[0] * [table.p_gain_nm_per_rad, table.d_gain_nms_per_rad]
 
     def guide(way: str, count: int) -> Vectors | None:
         return Vectors(np.tile(told[way], (count, 1))) if way in told else None
 
-    policies = {way: matched if way in told else plain for way in TOLD}
     walks = {
         way: evaluate_walking(
             policy,
@@ -103,6 +118,7 @@ def run_walk_demo(model: DynamicsModel, start: Policy, *, episodes: int = EPISOD
         )
         for way, policy in policies.items()
     }
-    panes = [Walker(TOLD[way], policies[way], guide(way, 1)) for way in ("nothing", "own")]
+    panes = [Walker(title, policies[way], guide(way, 1)) for way, title in FILMED.items()]
     frames = film(panes, table, SOFT, STAIRS, seconds=FILM_S, commands=OVER_GROUND, seed=0)
-    return WalkDemo(SECONDS, gains, walks, None if frames is None else encode_gif(frames))
+    gif = None if frames is None else encode_gif(frames)
+    return WalkDemo(SECONDS, read, gait(told["both"][None])[0], walks, gif)

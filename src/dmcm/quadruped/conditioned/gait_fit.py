@@ -56,7 +56,9 @@ class _Choice(NamedTuple):
         return jnp.tanh(given @ self.slope.T + self.offset)
 
 
-def fit_gait(trials: GaitTrials, given: np.ndarray, *, seed: int = 0) -> GaitReader:
+def fit_gait(
+    trials: GaitTrials, given: np.ndarray, read: np.ndarray | None = None, *, seed: int = 0
+) -> GaitReader:
     """The reader whose gaits are predicted to succeed most, with small costs of haste and change.
 
     A few small networks learn the outcome of the trials. The reader starts as the linear fit to the best of
@@ -64,7 +66,9 @@ def fit_gait(trials: GaitTrials, given: np.ndarray, *, seed: int = 0) -> GaitRea
 
     Args:
         trials: walks with random gaits.
-        given: what the policy would be given in each, shape (n, told); no columns give one gait for all.
+        given: what the policy would be given in each, shape (n, told).
+        read: which of its columns choose the gait, shape (told,); all by default, and none for one gait for
+            all.
         seed: for weights and batches.
 
     Raises:
@@ -72,8 +76,10 @@ def fit_gait(trials: GaitTrials, given: np.ndarray, *, seed: int = 0) -> GaitRea
     """
     if len(given) < 100:
         raise ConfigError(f"{len(given)} trials are too few to learn a gait from: at least 100 are needed.")
-    low, high = np.quantile(given, [_RARE, 1 - _RARE], axis=0)
-    believed = np.clip(given, low, high)
+    columns = np.arange(given.shape[1]) if read is None else np.flatnonzero(read)
+    chosen_by = given[:, columns]
+    low, high = np.quantile(chosen_by, [_RARE, 1 - _RARE], axis=0)
+    believed = np.clip(chosen_by, low, high)
     mean, spread = believed.mean(axis=0), believed.std(axis=0) + 1e-6
     scaled = jnp.asarray((believed - mean) / spread, jnp.float32)
     tried = jnp.asarray(scaled_settings(trials.settings), jnp.float32)
@@ -84,11 +90,16 @@ def fit_gait(trials: GaitTrials, given: np.ndarray, *, seed: int = 0) -> GaitRea
     models = [_outcomes(tried, scaled, wanted, jax.random.fold_in(key, i)) for i in range(_MODELS)]
     choice = _improved(models, scaled, _first(models, scaled, jax.random.fold_in(key, _MODELS)))
     slope = np.asarray(choice.slope) / spread
-    parts = (low, high, slope, np.asarray(choice.offset) - slope @ mean)
+    whole = GaitReader(given.shape[1])
     return eqx.tree_at(
         lambda reader: (reader.low, reader.high, reader.slope, reader.offset),
-        GaitReader(given.shape[1]),
-        tuple(jnp.asarray(part, jnp.float32) for part in parts),
+        whole,
+        (
+            whole.low.at[columns].set(low),
+            whole.high.at[columns].set(high),
+            whole.slope.at[:, columns].set(slope),
+            jnp.asarray(np.asarray(choice.offset) - slope @ mean, jnp.float32),
+        ),
     )
 
 

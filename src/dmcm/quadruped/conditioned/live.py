@@ -65,7 +65,8 @@ class LiveVectors:
     and the vectors given are those of the filter that explains recent torques best.
 
     Attributes:
-        guide: the robot's vector in each episode, changed in place.
+        robot: the robot's vector in each episode, changed in place, shape (n, size).
+        guide: gives it to a policy, with the ground's if that is asked for.
     """
 
     def __init__(
@@ -75,6 +76,7 @@ class LiveVectors:
         noise: np.ndarray,
         *,
         forgetting: float = 0.99,
+        tell_ground: bool = False,
     ):
         """Start with unknown robots.
 
@@ -83,6 +85,7 @@ class LiveVectors:
             terrain: vectors of the grounds, one row per episode, shape (n, size).
             noise: from `step_noise`, shape (outputs,).
             forgetting: share of the information that is kept from one sample to the next.
+            tell_ground: whether the policy reads the ground's vector after the robot's.
         """
         self._model, self._windows = model, WindowConfig()
         places, self._place = np.unique(terrain, axis=0, return_inverse=True)
@@ -94,7 +97,9 @@ class LiveVectors:
         ]
         self._states = [[self._filters[place].start() for place in self._place] for _ in DELAYS]
         prior = np.asarray(model.learner.prior_contexts()[ROBOT])
-        self.guide = Vectors(np.tile(prior, (len(terrain), 1)))
+        unknown = np.tile(prior, (len(terrain), 1))
+        self.guide = Vectors(np.concatenate([unknown, terrain], axis=1) if tell_ground else unknown)
+        self.robot = self.guide.values[:, : prior.size]
         # Rows of a sample's past, of the state that it predicts, and of the longest delay.
         self._length = self._windows.history + 1
         seen = self._length + max(DELAYS)
@@ -147,4 +152,4 @@ class LiveVectors:
         """Give the guide the vectors at the best delays, or the prior's mean."""
         best, rows = self._error.argmin(axis=0), np.arange(self._error.shape[1])
         believed = self._error[best, rows, None] <= BELIEVED**2
-        self.guide.values[:] = np.where(believed, self._vectors[best, rows], self._prior)
+        self.robot[:] = np.where(believed, self._vectors[best, rows], self._prior)

@@ -20,7 +20,7 @@ from dmcm.quadruped.walking.suite import OVER_GROUND
 from dmcm.report import Film, write_page
 from dmcm.runs import RunFolder
 
-FILMED = ("vanilla", "single", "dmcm")
+FILMED = ("vanilla", "single", "dmcm", "dmcm_gait")
 SCENES: Mapping[str, tuple[str, str]] = {
     "Low P gain on waves": ("soft", "waves"),
     "A load off-centre on stairs": ("loaded", "stairs_up"),

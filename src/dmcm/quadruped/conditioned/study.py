@@ -35,7 +35,7 @@ from dmcm.results import earlier_table, with_earlier
 from dmcm.runs import environment
 from dmcm.storage import digest, read_json, tree_arrays, write_json
 
-SHOWN = "dmcm_ground"
+SHOWN = "dmcm_gait"
 """The method whose gait is measured along its two vectors."""
 
 

@@ -7,7 +7,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import equinox as eqx
 import numpy as np
 
 from dmcm.bank import ContextBank
@@ -221,22 +220,8 @@ def learned_gait(config: PolicyTraining, trials: GaitTrials, vectors: Mapping[st
     """
     told = METHODS[config.method]
     given = given_in(trials.draw, told.vectors, vectors, config.noise, np.random.default_rng(config.seed))
-    read = np.concatenate(
-        [np.zeros(0, bool), *(np.full(vectors[k].shape[1], k in (told.gait or ())) for k in told.vectors)]
-    )
-    fitted = fit_gait(trials, given[:, read], seed=config.seed)
-    whole = GaitReader(len(read))
-    columns = np.flatnonzero(read)
-    return eqx.tree_at(
-        lambda reader: (reader.low, reader.high, reader.slope, reader.offset),
-        whole,
-        (
-            whole.low.at[columns].set(fitted.low),
-            whole.high.at[columns].set(fitted.high),
-            whole.slope.at[:, columns].set(fitted.slope),
-            fitted.offset,
-        ),
-    )
+    read = [np.full(vectors[kind].shape[1], kind in (told.gait or ())) for kind in told.vectors]
+    return fit_gait(trials, given, np.concatenate([np.zeros(0, bool), *read]), seed=config.seed)
 
 
 def vectors_model(config: PolicyTraining) -> str | None:

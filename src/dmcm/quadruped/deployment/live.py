@@ -45,4 +45,4 @@ class LiveTelling:
         self._tell()
 
     def _tell(self) -> None:
-        self._controller.tell({ROBOT: self._live.guide.values[0], **self._others})
+        self._controller.tell({ROBOT: self._live.robot[0], **self._others})

@@ -27,7 +27,7 @@ from dmcm.report import (
     Table,
 )
 
-HEADLINE = ("dmcm", "vanilla", "single")
+HEADLINE = ("dmcm_gait", "dmcm", "vanilla", "single")
 """Ways whose success is shown at the top."""
 
 

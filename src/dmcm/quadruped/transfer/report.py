@@ -19,7 +19,7 @@ from dmcm.quadruped.walking.suite import OVER_GROUND
 from dmcm.report import Film, write_page
 from dmcm.runs import RunFolder
 
-FILMED = ("vanilla", "single", "dmcm")
+FILMED = ("vanilla", "single", "dmcm", "dmcm_gait")
 """Ways that are filmed side by side."""
 GROUND = "waves"
 """Where they are filmed."""

@@ -88,6 +88,12 @@ WAYS: Mapping[str, Way] = {
         "vectors of a log on this very ground; targets matched to the robot's, gait chosen by the ground's",
         ("robot_near_here", "terrain_here"),
     ),
+    "dmcm_gait_live": Way(
+        "dmcm_gait",
+        "the robot's vector, filtered as it walks, targets matched to it; the ground's from simulation, gait "
+        "chosen by it",
+        live=True,
+    ),
     "oracle_gait": Way(
         "oracle_gait",
         "its properties and the ground as they are; targets matched to them, gait chosen by them",

@@ -10,8 +10,10 @@ from dmcm.commands import command_of
 from dmcm.progress import piece_bar
 from dmcm.quadruped.body.robot_table import RobotTable, load_robot
 from dmcm.quadruped.conditioned.evaluation import CELL_LAYOUT, summarise_walk
+from dmcm.quadruped.conditioned.methods import METHODS
 from dmcm.quadruped.conditioned.study import guide_of, trained_policy
 from dmcm.quadruped.conditioned.table import differences, mean_over_seeds, overall, together
+from dmcm.quadruped.dynamics.cells import TERRAIN
 from dmcm.quadruped.standin.gap import RealityGap
 from dmcm.quadruped.standin.simulation import stand_in
 from dmcm.quadruped.transfer.scenario import GROUNDS, WAYS, TransferConfig, stand_ins
@@ -24,9 +26,9 @@ from dmcm.results import earlier_table, with_earlier
 from dmcm.runs import environment
 from dmcm.storage import digest, read_json, tree_arrays, write_json
 
-SHORTENED = ("single", "dmcm")
+SHORTENED = ("single", "dmcm", "single_gait", "dmcm_gait")
 """Ways that are also evaluated with less data."""
-GAPPED = ("vanilla", "single", "dmcm", "oracle")
+GAPPED = ("vanilla", "single", "dmcm", "oracle", "single_gait", "dmcm_gait", "oracle_gait")
 """Ways that are also evaluated with other reality gaps."""
 
 
@@ -140,7 +142,7 @@ def _evaluated(
         return kept["cells"]
     robots = stand_ins(config)
     if way.live:
-        live = source.live(seed=case.seed)
+        live = source.live(seed=case.seed, tell_ground=TERRAIN in METHODS[way.policy].vectors)
         guide, watch = live.guide, live.watch
     else:
         guide, watch = guide_of(way.policy, values, n * len(GROUNDS)), None

@@ -103,16 +103,17 @@ class VectorSource:
         """
         return trained_model(self._config.dynamics, method, seed)
 
-    def live(self, *, seed: int) -> LiveVectors:
+    def live(self, *, seed: int, tell_ground: bool) -> LiveVectors:
         """Vectors of initially unknown robots, filtered as they walk with the ground's vector held.
 
         Args:
             seed: for the dynamics models.
+            tell_ground: whether the policy reads the ground's vector too.
         """
         model = self.model(seed)
         logs = cut(self._reference(), WindowConfig(), parts=1)
         terrain = self._on_each_ground(self._simulated(seed)[TERRAIN][1:])
-        return LiveVectors(model, terrain, step_noise(model, logs))
+        return LiveVectors(model, terrain, step_noise(model, logs), tell_ground=tell_ground)
 
     def _everywhere(self, vectors: np.ndarray) -> np.ndarray:
         """Repeat rows of robots on each ground."""

@@ -1,0 +1,82 @@
+"""`dmcm quadruped ground-vectors`: vectors of grounds from simulation."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import numpy as np
+import tyro
+
+from dmcm.bank import ContextBank
+from dmcm.cli.robot_model import load_robot_model, simulated_log
+from dmcm.cli.show import show_path, show_table
+from dmcm.errors import ConfigError
+from dmcm.quadruped.conditioned.ground_fit import fit_grounds
+from dmcm.quadruped.dynamics.cells import TERRAIN
+from dmcm.quadruped.walking.policy import POLICY, load_walker
+from dmcm.quadruped.world.terrain import parse_terrain
+from dmcm.report import Table
+
+
+@dataclasses.dataclass(frozen=True)
+class GroundVectors:
+    """Simulate the published robot on grounds, and keep the vector of each ground in a bank, under its label.
+
+    Policies that read a ground's vector can then walk robots there that were only logged elsewhere.
+    """
+
+    grounds: tyro.conf.Positional[tuple[str, ...]]
+    """Grounds, such as flat, stairs_up-0.08 or rough-0.06-every-0.2."""
+    bank: Path
+    """Folder of the bank; created if it does not exist."""
+    robot: str = "go1"
+    """The robot's table: a name, or the path of a .toml file."""
+    walker: Path = POLICY
+    """File of the policy that collected the model's data; the robot walks with it."""
+    base: Path | None = None
+    """File of the base network; default the one in the package."""
+    model: Path | None = None
+    """File of the model that corrects the base network; default the one in the package."""
+    seed: int = 0
+    """Seed of commands and starts."""
+    overwrite: bool = False
+    """Replace entries of the same name."""
+
+
+CONFIG = GroundVectors
+EXAMPLES = """
+dmcm quadruped ground-vectors stairs_up-0.08 rough-0.06-every-0.2 --bank bank
+"""
+
+
+def run(config: GroundVectors) -> None:
+    """Simulate, adapt, save, print."""
+    if config.seed < 0:
+        raise ConfigError(f"seed={config.seed} must not be negative.")
+    grounds = [parse_terrain(label) for label in config.grounds]
+    labels = [ground.label for ground in grounds]
+    if not grounds or len({*labels}) < len(labels):
+        raise ConfigError(
+            f"grounds {', '.join(labels)} must be at least one, each once. For example: stairs_up-0.08 flat"
+        )
+    model, table = load_robot_model(config.robot, base=config.base, model=config.model)
+    walker, _ = load_walker(config.walker, config.robot, table)
+    bank = ContextBank(config.bank)
+    for label in labels:
+        bank.check_free(label, (TERRAIN,), overwrite=config.overwrite)
+    rows = []
+    for fit in fit_grounds(model, walker, table, grounds, seed=config.seed):
+        label = fit.ground.label
+        bank.save(
+            label,
+            fit.contexts,
+            model.learner,
+            source=simulated_log(table.name, label),
+            samples=fit.samples,
+            overwrite=config.overwrite,
+        )
+        numbers = " ".join(f"{value:.3f}" for value in np.asarray(fit.contexts[TERRAIN]))
+        rows.append([label, numbers, str(fit.samples)])
+    show_table(Table(("ground", "vector", "samples"), rows))
+    show_path("bank", config.bank)
