@@ -348,8 +348,8 @@ def test_vectors_of_next_steps_meet_targets_when_late_robots_act(collection, cel
     monkeypatch.setattr("dmcm.quadruped.dynamics.measures.near_fit", lambda *a: seen.append(a) or fit)
     measures = Measures(collection, cells, base_errors(cells.windows, base), base, learner, config)
     grounds = rng.normal(size=(count, learner.factors.sizes[TERRAIN])).astype(np.float32)
-    made, terrain = measures._near_fit(), lambda which: jnp.asarray(grounds[which])
-    found = measures._near_errors(made, measures.robot_donor, terrain)
+    made, terrain = measures.near, lambda which: jnp.asarray(grounds[which])
+    found = measures.near_errors(made, measures.robot_donor, terrain)
     np.testing.assert_array_equal(seen[0][1], collection.data[:, : STEPS // 2])
     split = "unseen_pair"
     which, torque = measures._targets(split), output("torque_nm")
@@ -373,7 +373,7 @@ def test_vectors_of_next_steps_meet_targets_when_late_robots_act(collection, cel
     assert found[split]["torque_nm"] == pytest.approx(expected, rel=1e-3)
     in_place = np.arange(count)
     expected = np.sqrt(np.mean(errors_with(in_place, vectors[TERRAIN]) / spread[torque]))
-    found_here = measures._near_errors(made, in_place)
+    found_here = measures.near_errors(made, in_place)
     assert found_here[split]["torque_nm"] == pytest.approx(expected, rel=1e-3)
     # Of what targets become in the coming second nothing is said.
     assert not {*OUTCOMES} & found[split].keys()

@@ -40,7 +40,7 @@ def fit_grounds(
         model: makes the vectors.
         policy: the one that collected the training data.
         table: the robot's facts.
-        grounds: at least one, all of one physical size.
+        grounds: at least one.
         seed: for commands and starts.
 
     Raises:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -105,9 +106,9 @@ class Measures:
             ):
                 found[name] = self.errors(lambda which, donors=donors: _rows(contexts, row[donors[which]]))
             if adapts:
-                near = self._near_fit()
-                found["in_place_near"] = self._near_errors(near, own)
-                found["robot_donor_near"] = self._near_errors(near, self.robot_donor)
+                near = self.near
+                found["in_place_near"] = self.near_errors(near, own)
+                found["robot_donor_near"] = self.near_errors(near, self.robot_donor)
         if set(self.learner.factors) != {ROBOT, TERRAIN} or not self.learner.solver.needs_data():
             return found
         unknown = self.learner.prior_contexts()
@@ -130,10 +131,10 @@ class Measures:
         robot, terrain = self.robot_donor, self.terrain_donor
         found["recombined"] = self.errors(mixed(contexts, robot, terrain))
         if adapts:
-            near, grounds = self._near_fit(), contexts[TERRAIN]
+            near, grounds = self.near, contexts[TERRAIN]
             # Vectors that were found together belong together; a donor's ground keeps that of all outputs.
-            found["in_place_near"] = self._near_errors(near, own)
-            found["recombined_near"] = self._near_errors(
+            found["in_place_near"] = self.near_errors(near, own)
+            found["recombined_near"] = self.near_errors(
                 near, robot, lambda which: grounds[row[terrain[which]]]
             )
         if not detailed:
@@ -193,13 +194,14 @@ class Measures:
                         )
         return table
 
-    def _near_fit(self) -> NearFit:
-        """Vectors of next steps alone, of all cells' first halves."""
+    @functools.cached_property
+    def near(self) -> NearFit:
+        """Vectors of next steps alone, of all cells' first halves; needs a learner."""
         assert self.learner is not None
         model, data = DynamicsModel(self.base, self.learner, self.windows), self.collection.data
         return near_fit(model, data[:, : data.shape[1] // 2])
 
-    def _near_errors(
+    def near_errors(
         self, fit: NearFit, donors: np.ndarray, terrain: Callable[[np.ndarray], Array] | None = None
     ) -> dict[str, dict[str, float]]:
         """As `errors`, of what follows from next steps, with vectors made of next steps alone.
