@@ -78,6 +78,19 @@ def test_every_share_of_the_dynamics_tables_is_measured():
 
 
 @pytest.mark.skipif(not (ROOT / "results").is_dir(), reason="an sdist has no results")
+def test_every_figure_of_the_table_of_more_robots_is_measured():
+    splits = json.loads((ROOT / "results" / "outside_robots.json").read_text())["splits"]
+    places = [splits[split] for split in ("ood_robot", "ood_both")]
+    cells = [place[f"joint_rollout_{ahead}s"] for place in places for ahead in ("0.1", "0.5", "1")]
+    shown = dict(rows("docs/quadruped.md", "outside_robots"))
+    apart = [cell["in_place_minus_recombined"]["dmcm_near"] for cell in cells]
+    assert shown.pop("difference") == [f"{one['share']:.2f} ± {one['ci95']:.2f}" for one in apart]
+    assert len(shown) == 6
+    for way, row in shown.items():
+        assert row == [f"{cell['nrmse'][way]:.3f}" for cell in cells]
+
+
+@pytest.mark.skipif(not (ROOT / "results").is_dir(), reason="an sdist has no results")
 def test_every_figure_of_the_walking_table_is_measured():
     text = (ROOT / "docs" / "quadruped.md").read_text(encoding="utf-8")
     cells = json.loads((ROOT / "results" / "simulation.json").read_text())["walking"]
