@@ -13,7 +13,6 @@ among them.
 from __future__ import annotations
 
 import dataclasses
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -50,10 +49,14 @@ def measured(seed: int) -> Errors:
     path = KEPT / f"seed-{seed}.json"
     collection = read_collection(DATA)
     model = trained_model(DYNAMICS, "dmcm", seed)
-    about = {"data": collection.digest, "model": model.learner.fingerprint()}
+    oracle = load_learner(DYNAMICS / "oracle" / f"seed-{seed}" / "model.safetensors")
+    about = {
+        "data": collection.digest,
+        "models": [learner.fingerprint() for learner in (model.base, model.learner, oracle)],
+        "groups": GROUPS,
+    }
     if path.exists() and (kept := read_json(path))["about"] == about:
         return kept["errors"]
-    oracle = load_learner(DYNAMICS / "oracle" / f"seed-{seed}" / "model.safetensors")
     split = np.array([cell.split for cell in collection.grid.cells])
     robot = np.array([cell.robot for cell in collection.grid.cells])
     found: Errors = {}
@@ -75,9 +78,9 @@ def measured(seed: int) -> Errors:
             "dmcm": _of_vectors(measures(model.learner)),
         }
         for name, origins in ways.items():
-            for origin, table in origins.items():
+            for origin, errors in origins.items():
                 way = name if origin == "in_place" else f"{name}_{origin.removeprefix('in_place_')}"
-                found.setdefault(way, []).append({split: table[split] for split in SPLITS})
+                found.setdefault(way, []).append({split: errors[split] for split in SPLITS})
         print(f"seed {seed}: robots {group.tolist()}", flush=True)
     write_json(path, {"about": about, "errors": found})
     return found
@@ -151,11 +154,7 @@ def table(seeds: list[Errors]) -> dict[str, Any]:
 
 
 def main() -> None:
-    """Measure all seeds, or those named on the command line without writing the table."""
-    if chosen := [int(seed) for seed in sys.argv[1:]]:
-        for seed in chosen:
-            measured(seed)
-        return
+    """Measure all seeds and write the table."""
     collection = read_collection(DATA)
     seeds = [measured(seed) for seed in range(SEEDS)]
     write_json(

@@ -19,7 +19,7 @@ from dmcm.quadruped.conditioned.shipped import GAIT_POLICY, MATCHED_POLICY, PLAI
 from dmcm.quadruped.data.recording import column
 from dmcm.quadruped.data.windows import OUTPUTS, WindowConfig, cut, output
 from dmcm.quadruped.demo import QUANTITIES, SLOPE, UNSEEN, WAYS, Demo, mix_and_predict, run_demo, simulate
-from dmcm.quadruped.demo_walk import SOFT, STAIRS, TOLD, WalkDemo, run_walk_demo
+from dmcm.quadruped.demo_walk import FILMED, SOFT, STAIRS, TOLD, WalkDemo, run_walk_demo
 from dmcm.quadruped.dynamics import model as dynamics_model
 from dmcm.quadruped.dynamics.model import BASE_OF, DynamicsModel, load_dynamics_model, trained_model
 from dmcm.quadruped.walking.evaluation import Walk
@@ -340,7 +340,8 @@ def test_the_soft_robot_is_outside_training_and_told_its_own_vector(policy, made
         return made_up_walk.walks["own"]
 
     monkeypatch.setattr(demo_walk, "evaluate_walking", walk)
-    monkeypatch.setattr(demo_walk, "film", lambda *args, **how: None)
+    panes = []
+    monkeypatch.setattr(demo_walk, "film", lambda walkers, *args, **how: panes.extend(walkers))
     model = load_dynamics_model()
     found = run_walk_demo(model, policy, episodes=2)
     assert found.gif is None
@@ -358,6 +359,13 @@ def test_the_soft_robot_is_outside_training_and_told_its_own_vector(policy, made
     gains = load_policy(MATCHED_POLICY)[0].gains
     np.testing.assert_allclose(gains(published), 1.0, atol=0.1)
     np.testing.assert_allclose(gains(own)[0] * [35.0, 0.8], found.gains, rtol=1e-5)
+    assert [pane.title for pane in panes] == list(FILMED.values())
+    assert [None if pane.guide is None else pane.guide.values.tolist() for pane in panes] == [
+        None,
+        own[:1].tolist(),
+        both[:1].tolist(),
+    ]
+    assert [pane.policy.gait is not None for pane in panes] == [False, False, True]
     # The vector of the stairs lifts the feet, whatever the robot's says.
     np.testing.assert_array_equal(both[:, :6], own)
     gait = load_policy(GAIT_POLICY)[0].gait

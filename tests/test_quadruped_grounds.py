@@ -5,13 +5,13 @@ import numpy as np
 import pytest
 
 from dmcm.bank import ContextBank
-from dmcm.cli import main
+from dmcm.cli import main, quadruped_ground_vectors
 from dmcm.contexts import Contexts
 from dmcm.errors import DataError
 from dmcm.quadruped.body.robot_table import load_robot
 from dmcm.quadruped.conditioned import ground_fit
 from dmcm.quadruped.conditioned.export import export_policy, read_contract
-from dmcm.quadruped.conditioned.ground_fit import fit_grounds
+from dmcm.quadruped.conditioned.ground_fit import GroundFit, fit_grounds, simulated_log
 from dmcm.quadruped.conditioned.shipped import GAIT_POLICY
 from dmcm.quadruped.deployment.vectors import bank_vectors
 from dmcm.quadruped.dynamics.model import load_dynamics_model
@@ -50,7 +50,7 @@ def test_a_ground_on_which_the_robot_falls_has_no_vector(model, monkeypatch):
         return windows
 
     monkeypatch.setattr(ground_fit, "log_samples", fallen)
-    with pytest.raises(DataError, match=r"cannot walk on stairs_up-0\.08"):
+    with pytest.raises(DataError, match=r"cannot walk on stairs_up-0\.08, which"):
         fit_grounds(model, load_policy(POLICY)[0], GO1, GROUNDS)
 
 
@@ -79,7 +79,7 @@ def test_the_command_keeps_what_a_policy_needs_for_the_stairs(model, tmp_path, c
     assert lifted[STAIRS] > max(lifted["flat"], Gait().swing_height_m) + 0.01
 
 
-def test_the_command_replaces_nothing_unasked(model, tmp_path, capsys):
+def test_the_command_replaces_nothing_unasked(model, tmp_path, capsys, monkeypatch):
     folder = tmp_path / "bank"
     own = Contexts({"terrain": jnp.ones(4)}, model.learner.fingerprint())
     ContextBank(folder).save("flat", own, model.learner, source="a real floor", samples=9)
@@ -89,16 +89,44 @@ def test_the_command_replaces_nothing_unasked(model, tmp_path, capsys):
     assert [(entry.name, entry.source) for entry in ContextBank(folder).entries()] == [
         ("flat", "a real floor")
     ]
+    # One that was simulated before stays, and is not simulated again.
+    simulated = simulated_log("go1", Terrain())
+    ContextBank(folder).save("flat", own, model.learner, source=simulated, samples=9, overwrite=True)
+    asked = []
+
+    def fitted(model, policy, table, grounds, **how):
+        asked.extend(grounds)
+        return [GroundFit(ground, own, 5) for ground in grounds]
+
+    monkeypatch.setattr(quadruped_ground_vectors, "fit_grounds", fitted)
+    assert main(command) == 0
+    assert asked == [GROUNDS[1]]
+    assert "flat already" in capsys.readouterr().out
+    assert {entry.name: entry.samples for entry in ContextBank(folder).entries()} == {"flat": 9, STAIRS: 5}
+    assert main(command) == 0
+    assert len(asked) == 1
+    assert main([*command, "--overwrite"]) == 0
+    assert asked[1:] == [GROUNDS[1], GROUNDS[0]]
+    assert {entry.samples for entry in ContextBank(folder).entries()} == {5}
+
+
+def test_a_file_is_no_bank_and_nothing_is_simulated_for_it(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(quadruped_ground_vectors, "fit_grounds", None)
+    (tmp_path / "bank").write_text("a list of banks")
+    assert main(["quadruped", "ground-vectors", "flat", "--bank", str(tmp_path / "bank")]) == 2
+    assert "is a file" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
     ("arguments", "advice"),
     [
         (["stairs"], "stairs_up"),
-        (["flat", "flat"], "each once"),
-        ([STAIRS, "stairs_up-0.080"], "each once"),
-        ([], "each once"),
+        (["flat", "flat"], "Name each once"),
+        ([STAIRS, "stairs_up-0.080"], "Name each once"),
+        ([], "no ground is named"),
         (["flat", "--robot", "a1"], "Give --model"),
+        (["flat", "--robot", "a1", "--model", "m.safetensors"], "give both files"),
+        (["flat", "--base", "b.safetensors"], "give both files"),
         (["flat", "--seed", "-1"], "not be negative"),
         (["flat", "--walker", "none.safetensors"], "none.safetensors"),
     ],

@@ -14,13 +14,15 @@ from dmcm.quadruped.body.properties import OOD_RANGES, nominal
 from dmcm.quadruped.body.robot_table import load_robot
 from dmcm.quadruped.data.recording import COLUMNS, TRUTH, column, without_truth
 from dmcm.quadruped.data.windows import STEP_OUTPUTS, WindowConfig, cut, output
-from dmcm.quadruped.dynamics.cells import robot_truth
+from dmcm.quadruped.dynamics.cells import ROBOT, TERRAIN, robot_truth
 from dmcm.quadruped.dynamics.log_fit import (
     cell_vectors,
     log_vectors,
     near_vectors,
     torque_error,
 )
+from dmcm.quadruped.dynamics.model import load_dynamics_model
+from dmcm.quadruped.transfer import study
 from dmcm.quadruped.transfer.scenario import GROUNDS, WAYS, TransferConfig, stand_ins
 from dmcm.quadruped.transfer.study import GAPPED, SHORTENED, run_transfer
 from dmcm.quadruped.transfer.table import ALL, success_tables
@@ -163,6 +165,32 @@ def test_identified_robots_are_kept_and_those_of_too_short_logs_are_as_published
     again = source.told(("identified_robot",), seed=1, gap=1.0, data_s=2.0)
     np.testing.assert_array_equal(again, told)
     assert calls == [(100, sum(COLUMNS.values()))] * 2
+
+
+@pytest.mark.parametrize(("way", "told"), [("dmcm_live", 6), ("dmcm_gait_live", 10)])
+def test_live_ways_give_policies_what_they_read(way, told, tmp_path, monkeypatch):
+    config = TransferConfig(ways=(way,), robots=2, out=tmp_path)
+    model = load_dynamics_model()
+    source = VectorSource(config, load_robot("go1"), load_policy(POLICY)[0])
+    monkeypatch.setattr(source, "model", lambda seed: model)
+    terrain = np.arange(20, dtype=np.float32).reshape(5, 4)
+    monkeypatch.setattr(source, "_simulated", lambda seed: {TERRAIN: terrain})
+    monkeypatch.setattr(source, "_reference", noise_log)
+    seen = []
+
+    def walk(policy, table, robots, grounds, *, guide, watch, **_):
+        seen.append((guide, watch))
+        return object()
+
+    monkeypatch.setattr(study, "evaluate_walking", walk)
+    monkeypatch.setattr(study, "summarise_walk", lambda walk, which: {})
+    study._evaluated(config, load_robot("go1"), source, load_policy(POLICY)[0], study._Case(way, 0))
+    ((guide, watch),) = seen
+    assert callable(watch)
+    prior = np.asarray(model.learner.prior_contexts()[ROBOT])
+    # Ground by ground with all robots on each; the first row of the simulation is flat ground.
+    expected = np.concatenate([np.tile(prior, (8, 1)), np.repeat(terrain[1:], 2, axis=0)], axis=1)
+    np.testing.assert_array_equal(guide.values, expected[:, :told])
 
 
 def test_tables_hold_every_way_ground_and_size():

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import json
+import os
 import re
 from collections.abc import Iterable
 from datetime import UTC, datetime
@@ -254,6 +255,11 @@ class ContextBank:
     def check_free(self, name: str, factors: Iterable[str], *, overwrite: bool = False) -> None:
         """Raise `BankError` unless `save` could keep entries of this name, or replace them if asked to."""
         _check_name(name)
+        there = next(path for path in (self.path, *self.path.absolute().parents) if path.exists())
+        if not there.is_dir():
+            raise BankError(f"{there} is a file, so no bank can be there. Name a folder.")
+        if not os.access(there, os.W_OK | os.X_OK):
+            raise BankError(f"you may not write to {there}. Choose another folder for the bank.")
         for factor in factors:
             for other in self._names(factor) if (self.path / factor).is_dir() else ():
                 if other == name and not overwrite:

@@ -9,9 +9,10 @@ import numpy as np
 import tyro
 
 from dmcm.bank import ContextBank
-from dmcm.cli.robot_model import load_robot_model, simulated_log
+from dmcm.cli.robot_model import load_robot_model
 from dmcm.cli.show import say, show_path, show_table
 from dmcm.errors import ConfigError
+from dmcm.quadruped.conditioned.ground_fit import simulated_log
 from dmcm.quadruped.conditioned.robot_fit import RobotFit, check_length, fit_robot, make_reference
 from dmcm.quadruped.dynamics.cells import ROBOT, TERRAIN
 from dmcm.quadruped.dynamics.measured import measured_outputs
@@ -86,9 +87,9 @@ def run(config: AdaptLog) -> None:
         samples=fit.samples,
         overwrite=config.overwrite,
     )
-    simulated = simulated_log(table.name, ground.label)
-    there = [e.source for e in bank.entries() if (e.factor, e.name) == (TERRAIN, ground.label)]
-    if config.overwrite or there in ([], [simulated]):
+    simulated = simulated_log(table.name, ground)
+    there = [entry for entry in bank.entries() if (entry.factor, entry.name) == (TERRAIN, ground.label)]
+    if config.overwrite or not there:
         bank.save(
             ground.label,
             fit.contexts.select(TERRAIN),
@@ -97,10 +98,11 @@ def run(config: AdaptLog) -> None:
             samples=reference.samples,
             overwrite=True,
         )
-    else:
+    elif (there[0].source, there[0].model) != (simulated, learner.fingerprint()):
+        other = "" if there[0].model == learner.fingerprint() else ", of another model"
         say(
-            f"note: the bank keeps its existing vector of terrain '{ground.label}' ({there[0]}); the robot's "
-            "was adapted with a simulated one.",
+            f"note: the bank keeps its existing vector of terrain '{ground.label}' "
+            f"({there[0].source}{other}); the robot's was adapted with a simulated one.",
             "dim",
         )
     _show(fit)

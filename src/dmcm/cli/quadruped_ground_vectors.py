@@ -9,21 +9,22 @@ import numpy as np
 import tyro
 
 from dmcm.bank import ContextBank
-from dmcm.cli.robot_model import load_robot_model, simulated_log
-from dmcm.cli.show import show_path, show_table
+from dmcm.cli.robot_model import load_robot_model
+from dmcm.cli.show import say, show_path, show_table
 from dmcm.errors import ConfigError
-from dmcm.quadruped.conditioned.ground_fit import fit_grounds
+from dmcm.quadruped.conditioned.ground_fit import fit_grounds, simulated_log
 from dmcm.quadruped.dynamics.cells import TERRAIN
 from dmcm.quadruped.walking.policy import POLICY, load_walker
 from dmcm.quadruped.world.terrain import parse_terrain
-from dmcm.report import Table
+from dmcm.report import Cell, Table
 
 
 @dataclasses.dataclass(frozen=True)
 class GroundVectors:
     """Simulate the published robot on grounds, and keep the vector of each ground in a bank, under its label.
 
-    Policies that read a ground's vector can then walk robots there that were only logged elsewhere.
+    Policies that read a ground's vector can then walk robots there that were only logged elsewhere. Simulated
+    vectors of the same model that the bank has already stay.
     """
 
     grounds: tyro.conf.Positional[tuple[str, ...]]
@@ -54,29 +55,39 @@ def run(config: GroundVectors) -> None:
     """Simulate, adapt, save, print."""
     if config.seed < 0:
         raise ConfigError(f"seed={config.seed} must not be negative.")
-    grounds = [parse_terrain(label) for label in config.grounds]
-    labels = [ground.label for ground in grounds]
-    if not grounds or len({*labels}) < len(labels):
-        raise ConfigError(
-            f"grounds {', '.join(labels)} must be at least one, each once. For example: stairs_up-0.08 flat"
-        )
+    grounds = {ground.label: ground for ground in map(parse_terrain, config.grounds)}
+    if not grounds:
+        raise ConfigError("no ground is named. For example: stairs_up-0.08 rough-0.06-every-0.2")
+    if len(grounds) < len(config.grounds):
+        raise ConfigError(f"of {', '.join(config.grounds)} two are the same ground. Name each once.")
     model, table = load_robot_model(config.robot, base=config.base, model=config.model)
     walker, _ = load_walker(config.walker, config.robot, table)
-    bank = ContextBank(config.bank)
-    for label in labels:
+    bank, made_by = ContextBank(config.bank), model.learner.fingerprint()
+    sources = {label: simulated_log(table.name, ground) for label, ground in grounds.items()}
+    there = {
+        entry.name
+        for entry in (bank.entries() if bank.path.is_dir() and not config.overwrite else [])
+        if entry.factor == TERRAIN and (entry.source, entry.model) == (sources.get(entry.name), made_by)
+    }
+    missing = {label: ground for label, ground in grounds.items() if label not in there}
+    for label in missing:
         bank.check_free(label, (TERRAIN,), overwrite=config.overwrite)
-    rows = []
-    for fit in fit_grounds(model, walker, table, grounds, seed=config.seed):
+    if there:
+        say(f"note: the bank has simulated vectors of {', '.join(sorted(there))} already; they stay.", "dim")
+    fits = fit_grounds(model, walker, table, [*missing.values()], seed=config.seed) if missing else []
+    rows: list[list[Cell]] = []
+    for fit in fits:
         label = fit.ground.label
         bank.save(
             label,
             fit.contexts,
             model.learner,
-            source=simulated_log(table.name, label),
+            source=sources[label],
             samples=fit.samples,
             overwrite=config.overwrite,
         )
         numbers = " ".join(f"{value:.3f}" for value in np.asarray(fit.contexts[TERRAIN]))
         rows.append([label, numbers, str(fit.samples)])
-    show_table(Table(("ground", "vector", "samples"), rows))
+    if rows:
+        show_table(Table(("ground", "vector", "samples"), rows))
     show_path("bank", config.bank)

@@ -1,4 +1,4 @@
-"""The dynamics model of a robot, and what its vectors of grounds are made from."""
+"""The dynamics model of a robot: that of the package, or files of the user's own."""
 
 from __future__ import annotations
 
@@ -20,18 +20,19 @@ def load_robot_model(
         model: file of the model that corrects it; None for the one in the package.
 
     Raises:
-        ConfigError: another robot than that of the model in the package, without a model of its own.
+        ConfigError: one file without the other, or another robot than that of the model in the package
+            without a model of its own.
         DmcmError: as `load_robot` and `load_dynamics_model`.
     """
     table = load_robot(robot)
+    if (base is None) != (model is None):
+        raise ConfigError(
+            "a model corrects the base network that it was trained with: give both files, --model and "
+            "--base, or neither for those in the package."
+        )
     if model is None and table.name != "go1":
         raise ConfigError(
             f"the model in the package is of the robot go1, not {table.name}. Give --model and --base of "
             f"that robot: dmcm quadruped collect --robot {robot}, then dmcm quadruped dynamics."
         )
     return load_dynamics_model(base_path=base, path=model), table
-
-
-def simulated_log(robot: str, ground: str) -> str:
-    """What a bank says about a ground's vector that comes from simulation."""
-    return f"simulated log of the nominal {robot} on {ground}"

@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from jaxtyping import Array, Float, PRNGKeyArray
+from jaxtyping import Array, Bool, Float, PRNGKeyArray
 
 from dmcm.errors import ConfigError
 from dmcm.quadruped.conditioned.gait_trials import GaitTrials
@@ -57,7 +57,11 @@ class _Choice(NamedTuple):
 
 
 def fit_gait(
-    trials: GaitTrials, given: np.ndarray, read: np.ndarray | None = None, *, seed: int = 0
+    trials: GaitTrials,
+    given: Float[np.ndarray, "n told"],
+    read: Bool[np.ndarray, " told"] | None = None,
+    *,
+    seed: int = 0,
 ) -> GaitReader:
     """The reader whose gaits are predicted to succeed most, with small costs of haste and change.
 
@@ -67,8 +71,8 @@ def fit_gait(
     Args:
         trials: walks with random gaits.
         given: what the policy would be given in each, shape (n, told).
-        read: which of its columns choose the gait, shape (told,); all by default, and none for one gait for
-            all.
+        read: whether each of its columns has a say in the gait, shape (told,); all have by default, and if
+            none has, there is one gait for all.
         seed: for weights and batches.
 
     Raises:

@@ -31,6 +31,16 @@ class GroundFit:
     """Samples that it was fitted to."""
 
 
+def simulated_log(robot: str, ground: Terrain) -> str:
+    """What a bank says about a ground's vector that comes from simulation.
+
+    Args:
+        robot: name of its table.
+        ground: which.
+    """
+    return f"simulated log of the nominal {robot} on {ground.label}"
+
+
 def fit_grounds(
     model: DynamicsModel, policy: Policy, table: RobotTable, grounds: Sequence[Terrain], *, seed: int = 0
 ) -> list[GroundFit]:
@@ -44,17 +54,17 @@ def fit_grounds(
         seed: for commands and starts.
 
     Raises:
-        DataError: the nominal robot keeps falling on a ground.
+        DataError: grounds on which the nominal robot keeps falling.
+        ConfigError: no ground, or two that are the same.
     """
     robots = [nominal(table)] * len(grounds)
     windows = log_samples(policy, table, robots, grounds, seed=(seed, 14))
     counts = windows.count[:, 0].tolist()
-    for ground, count in zip(grounds, counts, strict=True):
-        if count < LEAST_SAMPLES:
-            raise DataError(
-                f"the nominal robot cannot walk on {ground.label}, so this ground has no vector. Choose "
-                "easier ground."
-            )
+    if falls := [g.label for g, count in zip(grounds, counts, strict=True) if count < LEAST_SAMPLES]:
+        raise DataError(
+            f"the nominal robot cannot walk on {', '.join(falls)}, which therefore cannot have a vector. "
+            "Leave that out, or choose easier ground."
+        )
     vectors, made_by = cell_vectors(model, windows)[TERRAIN], model.learner.fingerprint()
     return [
         GroundFit(ground, Contexts({TERRAIN: jnp.asarray(row)}, made_by), count)

@@ -138,11 +138,14 @@ def difference_tables(table: Mapping[str, Any], where: str) -> list[Block]:
 def _vectors(table: Mapping[str, Any]) -> tuple[Block, ...]:
     blocks: list[Block] = difference_tables(table, "outside training")
     if table["gait"]:
+        # Tables of an earlier version do not say whose gait it is.
+        policy = table["gait"].get("method", "dmcm_ground")
         blocks.append(
             Picture.of(
                 pictures.gait_picture(table["gait"]["directions"]),
-                "The nominal robot on flat ground at 0.5 m/s. Only its vectors change: from those of flat "
-                "ground and of the training robots (0) to those named (1), and beyond.",
+                f"The nominal robot on flat ground at 0.5 m/s with the policy {policy}. Only its vectors "
+                "change: from those of flat ground and of the training robots (0) to those named (1), and "
+                "beyond.",
                 "The gait along a vector",
             )
         )

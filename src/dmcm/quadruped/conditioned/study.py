@@ -199,6 +199,7 @@ def _gaits(
     start = np.concatenate([own, flat])
     threads = config.suite.threads
     return {
+        "method": SHOWN,
         "shares": list(SHARES),
         "directions": {
             name: gait_along(policy, table, start, np.concatenate(end), threads=threads)

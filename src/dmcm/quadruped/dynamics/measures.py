@@ -210,8 +210,9 @@ class Measures:
 
         Args:
             fit: of all cells.
-            donors: whose vectors each cell takes, -1 for none.
-            terrain: gives vectors of the grounds for numbers of cells in place of the donors'.
+            donors: whose vectors each cell takes, -1 for none, shape (cells,).
+            terrain: gives vectors of the grounds, shape (n, size), for numbers of cells, shape (n,), in place
+                of the donors'.
         """
         assert self.learner is not None
         data, made_by = self.collection.data, self.learner.fingerprint()
