@@ -44,7 +44,7 @@ from dmcm.quadruped.data.grid import GridConfig
 from dmcm.quadruped.data.shards import CollectConfig
 from dmcm.quadruped.data.windows import WindowConfig, cut
 from dmcm.quadruped.dynamics.cells import describe_cells
-from dmcm.quadruped.dynamics.log_fit import cell_vectors, log_vectors
+from dmcm.quadruped.dynamics.log_fit import cell_vectors, log_vectors, near_vectors
 from dmcm.quadruped.dynamics.model import trained_model
 from dmcm.quadruped.walking import loop
 from dmcm.quadruped.walking.evaluation import evaluate_walking
@@ -437,15 +437,17 @@ def small_suite(monkeypatch):
 
 
 def test_suite_vectors_are_of_their_logs_and_made_once(place, small_suite, tmp_path, monkeypatch):
+    monkeypatch.setattr("dmcm.quadruped.dynamics.log_fit.BELIEVED", np.inf)  # of an untrained model too
     walker = load_policy(POLICY)[0]
     maker = VectorMaker(GO1, walker, small_suite, place / "dynamics", 1, tmp_path)
-    everything = {"robot", "cell", "terrain", "robot_here", "no_robot", "true_robot"}
+    everything = {"robot", "cell", "terrain", "robot_here", "no_robot", "true_robot", "cell_near_here"}
     (vectors,) = maker.make(everything)
     found = vectors["soft"]
     assert {name: values.shape for name, values in found.items()} == {
         "robot": (4, 2), "cell": (4, 4), "terrain": (4, 2),
         "robot_here": (4, 2), "terrain_here": (4, 2), "cell_here": (4, 4),
         "no_robot": (4, 2), "no_terrain": (4, 2), "true_robot": (4, 9), "true_terrain": (4, 10),
+        "cell_near_here": (4, 4),
     }  # fmt: skip
     for name in ("robot", "cell", "true_robot"):
         np.testing.assert_array_equal(found[name][:2], found[name][2:])
@@ -457,6 +459,11 @@ def test_suite_vectors_are_of_their_logs_and_made_once(place, small_suite, tmp_p
     where = [Terrain(), Terrain("stairs_up", 0.08)]
     data = logs.log_recording(walker, GO1, [nominal(GO1)] * 2, where, seed=(0, 1, 1), threads=1)
     np.testing.assert_allclose(log_vectors(model, data)["terrain"], found["terrain"][[0, 2]], atol=1e-5)
+    who, there = evaluation.bodies(small_suite, "soft") * 2, [where[0], where[0], where[1], where[1]]
+    data = logs.log_recording(walker, GO1, who, there, seed=(0, 1, 6), threads=1)
+    single = trained_model(place / "dynamics", "single", 0)
+    np.testing.assert_allclose(near_vectors(single, data)["cell"], found["cell_near_here"], atol=1e-5)
+    assert np.ptp(found["cell_near_here"], axis=0).max() > 1e-3
     monkeypatch.setattr(suite_vectors, "log_recording", None)
     (again,) = maker.make(everything)
     np.testing.assert_array_equal(again["soft"]["robot_here"], found["robot_here"])

@@ -37,7 +37,7 @@ SOURCES: Mapping[str, Source] = {
     ),
     "vanilla_gait": Source("vanilla_gait", "nothing"),
     "single_gait": Source("single_gait", "its flat log", ("cell_near",)),
-    "single_gait_in_place": Source("single_gait", "log of this robot on this ground", ("cell_here",)),
+    "single_gait_in_place": Source("single_gait", "log of this robot on this ground", ("cell_near_here",)),
     "single_fixed": Source("single_fixed", "its flat log", ("cell_near",)),
     "dmcm_gait": Source(
         "dmcm_gait", "its flat log, a nominal robot's log of the ground", ("robot_near", "terrain")

@@ -29,10 +29,11 @@ PARTS: Mapping[str, tuple[str, ...]] = {
     "prior": (f"no_{ROBOT}", f"no_{TERRAIN}"),
     "truth": (f"true_{ROBOT}", f"true_{TERRAIN}"),
     "near": (f"{ROBOT}_near", "cell_near"),
+    "near_here": ("cell_near_here",),
 }
 """Vectors by origin: each robot's log on flat ground; a nominal robot's log on each ground; each robot's log
 on each ground; what stands for "unknown"; what the oracle is given; the next steps of each robot's log on
-flat ground."""
+flat ground, and on each ground."""
 
 SuiteVectors = dict[str, dict[str, np.ndarray]]
 """Vectors per condition and name, shape (episodes, size): ground by ground with all robots on each."""
@@ -136,10 +137,14 @@ def _made(
             {f"{name}_near": np.tile(value, (count, 1)) for name, value in _near(several, data).items()}
             for several in models
         ]
+    here = (robots * count, [place for place in places for _ in range(n)])
+    if origin == "near_here":
+        data = log_recording(walker, table, *here, seed=seed, threads=config.threads)
+        return [{"cell_near_here": near_vectors(single, data)["cell"]} for _, single in models]
     who, where = {
         "flat": (robots, [Terrain()] * n),
         "ground": ([nominal(table)] * count, places),
-        "here": (robots * count, [place for place in places for _ in range(n)]),
+        "here": here,
     }[origin]
     samples = log_samples(walker, table, who, where, seed=seed, threads=config.threads)
     found = [

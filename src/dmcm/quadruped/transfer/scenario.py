@@ -76,7 +76,7 @@ WAYS: Mapping[str, Way] = {
     "single_gait_in_place": Way(
         "single_gait",
         "one vector, of a log on this very ground; targets matched to it; gait chosen by it",
-        ("cell_here",),
+        ("cell_near_here",),
     ),
     "dmcm_gait": Way(
         "dmcm_gait",

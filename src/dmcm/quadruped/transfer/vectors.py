@@ -56,7 +56,6 @@ class VectorSource:
             "cell_near": lambda *case: self._everywhere(self._flat("single", *case, near=True)["cell"]),
             "robot_near_here": lambda *case: self._here("dmcm", *case)[ROBOT],
             "cell_near_here": lambda *case: self._here("single", *case)["cell"],
-            "cell_here": lambda *case: self._here("single", *case, near=False)["cell"],
             "terrain_here": lambda *case: self._here("dmcm", *case, near=False)[TERRAIN],
             "identified_robot": lambda seed, gap, data_s: self._everywhere(self._identified(gap, data_s)),
             "true_robot": lambda *case: self._everywhere(robot_truth(self._robots)),
