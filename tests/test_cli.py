@@ -29,6 +29,7 @@ from dmcm.quadruped.conditioned.widening import widen
 from dmcm.quadruped.dynamics import model as dynamics_model
 from dmcm.quadruped.walking.known_gains import GainReader
 from dmcm.quadruped.walking.policy import POLICY, load_policy, save_policy
+from dmcm.quadruped.walking.told_gait import GaitReader
 from dmcm.runs import RunFolder
 from dmcm.sinusoid import protocol
 from dmcm.sinusoid.demo import DemoConfig, choose_folder
