@@ -28,10 +28,9 @@ from dmcm.quadruped.dynamics.cells import TERRAIN, Cells, describe_cells
 from dmcm.quadruped.dynamics.evaluation import JOINT_ROLLOUTS
 from dmcm.quadruped.dynamics.measures import Measures
 from dmcm.quadruped.dynamics.model import trained_model
-from dmcm.quadruped.dynamics.table import unitless
+from dmcm.quadruped.dynamics.table import LEAST_GAIN, ratio_of_means, unitless
 from dmcm.runs import environment
 from dmcm.storage import read_json, write_json
-from dmcm.summaries import summarise_numbers
 
 RESULTS = Path("results/outside_robots.json")
 DATA, DYNAMICS, KEPT = (
@@ -115,11 +114,8 @@ def share(part: np.ndarray, whole: np.ndarray) -> dict[str, float]:
         part: shape (seeds, groups).
         whole: what it is a share of, of the same shape.
     """
-    ratio = float(part.mean() / whole.mean())
-    halves = [
-        summarise_numbers((part - ratio * whole).mean(axis=axis).tolist())["ci95"] or 0.0 for axis in (0, 1)
-    ]
-    return {"share": ratio, "ci95": float(np.hypot(*halves) / abs(whole.mean()))}
+    over_seeds, over_groups = (ratio_of_means(part.mean(axis=i), whole.mean(axis=i)) for i in (1, 0))
+    return {"share": over_seeds[0], "ci95": float(np.hypot(over_seeds[1] or 0.0, over_groups[1] or 0.0))}
 
 
 def table(seeds: list[Errors]) -> dict[str, Any]:
@@ -137,7 +133,7 @@ def table(seeds: list[Errors]) -> dict[str, Any]:
                 "nrmse": {way: float(errors.mean()) for way, errors in ways.items()},
                 "oracle_gain": float(gain.mean() / ways["none"].mean()),
             }
-            if cell["oracle_gain"] >= 0.05:
+            if cell["oracle_gain"] >= LEAST_GAIN:
                 cell["shares"] = {
                     way: share(ways["none"] - errors, gain)
                     for way, errors in ways.items()

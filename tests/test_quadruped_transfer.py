@@ -171,7 +171,7 @@ def test_identified_robots_are_kept_and_those_of_too_short_logs_are_as_published
 def test_live_ways_give_policies_what_they_read(way, told, tmp_path, monkeypatch):
     config = TransferConfig(ways=(way,), robots=2, out=tmp_path)
     model = load_dynamics_model()
-    source = VectorSource(config, load_robot("go1"), load_policy(POLICY)[0])
+    source = VectorSource(config, GO1, load_policy(POLICY)[0])
     monkeypatch.setattr(source, "model", lambda seed: model)
     terrain = np.arange(20, dtype=np.float32).reshape(5, 4)
     monkeypatch.setattr(source, "_simulated", lambda seed: {TERRAIN: terrain})
@@ -184,7 +184,7 @@ def test_live_ways_give_policies_what_they_read(way, told, tmp_path, monkeypatch
 
     monkeypatch.setattr(study, "evaluate_walking", walk)
     monkeypatch.setattr(study, "summarise_walk", lambda walk, which: {})
-    study._evaluated(config, load_robot("go1"), source, load_policy(POLICY)[0], study._Case(way, 0))
+    study._evaluated(config, GO1, source, load_policy(POLICY)[0], study._Case(way, 0))
     ((guide, watch),) = seen
     assert callable(watch)
     prior = np.asarray(model.learner.prior_contexts()[ROBOT])

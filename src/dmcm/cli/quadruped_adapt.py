@@ -9,7 +9,7 @@ import numpy as np
 import tyro
 
 from dmcm.bank import ContextBank
-from dmcm.cli.robot_model import load_robot_model
+from dmcm.cli.robot_model import RobotModel
 from dmcm.cli.show import say, show_path, show_table
 from dmcm.errors import ConfigError
 from dmcm.quadruped.conditioned.ground_fit import simulated_log
@@ -18,14 +18,14 @@ from dmcm.quadruped.dynamics.cells import ROBOT, TERRAIN
 from dmcm.quadruped.dynamics.measured import measured_outputs
 from dmcm.quadruped.logs.log import load_log
 from dmcm.quadruped.logs.mapping import load_mapping
-from dmcm.quadruped.walking.policy import POLICY, load_walker
+from dmcm.quadruped.walking.policy import load_walker
 from dmcm.quadruped.world.simulation import CONTROL_PERIOD_S
 from dmcm.quadruped.world.terrain import parse_terrain
 from dmcm.report import Cell, Table
 
 
 @dataclasses.dataclass(frozen=True)
-class AdaptLog:
+class AdaptLog(RobotModel):
     """Turn a log of a robot walking on a known ground into its vector, check it and keep it in a bank.
 
     The ground's vector comes from simulation and is held. Both go into the bank: the robot's under --name,
@@ -42,14 +42,6 @@ class AdaptLog:
     """Meaning of the topics or columns: ros2, flat, or the path of a .toml file; see docs/logs.md."""
     ground: str = "flat"
     """What the robot walked on, such as flat, slope_up-0.12 or stairs_up-0.08."""
-    robot: str = "go1"
-    """The robot's table: a name, or the path of a .toml file."""
-    walker: Path = POLICY
-    """File of the policy that collected the model's data; the reference robots walk with it."""
-    base: Path | None = None
-    """File of the base network; default the one in the package."""
-    model: Path | None = None
-    """File of the model that corrects the base network; default the one in the package."""
     seed: int = 0
     """Seed of the simulated robots that the log is compared with."""
     overwrite: bool = False
@@ -68,7 +60,7 @@ def run(config: AdaptLog) -> None:
     if config.seed < 0:
         raise ConfigError(f"seed={config.seed} must not be negative.")
     ground = parse_terrain(config.ground)
-    model, table = load_robot_model(config.robot, base=config.base, model=config.model)
+    model, table = config.load()
     log = load_log(config.log, load_mapping(config.mapping), table)
     for finding in log.findings:
         say(f"{finding.level}, {finding.kind}: {finding.text}", _STYLES[finding.level])

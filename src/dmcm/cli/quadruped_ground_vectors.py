@@ -9,18 +9,18 @@ import numpy as np
 import tyro
 
 from dmcm.bank import ContextBank
-from dmcm.cli.robot_model import load_robot_model
+from dmcm.cli.robot_model import RobotModel
 from dmcm.cli.show import say, show_path, show_table
 from dmcm.errors import ConfigError
 from dmcm.quadruped.conditioned.ground_fit import fit_grounds, simulated_log
 from dmcm.quadruped.dynamics.cells import TERRAIN
-from dmcm.quadruped.walking.policy import POLICY, load_walker
+from dmcm.quadruped.walking.policy import load_walker
 from dmcm.quadruped.world.terrain import parse_terrain
 from dmcm.report import Cell, Table
 
 
 @dataclasses.dataclass(frozen=True)
-class GroundVectors:
+class GroundVectors(RobotModel):
     """Simulate the published robot on grounds, and keep the vector of each ground in a bank, under its label.
 
     Policies that read a ground's vector can then walk robots there that were only logged elsewhere. Simulated
@@ -31,14 +31,6 @@ class GroundVectors:
     """Grounds, such as flat, stairs_up-0.08 or rough-0.06-every-0.2."""
     bank: Path
     """Folder of the bank; created if it does not exist."""
-    robot: str = "go1"
-    """The robot's table: a name, or the path of a .toml file."""
-    walker: Path = POLICY
-    """File of the policy that collected the model's data; the robot walks with it."""
-    base: Path | None = None
-    """File of the base network; default the one in the package."""
-    model: Path | None = None
-    """File of the model that corrects the base network; default the one in the package."""
     seed: int = 0
     """Seed of commands and starts."""
     overwrite: bool = False
@@ -60,7 +52,7 @@ def run(config: GroundVectors) -> None:
         raise ConfigError("no ground is named. For example: stairs_up-0.08 rough-0.06-every-0.2")
     if len(grounds) < len(config.grounds):
         raise ConfigError(f"of {', '.join(config.grounds)} two are the same ground. Name each once.")
-    model, table = load_robot_model(config.robot, base=config.base, model=config.model)
+    model, table = config.load()
     walker, _ = load_walker(config.walker, config.robot, table)
     bank, made_by = ContextBank(config.bank), model.learner.fingerprint()
     sources = {label: simulated_log(table.name, ground) for label, ground in grounds.items()}

@@ -1,38 +1,46 @@
-"""The dynamics model of a robot: that of the package, or files of the user's own."""
+"""Settings of commands that use a robot's dynamics model: that of the package, or files of the user's own."""
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
 from dmcm.errors import ConfigError
 from dmcm.quadruped.body.robot_table import RobotTable, load_robot
 from dmcm.quadruped.dynamics.model import DynamicsModel, load_dynamics_model
+from dmcm.quadruped.walking.policy import POLICY
 
 
-def load_robot_model(
-    robot: str, *, base: Path | None, model: Path | None
-) -> tuple[DynamicsModel, RobotTable]:
-    """A robot's dynamics model and table.
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class RobotModel:
+    """A robot, its dynamics model, and the policy that collected the model's data."""
 
-    Args:
-        robot: name of its table, or the table's path.
-        base: file of the base network; None for the one in the package.
-        model: file of the model that corrects it; None for the one in the package.
+    robot: str = "go1"
+    """The robot's table: a name, or the path of a .toml file."""
+    walker: Path = POLICY
+    """File of the policy that collected the model's data; simulated robots walk with it."""
+    base: Path | None = None
+    """File of the base network; default the one in the package."""
+    model: Path | None = None
+    """File of the model that corrects the base network; default the one in the package."""
 
-    Raises:
-        ConfigError: one file without the other, or another robot than that of the model in the package
-            without a model of its own.
-        DmcmError: as `load_robot` and `load_dynamics_model`.
-    """
-    table = load_robot(robot)
-    if (base is None) != (model is None):
-        raise ConfigError(
-            "a model corrects the base network that it was trained with: give both files, --model and "
-            "--base, or neither for those in the package."
-        )
-    if model is None and table.name != "go1":
-        raise ConfigError(
-            f"the model in the package is of the robot go1, not {table.name}. Give --model and --base of "
-            f"that robot: dmcm quadruped collect --robot {robot}, then dmcm quadruped dynamics."
-        )
-    return load_dynamics_model(base_path=base, path=model), table
+    def load(self) -> tuple[DynamicsModel, RobotTable]:
+        """The robot's dynamics model and table.
+
+        Raises:
+            ConfigError: one file without the other, or another robot than that of the model in the package
+                without a model of its own.
+            DmcmError: as `load_robot` and `load_dynamics_model`.
+        """
+        table = load_robot(self.robot)
+        if (self.base is None) != (self.model is None):
+            raise ConfigError(
+                "a model corrects the base network that it was trained with: give both files, --model and "
+                "--base, or neither for those in the package."
+            )
+        if self.model is None and table.name != "go1":
+            raise ConfigError(
+                f"the model in the package is of the robot go1, not {table.name}. Give --model and --base of "
+                f"that robot: dmcm quadruped collect --robot {self.robot}, then dmcm quadruped dynamics."
+            )
+        return load_dynamics_model(base_path=self.base, path=self.model), table

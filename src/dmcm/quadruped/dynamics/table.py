@@ -86,17 +86,21 @@ def _with_shares(
                 best = np.array([run[split][name] for run in oracle])
                 cell["oracle_gain"] = float(np.mean(1 - best / without))
                 if cell["oracle_gain"] >= LEAST_GAIN:
-                    share, half = _ratio(without - errors, without - best)
+                    share, half = ratio_of_means(without - errors, without - best)
                     cell |= {"gain_share": share, "gain_share_ci95": half}
             table[split][name] = cell
     return table
 
 
-def _ratio(part: np.ndarray, whole: np.ndarray) -> tuple[float, float | None]:
-    """Ratio of the means over seeds of two numbers, and half of its 95 % interval.
+def ratio_of_means(part: np.ndarray, whole: np.ndarray) -> tuple[float, float | None]:
+    """Ratio of the means over seeds of two numbers, and half of its 95 % interval, None for one seed.
 
     Not the mean of ratios: in a seed where the oracle gains next to nothing, its share is meaningless. The
     interval is that of a ratio of paired means (Cochran 1977, Sampling Techniques, 6.4).
+
+    Args:
+        part: one number per seed, shape (seeds,).
+        whole: what it is a share of, of the same shape.
     """
     share = float(part.mean() / whole.mean())
     half = summarise_numbers((part - share * whole).tolist())["ci95"]
