@@ -58,13 +58,15 @@ def test_a_reader_finds_what_vectors_say_and_cuts_what_cannot_be():
     assert {*wild[:, 1].round(6)} <= {*D_SHARES}
 
 
-def test_the_truth_is_exact_outside_training_and_nothing_is_read_where_nothing_is_matched():
+def test_true_gains_are_exact_as_far_as_believed_and_nothing_is_read_where_nothing_is_matched():
     rng = np.random.default_rng(1)
     robots = draw_robots(rng, 60)
     reader = read_gains("oracle", {"true_robot": robot_truth(robots)}, robots, GO1)
     assert reader is not None
-    soft = dataclasses.replace(nominal(GO1), p_gain_nm_per_rad=15.0, d_gain_nms_per_rad=0.4, payload_kg=5.0)
-    np.testing.assert_allclose(reader(robot_truth([soft])), [[15.0 / P, 0.4 / D]], rtol=1e-4)
+    soft = dataclasses.replace(nominal(GO1), p_gain_nm_per_rad=15.0, d_gain_nms_per_rad=0.6, payload_kg=5.0)
+    np.testing.assert_allclose(reader(robot_truth([soft])), [[15.0 / P, 0.6 / D]], rtol=1e-4)
+    damped_less = dataclasses.replace(soft, d_gain_nms_per_rad=0.4)
+    np.testing.assert_allclose(reader(robot_truth([damped_less])), [[15.0 / P, D_SHARES[0]]], rtol=1e-4)
     assert "p_gain_nm_per_rad" in TRUE_ROBOT
     for method in ("vanilla", "history", "dmcm_told", "oracle_told"):
         assert read_gains(method, {}, robots, GO1) is None
@@ -163,6 +165,34 @@ def test_matching_changes_the_robot_and_not_the_action():
         seen, _ = walks.reset(seed=3)
         actions.append(np.asarray(mean_action(policy, seen[:, :-2])))
     np.testing.assert_array_equal(*actions)
+
+
+def swing_left(damping, believed, *, delay_s, inertia_kg_m2=0.01, seconds=2.0):
+    """Share of its first swing that a joint still makes in its last quarter, held at 0 by late targets."""
+    period, substeps = 0.02, 200
+    dt = period / substeps
+    angle, speed, due = 0.1, 0.0, [(0.0, 0.1)]
+    swings = []
+    for step in range(round(seconds / period)):
+        joint = np.array([[angle]]), np.array([[speed]])
+        target = matched_targets(np.zeros((1, 1)), *joint, np.array([[1.0, believed]]), GO1)[0, 0]
+        due.append((step * period + delay_s, target))
+        for substep in range(substeps):
+            now = step * period + substep * dt
+            while len(due) > 1 and due[1][0] <= now + 1e-9:
+                due.pop(0)
+            torque = P * (due[0][1] - angle) - damping * D * speed
+            speed += dt * torque / inertia_kg_m2
+            angle += dt * speed
+        swings.append(abs(angle))
+    return max(swings[-len(swings) // 4 :]) / 0.1
+
+
+@pytest.mark.parametrize("delay_s", [0.02, 0.03])
+def test_late_joints_come_to_rest_although_they_would_not_with_all_their_damping_made_up_for(delay_s):
+    lowest = 0.3 / D
+    assert swing_left(lowest, lowest, delay_s=delay_s) > 2.0
+    assert swing_left(lowest, max(lowest, D_SHARES[0]), delay_s=delay_s) < 0.2
 
 
 @pytest.mark.parametrize("share", [0.4, 2.0])

@@ -99,6 +99,12 @@ WAYS: Mapping[str, Way] = {
         "its properties and the ground as they are; targets matched to them, gait chosen by them",
         ("true_robot", "true_terrain"),
     ),
+    "identified_gait": Way(
+        "oracle_gait",
+        "its properties as an evolution strategy finds them in its flat log, targets matched to them; the "
+        "ground as it is, gait chosen by it",
+        ("identified_robot", "true_terrain"),
+    ),
     "single_told": Way("single_told", "one vector, of its flat log; heard by the actor", ("cell_flat",)),
     "dmcm_told": Way(
         "dmcm_told",
