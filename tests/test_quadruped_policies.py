@@ -554,6 +554,7 @@ def test_the_table_keeps_its_contract_and_goes_on_where_it_stopped(studied, monk
     written = json.loads(studied.results.read_text())
     assert list(written["methods"]) == ["vanilla", "dmcm", "dmcm_told_unknown"]
     keys = {"success", "ci95", "distance_m", "velocity_rmse", "energy_j_per_m", "episodes", "seeds", "falls"}
+    keys |= {"ci95_over_seeds"}
     for cells in written["methods"].values():
         assert set(cells) == {
             "training on flat", "training on stairs_up", "soft on flat", "soft on stairs_up",

@@ -46,6 +46,7 @@ def cells(rng):
             "distance_m": float(rng.uniform(1, 4)),
             "velocity_rmse": float(rng.uniform(0.1, 0.5)),
             "energy_j_per_m": float(rng.uniform(100, 400)),
+            "ci95_over_seeds": {"distance_m": float(rng.uniform(0.1, 0.9))},
             "falls": int(rng.integers(1, 140)),
             "episodes": 48,
             "seeds": 3,
@@ -119,7 +120,8 @@ def test_every_way_and_number_stands_on_the_page(page):
         for cell in found.values():
             assert f'<td class="number">{show_number(100 * cell["success"])} ± ' in text
             assert f" ± {show_number(100 * cell['ci95'])}</td>" in text
-        assert f"{found[ALL]['distance_m']:.2f}" in text
+        distance, within = found[ALL]["distance_m"], found[ALL]["ci95_over_seeds"]["distance_m"]
+        assert f'<td class="number">{show_number(distance)} ± {show_number(within)}</td>' in text
         assert f"{found[ALL]['velocity_rmse']:.2f}" in text
         assert f"{found[ALL]['energy_j_per_m']:.0f}" in text
     for name in ("dmcm", "vanilla", "single"):

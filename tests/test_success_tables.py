@@ -34,6 +34,19 @@ def test_a_cell_takes_both_seeds_and_robots_for_drawn():
     assert mean_over_seeds(runs[:1])["ci95"] == wilson(3, 4)
 
 
+def test_distance_and_speed_have_intervals_over_the_seeds_that_know_them():
+    runs = [
+        {**cell([1, 1]), "distance_m": metres, "velocity_rmse": wrong}
+        for metres, wrong in ((3.0, 0.1), (4.0, None), (5.0, 0.3))
+    ]
+    within = mean_over_seeds(runs)["ci95_over_seeds"]
+    assert within["distance_m"] == pytest.approx(student_95(3) / math.sqrt(3))
+    assert within["velocity_rmse"] == pytest.approx(student_95(2) * np.std([0.1, 0.3], ddof=1) / math.sqrt(2))
+    assert within["energy_j_per_m"] == 0.0
+    assert mean_over_seeds(runs[:1])["ci95_over_seeds"]["distance_m"] is None
+    assert "velocity_rmse" not in mean_over_seeds([cell([1, 0])] * 2)["ci95_over_seeds"]
+
+
 def test_cells_of_the_same_robots_are_averaged_and_of_others_put_side_by_side():
     flat, stairs = cell([1, 1]), cell([1, 0])
     np.testing.assert_array_equal(together([flat, stairs])["per_robot"], [[1.0, 0.5]])

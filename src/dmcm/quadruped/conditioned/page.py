@@ -22,6 +22,9 @@ from dmcm.report import (
     Table,
 )
 
+WALK_HEADS = ("falls, % of episodes", "distance before a fall, m", "velocity error, m/s", "energy, J/m")
+"""Heads of columns for `walk_numbers`."""
+
 
 def build_page(table: Mapping[str, Any], films: Sequence[Film]) -> Page:
     """The page.
@@ -153,26 +156,19 @@ def _vectors(table: Mapping[str, Any]) -> tuple[Block, ...]:
 
 
 def _numbers(table: Mapping[str, Any]) -> tuple[Block, ...]:
-    rows: list[list[Cell]] = []
-    for name, cells in table["methods"].items():
-        for column in (TRAINING, OUTSIDE):
-            cell = cells[column]
-            rows.append(
-                [
-                    name,
-                    pictures.LABELS.get(column, column),
-                    100 * cell["falls"] / (cell["episodes"] * cell["seeds"]),
-                    cell["distance_m"],
-                    cell["velocity_rmse"],
-                    cell["energy_j_per_m"],
-                ]
-            )
-    heads = (
-        "told",
-        "condition",
-        "falls, % of episodes",
-        "distance before a fall, m",
-        "velocity error, m/s",
-        "energy, J/m",
-    )
-    return (Table(heads, rows, "Means over grounds and conditions."),)
+    rows: list[list[Cell]] = [
+        [name, pictures.LABELS.get(column, column), *walk_numbers(cells[column])]
+        for name, cells in table["methods"].items()
+        for column in (TRAINING, OUTSIDE)
+    ]
+    caption = "Means over grounds and conditions, with 95 % intervals over seeds."
+    return (Table(("told", "condition", *WALK_HEADS), rows, caption),)
+
+
+def walk_numbers(cell: Mapping[str, Any]) -> list[Cell]:
+    """What `WALK_HEADS` names, of a cell of `table.mean_over_seeds`."""
+    within = cell.get("ci95_over_seeds", {})
+    # Falls are counted over all seeds, episodes per seed.
+    falls = 100 * cell["falls"] / (cell["episodes"] * cell["seeds"])
+    names = ("distance_m", "velocity_rmse", "energy_j_per_m")
+    return [falls, *(Estimate(cell[name], within.get(name)) for name in names)]

@@ -65,13 +65,19 @@ def _outside(run: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
 def mean_over_seeds(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """One cell over seeds, each with the same robots.
 
-    Its interval treats both seeds and robots as random, and conditions as fixed: it is the root of the sum of
-    the squared half-widths that each gives.
+    The interval of its success treats both seeds and robots as random, and conditions as fixed: it is the
+    root of the sum of the squared half-widths that each gives. Other intervals are over seeds, and None for
+    one.
     """
     found = together(rows)
     seeds = summarise_numbers([row["success"] for row in rows])["ci95"] or 0.0
     robots = wilson_of_groups(found.pop("per_robot"), found["episodes"])
     found["ci95"] = float(np.hypot(seeds, robots))
+    found["ci95_over_seeds"] = {
+        name: summarise_numbers([row[name] for row in rows if row[name] is not None])["ci95"]
+        for name in _MEANS
+        if name != "success" and found[name] is not None
+    }
     return {**found, "episodes": found["episodes"] // len(rows), "seeds": len(rows)}
 
 

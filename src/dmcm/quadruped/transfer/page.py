@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from dmcm.fields import field_texts
-from dmcm.quadruped.conditioned.page import difference_tables
+from dmcm.quadruped.conditioned.page import WALK_HEADS, difference_tables, walk_numbers
 from dmcm.quadruped.conditioned.suite import ENOUGH
 from dmcm.quadruped.standin.gap import RealityGap
 from dmcm.quadruped.transfer import pictures
@@ -17,7 +17,6 @@ from dmcm.quadruped.transfer.table import ALL, series, success_tables
 from dmcm.quadruped.world.terrain import Terrain
 from dmcm.report import (
     Block,
-    Cell,
     Facts,
     Film,
     Headline,
@@ -120,20 +119,8 @@ def _curves(table: Mapping[str, Any]) -> tuple[Block, ...]:
 
 
 def _numbers(table: Mapping[str, Any]) -> Table:
-    rows: list[list[Cell]] = []
-    for name, cells in table["methods"].items():
-        cell = cells[ALL]
-        # Falls are counted over all seeds, episodes per seed.
-        falls = cell["falls"] / (cell["episodes"] * cell["seeds"])
-        rows.append([name, 100 * falls, cell["distance_m"], cell["velocity_rmse"], cell["energy_j_per_m"]])
-    heads = (
-        "told",
-        "falls, % of episodes",
-        "distance before a fall, m",
-        "velocity error, m/s",
-        "energy, J/m",
-    )
-    return Table(heads, rows, "Means over grounds and seeds.")
+    rows = [[name, *walk_numbers(cells[ALL])] for name, cells in table["methods"].items()]
+    return Table(("told", *WALK_HEADS), rows, "Means over the grounds, with 95 % intervals over seeds.")
 
 
 def _gap(table: Mapping[str, Any]) -> tuple[Block, ...]:
