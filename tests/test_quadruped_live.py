@@ -2,6 +2,7 @@
 
 import dataclasses
 
+import jax
 import numpy as np
 import pytest
 
@@ -98,6 +99,29 @@ def test_it_is_the_filter_over_the_recording(model, noise, monkeypatch):
         np.testing.assert_allclose(live.guide.values[row], expected, rtol=1e-3, atol=1e-4)
         assert np.abs(expected - prior).max() > 1e-3
         assert np.abs(fits[0][0] - fits[1][0]).max() > 1e-3
+
+
+def test_nothing_is_compiled_while_a_robot_walks(model, noise):
+    live = LiveVectors(model, np.zeros((1, model.learner.factors[TERRAIN]), np.float32), noise)
+    rng, compiled = np.random.default_rng(0), []
+
+    def listen(event, duration, **_):
+        if "compile" in event:
+            compiled.append((event, duration))
+
+    jax.monitoring.register_event_duration_secs_listener(listen)
+    try:
+        for _ in range(12):
+            live.last[:] = rng.normal(size=live.last.shape)
+            live.last[:, column("begins")] = live.last[:, column("falls")] = 0
+            live.last[:, column("diverges")] = 0
+            live.advance(live.last.copy())
+        assert compiled == []
+        jax.jit(lambda x: x + 1.2345)(1.0)
+        assert compiled
+    finally:
+        jax.monitoring.clear_event_listeners()
+    assert np.abs(live._vectors[0, 0] - live._prior).max() > 0
 
 
 def test_a_policy_that_reads_both_vectors_is_given_the_grounds_too(model, noise, monkeypatch):

@@ -223,6 +223,21 @@ class TestFit:
             with pytest.raises(DataError, match="walk has shape"):
                 RobotLog.of_recording(bad, "walk")
 
+    def test_a_robot_that_stood_still_is_said_to_be_open(self, model, recordings, reference):
+        rng, walked, text = np.random.default_rng(0), recordings[0], "stood still for"
+        stood = np.tile(walked[0], (len(walked), 1))
+        stood[:, column("joint_speeds_rad_s")] = 0.0
+        stood[:, column("gait_phase")], stood[1:, column("begins")] = walked[:, column("gait_phase")], 0.0
+        for name, noise in (("joint_angles_rad", 0.002), ("joint_speeds_rad_s", 0.02), ("torques_nm", 0.1)):
+            stood[:, column(name)] += noise * rng.normal(size=(len(stood), 12))
+        fit = fit_robot(model, as_log(stood), reference)
+        # Its numbers hardly scatter, so their intervals alone would not tell.
+        assert np.all(fit.half_width < fit.spread)
+        assert f"{text} 100%" in fit.warnings[0]
+        both = np.concatenate([walked[:700], stood[700:]])
+        for data in (walked, both):
+            assert not any(text in warning for warning in fit_robot(model, as_log(data), reference).warnings)
+
     def test_a_robot_unlike_any_is_said_to_be(self, model, recordings, reference):
         near = dataclasses.replace(reference, robots=0.01 * reference.robots)
         fit = fit_robot(model, as_log(recordings[1]), near)
@@ -291,6 +306,9 @@ class TestCommand:
         )
         there = {entry.name: entry for entry in ContextBank(bank).entries()}
         assert set(there) == {"ours", "theirs", "flat"}
+        assert there["flat"].source == "a real floor"
+        assert main([*command, "--overwrite"]) == 0
+        there = {entry.name: entry for entry in ContextBank(bank).entries()}
         assert there["flat"].source == "a real floor"
 
     def test_bad_input_is_refused(self, tmp_path, capsys):

@@ -81,20 +81,20 @@ def run(config: AdaptLog) -> None:
     )
     simulated = simulated_log(table.name, ground)
     there = [entry for entry in bank.entries() if (entry.factor, entry.name) == (TERRAIN, ground.label)]
-    if config.overwrite or not there:
+    if not there:
         bank.save(
             ground.label,
             fit.contexts.select(TERRAIN),
             learner,
             source=simulated,
             samples=reference.samples,
-            overwrite=True,
         )
     elif (there[0].source, there[0].model) != (simulated, learner.fingerprint()):
         other = "" if there[0].model == learner.fingerprint() else ", of another model"
         say(
             f"note: the bank keeps its existing vector of terrain '{ground.label}' "
-            f"({there[0].source}{other}); the robot's was adapted with a simulated one.",
+            f"({there[0].source}{other}); the robot's was adapted with a simulated one. `dmcm quadruped "
+            f"ground-vectors {ground.label} --overwrite` replaces it.",
             "dim",
         )
     _show(fit)

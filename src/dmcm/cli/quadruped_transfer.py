@@ -11,7 +11,7 @@ from dmcm.quadruped.transfer.table import success_tables
 
 CONFIG = TransferConfig
 EXAMPLES = """
-dmcm quadruped transfer --results results/transfer.json
+dmcm quadruped transfer --results runs/transfer.json
 dmcm quadruped transfer --ways vanilla dmcm --seeds 1 --robots 4
 """
 

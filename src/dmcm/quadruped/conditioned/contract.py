@@ -22,7 +22,7 @@ from dmcm.quadruped.walking.observations import CONTACT_N, OBSERVATION
 from dmcm.quadruped.walking.policy import Policy
 from dmcm.quadruped.world.simulation import CONTROL_PERIOD_S
 
-FORMAT = 4
+FORMAT = 5
 """Version of the contract."""
 EXPORT_AGAIN = "Export the policy again: dmcm quadruped export-policy."
 """Advice in errors about files that do not fit."""

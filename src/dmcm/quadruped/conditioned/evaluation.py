@@ -83,8 +83,9 @@ def evaluate_condition(
     return {name: summarise_walk(walk, slice(i * n, (i + 1) * n)) for i, name in enumerate(GROUNDS)}
 
 
-CELL_LAYOUT = 2
-"""Version of what `summarise_walk` returns; finished cells of other versions are evaluated again."""
+CELL_LAYOUT = 3
+"""Version of what `summarise_walk` returns and of how policies walk; finished cells of other versions are
+evaluated again, and tables of others are not added to."""
 
 
 def summarise_walk(walk: Walk, which: slice) -> dict[str, Any]:

@@ -95,7 +95,6 @@ class LiveVectors:
             )
             for place in places
         ]
-        self._states = [[self._filters[place].start() for place in self._place] for _ in DELAYS]
         prior = np.asarray(model.learner.prior_contexts()[ROBOT])
         unknown = np.tile(prior, (len(terrain), 1))
         self.guide = Vectors(np.concatenate([unknown, terrain], axis=1) if tell_ground else unknown)
@@ -104,9 +103,20 @@ class LiveVectors:
         self._length = self._windows.history + 1
         seen = self._length + max(DELAYS)
         self._rows = np.zeros((len(terrain), seen, sum(COLUMNS.values())), np.float32)
-        self._steps = 0
-        self._prior, self._error = prior, np.full((len(DELAYS), len(terrain)), np.inf)
-        self._vectors = np.tile(prior, (len(DELAYS), len(terrain), 1))
+        self._steps, self._prior = 0, prior
+        # Compiled now, with samples of zeros: a walking robot must not wait for it. The first and the later
+        # states of a filter are compiled apart.
+        self._start()
+        for _ in range(2):
+            self._filter(0, self._rows[:, -self._length :])
+        self._start()
+
+    def _start(self) -> None:
+        """Know nothing of any robot."""
+        n = len(self._place)
+        self._states = [[self._filters[place].start() for place in self._place] for _ in DELAYS]
+        self._error = np.full((len(DELAYS), n), np.inf)
+        self._vectors = np.tile(self._prior, (len(DELAYS), n, 1))
 
     def watch(self, environment: WalkEnvironment, info: Mapping[str, Any], fell: np.ndarray) -> None:
         """Process the last control step; see `evaluation.Watch`."""

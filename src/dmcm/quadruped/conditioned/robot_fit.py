@@ -29,6 +29,7 @@ from dmcm.quadruped.dynamics.measured import (
 )
 from dmcm.quadruped.dynamics.model import DynamicsModel
 from dmcm.quadruped.logs.log import RobotLog
+from dmcm.quadruped.logs.rows import Rows
 from dmcm.quadruped.walking.policy import Policy
 from dmcm.quadruped.world.simulation import CONTROL_PERIOD_S
 from dmcm.quadruped.world.terrain import Terrain
@@ -42,6 +43,8 @@ differ. Chosen so that 95 % of the differences between two logs of 30 simulated 
 intervals."""
 _FAR = 4.0
 """Standard deviations from the middle of the reference robots beyond which a robot is unlike any of them."""
+_MOST_STANDING = 0.5
+"""Share of a log above which a robot that stands still leaves its vector open."""
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -174,6 +177,13 @@ def fit_robot(model: DynamicsModel, log: RobotLog, reference: Reference) -> Robo
     errors = _held_out(model, data, outputs, given)
     spread = reference.robots.std(axis=0, ddof=1)
     warnings = _warnings(fit, half_width, reference, spread, errors)
+    standing = 1.0 - float(Rows(log.data).moving.mean())
+    if standing > _MOST_STANDING:
+        warnings = (
+            f"the data do not determine the robot: it stood still for {standing:.0%} of the log. A standing "
+            "robot does not show its gains, however certain the numbers look. Record 20 s of walking.",
+            *warnings,
+        )
     if "torque_nm" not in near:
         warnings += (
             "the log has no torques, so a robot that acts late looks like a soft one: do not match targets "

@@ -31,7 +31,7 @@ class Clock:
     """Which times are used."""
 
     column: str | None = None
-    """In a table: the column of times. Columns that hold dates need no unit."""
+    """In a table: the column of times. Where the column holds dates, its unit is ignored."""
     unit_ns: float = 1e9
     """In a table: nanoseconds in one unit of that column."""
     stamp: Stamp = "header"

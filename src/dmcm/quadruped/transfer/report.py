@@ -38,7 +38,8 @@ def report_transfer(config: TransferConfig, table: Mapping[str, Any]) -> Path:
     Raises:
         DmcmError: policies or models that cannot be read, or a file that cannot be written.
     """
-    names = [name for name in FILMED if name in table["methods"]]
+    # Not all of the table: rows of earlier commands may be of other policies.
+    names = [name for name in FILMED if name in config.names()]
     drawn = _film(config, names) if names else None
     return write_page(RunFolder(config.out), build_page(table, [] if drawn is None else [drawn]))
 

@@ -26,9 +26,12 @@ from dmcm.results import earlier_table, with_earlier
 from dmcm.runs import environment
 from dmcm.storage import digest, read_json, tree_arrays, write_json
 
-SHORTENED = ("single", "dmcm", "single_gait", "dmcm_gait")
+SHORTENED = ("single", "dmcm", "identified", "single_gait", "dmcm_gait", "identified_gait")
 """Ways that are also evaluated with less data."""
-GAPPED = ("vanilla", "single", "dmcm", "oracle", "single_gait", "dmcm_gait", "oracle_gait")
+GAPPED = (
+    "vanilla", "history", "single", "dmcm", "dmcm_live", "identified", "oracle",
+    "single_gait", "dmcm_gait", "dmcm_gait_live", "identified_gait", "oracle_gait",
+)  # fmt: skip
 """Ways that are also evaluated with other reality gaps."""
 
 
