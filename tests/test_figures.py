@@ -155,7 +155,7 @@ def test_every_figure_of_the_transfer_tables_is_measured():
     text = (ROOT / "docs" / "transfer.md").read_text(encoding="utf-8")
     table = json.loads((ROOT / "results" / "transfer.json").read_text())
     readings = json.loads((ROOT / "results" / "readings.json").read_text())["log_error"]
-    columns, rows, series, read = ("rough", "waves", "stairs_up", "slope_up", "all"), [], [], []
+    columns, rows, walks, series, read = ("rough", "waves", "stairs_up", "slope_up", "all"), [], [], [], []
     for line in text.splitlines():
         match = re.match(r"\| `(\w+)` \|(.*)\|$", line)
         if match:
@@ -164,6 +164,15 @@ def test_every_figure_of_the_transfer_tables_is_measured():
                 rows.append(match[1])
                 measured = [percent(table["methods"][match[1]][column]) for column in columns]
                 assert cells == [table["titles"][match[1]], *measured]
+            elif len(cells) == 3:
+                walks.append(match[1])
+                cell = table["methods"][match[1]]["all"]
+                within = cell.get("ci95_over_seeds", {})
+                measured = [f"{100 * cell['falls'] / (cell['episodes'] * cell['seeds']):.0f}"]
+                for name, digits in (("distance_m", 1), ("velocity_rmse", 2)):
+                    half = f" ± {within[name]:.{digits}f}" if name in within else ""
+                    measured.append(f"{cell[name]:.{digits}f}{half}")
+                assert cells == measured
             elif len(cells) == 5:
                 series.append(match[1])
                 values = [table["seconds"].get(match[1], {}).get(value) for value in ("1", "5", "10")]
@@ -175,7 +184,7 @@ def test_every_figure_of_the_transfer_tables_is_measured():
                 values += [readings["gap"][value] for value in ("0", "1", "2")] + [readings["ground"]["hard"]]
                 assert cells == [scatter(value[match[1]]) for value in values]
     assert read == ["dmcm", "single"]
-    assert sorted(rows) == sorted(table["methods"])
+    assert sorted(rows) == sorted(walks) == sorted(table["methods"])
     assert sorted(series) == sorted({*table["seconds"], *table["gap"]})
 
 
