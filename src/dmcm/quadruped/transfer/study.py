@@ -183,12 +183,12 @@ def _table(config: TransferConfig, cells: Mapping[_Case, Mapping[str, Any]]) -> 
         "seconds": {
             name: {f"{length:g}": over_seeds(name, data_s=length) for length in lengths}
             for name in SHORTENED
-            if name in names
+            if name in names and lengths
         },
         "gap": {
             name: {f"{size:g}": over_seeds(name, gap=size) for size in sizes}
             for name in GAPPED
-            if name in names
+            if name in names and sizes
         },
         "command": command_of("quadruped transfer", config),
         "environment": environment(),
