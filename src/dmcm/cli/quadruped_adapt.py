@@ -45,7 +45,7 @@ class AdaptLog(RobotModel):
     seed: int = 0
     """Seed of the simulated robots that the log is compared with."""
     overwrite: bool = False
-    """Replace entries of the same name."""
+    """Replace the robot's entry of the same name; a ground's that is there stays."""
 
 
 CONFIG = AdaptLog
