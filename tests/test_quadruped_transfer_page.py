@@ -311,17 +311,18 @@ def test_the_film_shows_one_robot_told_of_itself_and_its_ground(filmed, tmp_path
 
 def test_the_command_ends_in_the_page(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr("dmcm.cli.quadruped_transfer.run_transfer", lambda config: make_table(("history",)))
-    assert main(["quadruped", "transfer", "--out", str(tmp_path)]) == 0
+    assert main(["quadruped", "transfer", "--ways", "history", "--out", str(tmp_path)]) == 0
     assert f"report: {tmp_path / 'report.html'}" in capsys.readouterr().out
     assert "history: success over all grounds" in (tmp_path / "report.html").read_text()
 
 
-def test_only_ways_of_the_table_are_filmed(filmed, tmp_path):
-    config = TransferConfig(robots=5, out=tmp_path)
-    report.report_transfer(config, make_table(("history", "dmcm")))
+def test_only_ways_that_were_evaluated_now_are_filmed(filmed, tmp_path):
+    """The table also has rows of earlier commands, whose policies may be gone."""
+    config = TransferConfig(ways=("history", "dmcm"), robots=5, out=tmp_path)
+    report.report_transfer(config, make_table(("history", "dmcm", "vanilla")))
     assert [walker.title for walker in filmed.film.walkers] == ["dmcm"]
     filmed.film = None
-    report.report_transfer(config, make_table(("history",)))
+    report.report_transfer(dataclasses.replace(config, ways=("history",)), make_table(("history", "vanilla")))
     assert filmed.film is None
     assert filmed.films == []
 
