@@ -87,8 +87,8 @@ def main(path, vectors):
     """Print the joint targets of a few control steps."""
     session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
     contract = json.loads(session.get_modelmeta().custom_metadata_map["dmcm"])
-    if contract["format"] != 4:
-        sys.exit(f"{path} has a contract of format {contract['format']}; this example reads 4.")
+    if contract["format"] != 5:
+        sys.exit(f"{path} has a contract of format {contract['format']}; this example reads 5.")
     wanted = sum(size for _, size in contract["vectors"])
     if len(vectors) != wanted:
         sys.exit(

@@ -258,7 +258,7 @@ def swapped(names):
     [
         ({"text": "{"}, StorageError, "not valid JSON"),
         ({"text": "[1]"}, StorageError, "format None"),
-        ({"format": 1}, StorageError, "format 1; this version reads 4"),
+        ({"format": 1}, StorageError, "format 1; this version reads 5"),
         ({"colour": "red"}, StorageError, "lacks or adds colour"),
         ({"robot": 1}, StorageError, "robot = 1"),
         ({"action_scale_rad": "0.25"}, StorageError, "action_scale_rad"),
