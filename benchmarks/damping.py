@@ -51,7 +51,7 @@ def main() -> None:
     drawn = draw_ood_robots(np.random.default_rng([SEED, 14]), 10 * ROBOTS)
     most = OOD_RANGES["d_gain_nms_per_rad"][1]
     robots = [robot for robot in drawn if robot.d_gain_nms_per_rad <= most][:ROBOTS]
-    grounds = [place for name, place in GROUNDS.items() if name in ("rough", "waves")]
+    grounds = [GROUNDS["rough"], GROUNDS["waves"]]
     late = np.tile([robot.action_delay_s >= LATE_S for robot in robots], len(grounds))
     flat = log_vectors(model, log_recording(walker, table, [nominal(table)], [Terrain()], seed=(SEED, 15)))
     engines = {

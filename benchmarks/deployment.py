@@ -15,6 +15,7 @@ import dataclasses
 import os
 import tempfile
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -94,34 +95,28 @@ class Timed:
         self.times_s.append(time.perf_counter() - start)
 
 
-def filtered(steps: int) -> np.ndarray:
-    """Times of the filter in each control step of a walk, seconds."""
+def controller_of(policy: Path, vectors: Mapping[str, np.ndarray]) -> Controller:
+    """The controller of an exported policy."""
     with tempfile.TemporaryDirectory() as folder:
-        controller = Controller(
-            export_policy(MATCHED_POLICY, Path(folder) / "policy.onnx"), {"robot": np.zeros(6)}
-        )
-    timed, robot = Timed(controller), StandIn(controller.table.home_pose_rad)
-    seconds = steps * controller.contract.control_period_s
-    outcome = run(robot, controller, lambda _: COMMAND, seconds=seconds, stand_s=0.0, on_step=timed)
-    assert outcome.ended == "finished", outcome.reason
-    return np.array(timed.times_s)
+        return Controller(export_policy(policy, Path(folder) / "policy.onnx"), vectors)
 
 
-def walked(steps: int) -> tuple[Outcome, float]:
-    """A walk, and the control period in seconds."""
-    with tempfile.TemporaryDirectory() as folder:
-        controller = Controller(export_policy(TOLD_POLICY, Path(folder) / "policy.onnx"), VECTORS)
-    period_s = controller.contract.control_period_s
-    robot = StandIn(controller.table.home_pose_rad)
-    outcome = run(robot, controller, lambda _: COMMAND, seconds=steps * period_s, stand_s=0.0)
+def walked(controller: Controller, steps: int, on_step: Timed | None = None) -> Outcome:
+    """A walk that did not end early."""
+    robot, seconds = StandIn(controller.table.home_pose_rad), steps * controller.contract.control_period_s
+    outcome = run(robot, controller, lambda _: COMMAND, seconds=seconds, stand_s=0.0, on_step=on_step)
     assert outcome.ended == "finished", outcome.reason
-    return outcome, period_s
+    return outcome
 
 
 def main(options: Options) -> None:
     """Measure, print and write."""
-    outcome, period_s = walked(options.steps)
-    times_ms = 1e3 * filtered(options.steps)
+    controller = controller_of(TOLD_POLICY, VECTORS)
+    outcome, period_s = walked(controller, options.steps), controller.contract.control_period_s
+    matched = controller_of(MATCHED_POLICY, {"robot": VECTORS["robot"]})
+    timed = Timed(matched)
+    walked(matched, options.steps, timed)
+    times_ms = 1e3 * np.array(timed.times_s)
     # Control steps without a sample take a tenth of a millisecond.
     sampled = times_ms[times_ms > 1.0]
     found: dict[str, Any] = {
